@@ -1,0 +1,219 @@
+"""Opening a dataset: follow the pointer, hold every file against what names it, read pairs.
+
+Shape suffix: N pairs of a row group.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from pipeline.dataset import storage
+from pipeline.dataset.manifest import (
+    LATEST,
+    MANIFEST,
+    SHARDS,
+    VOCAB,
+    Manifest,
+    parse_manifest,
+    parse_pointer,
+    require_run_id,
+)
+from pipeline.dataset.schema import FormatError, sha256_hex
+from pipeline.dataset.shards import (
+    Pairs,
+    Shard,
+    decode_row_group,
+    parse_footer,
+    parse_shards,
+    require_checksum,
+)
+from pipeline.dataset.vocab import Vocabulary, parse_vocab
+
+
+@dataclass(frozen=True)
+class RowGroupRef:
+    """One row group of a dataset: what a reader deals, shuffles and resumes at.
+
+    Attributes:
+        shard: row number in shards.parquet.
+        group: index in the shard.
+        rows: pairs.
+        path: the shard's path relative to the run's folder.
+    """
+
+    shard: int
+    group: int
+    rows: int
+    path: str
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """One published run, verified against its pointer and manifest.
+
+    Attributes:
+        uri: the dataset's folder, the pipeline's --output.
+        run_id: the run that was opened.
+        dataset_id: SHA-256 of its manifest.json.
+    """
+
+    uri: str
+    run_id: str
+    dataset_id: str
+    manifest: Manifest
+    shards: tuple[Shard, ...]
+
+    @property
+    def passes(self) -> int:
+        """Passes over the corpus that the dataset holds."""
+        return len(self.manifest.passes)
+
+    @property
+    def total_tokens(self) -> int:
+        """Raw words of the corpus, before vocabulary and subsampling."""
+        return self.manifest.corpus.tokens
+
+    def pairs_in_pass(self, pass_index: int) -> int:
+        """Return how many pairs one pass has."""
+        return self.manifest.passes[pass_index].pairs
+
+    def vocabulary(self) -> Vocabulary:
+        """Read the vocabulary.
+
+        Raises:
+            FormatError: it is missing, or not the file that the manifest names.
+        """
+        vocabulary = parse_vocab(self._read_listed(VOCAB), self.path_of(VOCAB))
+        listed = self.manifest.vocabulary
+        if len(vocabulary) != listed.rows:
+            raise FormatError(f"{self.path_of(VOCAB)}: found {len(vocabulary)} rows, expected {listed.rows}")
+        return vocabulary
+
+    def row_groups(self, pass_index: int) -> tuple[RowGroupRef, ...]:
+        """List the row groups of one pass, in file order."""
+        return tuple(
+            RowGroupRef(number, index, group.rows, shard.name)
+            for number, shard in enumerate(self.shards)
+            if shard.pass_index == pass_index
+            for index, group in enumerate(shard.row_groups)
+        )
+
+    def read_row_group(self, ref: RowGroupRef) -> Pairs:
+        """Fetch one row group by one ranged read; safe to call from several threads.
+
+        Returns:
+            ``(center_N, context_N)``, int32, read-only, every id inside the vocabulary.
+
+        Raises:
+            FormatError: the shard is missing, truncated, damaged, or holds an id outside the vocabulary.
+        """
+        shard, path = self.shards[ref.shard], self.path_of(ref.path)
+        group = shard.row_groups[ref.group]
+        footer = self._footer(ref.shard)
+        data = self._read_range(ref.path, group.offset, group.bytes)
+        require_checksum(data, group, ref.group, path)
+        pairs = decode_row_group(data, ref.group, footer, group.offset, path)
+        for name, ids_N in zip(("center", "context"), pairs, strict=True):
+            self._require_ids(ids_N, name, ref, path)
+        return pairs
+
+    def path_of(self, name: str) -> str:
+        """Return the URI of one of the run's files."""
+        return storage.join(self.uri, "runs", self.run_id, name)
+
+    @functools.cached_property
+    def _footers(self) -> dict[int, pq.FileMetaData]:
+        return {}
+
+    def _footer(self, number: int) -> pq.FileMetaData:
+        found = self._footers.get(number)
+        if found is None:
+            shard = self.shards[number]
+            start = shard.row_groups[-1].offset + shard.row_groups[-1].bytes
+            tail = self._read_range(shard.name, start, shard.bytes - start)
+            # Two threads may both decode it; they store equal values.
+            found = self._footers[number] = parse_footer(tail, shard, self.path_of(shard.name))
+        return found
+
+    def _read_range(self, name: str, offset: int, length: int) -> bytes:
+        try:
+            return storage.read_range(self.path_of(name), offset, length)
+        except FileNotFoundError:
+            raise FormatError(f"{self.path_of(name)}: found no file, expected a pair shard") from None
+
+    def _require_ids(self, ids_N: NDArray[np.int32], name: str, ref: RowGroupRef, path: str) -> None:
+        rows = self.manifest.vocabulary.rows
+        low, high = int(ids_N.min()), int(ids_N.max())
+        if low < 0 or high >= rows:
+            raise FormatError(
+                f"{path}: row group {ref.group}: found {name} id {low if low < 0 else high}, expected 0 to {rows - 1}"
+            )
+
+    def _read_listed(self, name: str) -> bytes:
+        return _read_checked(self.path_of(name), self.manifest.files[name].sha256, "what the manifest names")
+
+
+def open_dataset(uri: str, run_id: str | None = None) -> Dataset:
+    """Open the run that LATEST.json names, or ``run_id``.
+
+    Raises:
+        FormatError: nothing published there, another format version, a file that is not the one its
+            manifest or pointer names, a local shard that is missing or of another size.
+    """
+    pointer_path = storage.join(uri, LATEST)
+    expected = None
+    if run_id is None:
+        data = storage.read_pointer(pointer_path)
+        if data is None:
+            raise FormatError(f"{storage.redact(pointer_path)}: found no file, expected a published dataset")
+        pointer = parse_pointer(data, storage.redact(pointer_path))
+        run_id, expected = pointer.run, pointer.manifest_sha256
+    run_id = require_run_id(run_id, "--run")
+    path = storage.join(uri, "runs", run_id, MANIFEST)
+    data = _read_checked(path, expected, "what LATEST.json names")
+    manifest = parse_manifest(data, storage.redact(path))
+    shards_path = storage.join(uri, "runs", run_id, SHARDS)
+    shards_bytes = _read_checked(shards_path, manifest.files[SHARDS].sha256, "what the manifest names")
+    dataset = Dataset(uri, run_id, sha256_hex(data), manifest, parse_shards(shards_bytes, storage.redact(shards_path)))
+    _require_shards(dataset)
+    return dataset
+
+
+def _read_checked(path: str, sha256: str | None, named_by: str) -> bytes:
+    """Read a whole file and hold it against its SHA-256."""
+    try:
+        data = storage.read_bytes(path)
+    except FileNotFoundError:
+        raise FormatError(f"{storage.redact(path)}: found no file, expected {named_by}") from None
+    found = sha256_hex(data)
+    if sha256 is not None and found != sha256:
+        raise FormatError(f"{storage.redact(path)}: found sha256 {found}, expected {sha256}, {named_by}")
+    return data
+
+
+def _require_shards(dataset: Dataset) -> None:
+    """Hold shards.parquet against the manifest's totals, and local files against shards.parquet."""
+    for index, totals in enumerate(dataset.manifest.passes):
+        shards = [shard for shard in dataset.shards if shard.pass_index == index]
+        found = (len(shards), sum(shard.rows for shard in shards))
+        if found != (totals.shards, totals.pairs):
+            raise FormatError(
+                f"{dataset.path_of(SHARDS)}: pass {index}: found {found[0]} shards of {found[1]} pairs, "
+                f"expected {totals.shards} of {totals.pairs}"
+            )
+    if not storage.is_local(dataset.uri):
+        return  # one request per shard would cost more than finding out at the first read
+    for shard in dataset.shards:
+        path = dataset.path_of(shard.name)
+        try:
+            size = os.stat(storage.local_path(path)).st_size
+        except FileNotFoundError:
+            raise FormatError(f"{path}: found no file, expected a pair shard") from None
+        if size != shard.bytes:
+            raise FormatError(f"{path}: found {size} bytes, expected {shard.bytes}")

@@ -1,0 +1,237 @@
+"""Any URI as whole files and byte ranges, and the one write that needs care: the pointer's conditional swap.
+
+Local paths go through the operating system, every other scheme through smart-open; only the conditional
+put differs from store to store and has a small function of its own for each.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import shutil
+import tempfile
+import urllib.parse
+from collections.abc import Iterator
+from typing import IO, Any
+
+Bytes = bytes | bytearray | memoryview
+
+
+class PointerMovedError(Exception):
+    """Somebody else swapped the pointer since it was read; nothing was written."""
+
+
+def is_local(uri: str) -> bool:
+    """Tell whether ``uri`` is a path of this machine (plain or ``file://``)."""
+    return "://" not in uri or uri.startswith("file://")
+
+
+def local_path(uri: str) -> str:
+    """Return the plain path of a local ``uri``."""
+    return urllib.parse.unquote(uri[len("file://") :]) if uri.startswith("file://") else uri
+
+
+def join(uri: str, *parts: str) -> str:
+    """Append path parts to a folder's URI, with exactly one slash between them."""
+    return "/".join([uri.rstrip("/") or "/" * uri.startswith("/"), *parts])
+
+
+def redact(uri: str) -> str:
+    """Return ``uri`` without a user's name or password, for messages and logs."""
+    scheme, separator, rest = uri.partition("://")
+    authority, slash, path = rest.partition("/")
+    if not separator or "@" not in authority:
+        return uri
+    return f"{scheme}://***@{authority.rpartition('@')[2]}{slash}{path}"
+
+
+def open_binary(uri: str) -> IO[bytes]:
+    """Open ``uri`` for reading its raw bytes: no decompression, whatever its name ends in.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+    """
+    if is_local(uri):
+        return open(local_path(uri), "rb")
+    from smart_open import open as smart_open
+
+    with _missing_as_file_not_found(uri):
+        stream: IO[bytes] = smart_open(uri, "rb", compression="disable")
+        return stream
+
+
+def read_bytes(uri: str) -> bytes:
+    """Return the whole file.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+    """
+    with _missing_as_file_not_found(uri), open_binary(uri) as stream:
+        return stream.read()
+
+
+def read_range(uri: str, offset: int, length: int) -> bytes:
+    """Return ``length`` bytes from ``offset``; fewer where the file ends before.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+    """
+    with _missing_as_file_not_found(uri), open_binary(uri) as stream:
+        stream.seek(offset)
+        return stream.read(length)
+
+
+def exists(uri: str) -> bool:
+    """Tell whether the file is there (one byte is read from an object store)."""
+    if is_local(uri):
+        return os.path.exists(local_path(uri))
+    try:
+        read_range(uri, 0, 1)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def write_bytes(uri: str, data: Bytes) -> None:
+    """Write a whole file so that a reader sees all of it or none; an earlier one is replaced.
+
+    Locally: a temporary in the same folder, fsync, rename. Object stores publish a put when it is complete.
+    """
+    if is_local(uri):
+        _write_local(local_path(uri), data)
+        return
+    from smart_open import open as smart_open
+
+    with smart_open(uri, "wb", compression="disable") as stream:
+        stream.write(data)
+
+
+def remove_tree(uri: str) -> None:
+    """Delete a local folder and all in it; a folder that is not there is fine."""
+    if not is_local(uri):
+        raise NotImplementedError(f"{redact(uri)}: only local folders are removed by this function")
+    shutil.rmtree(local_path(uri), ignore_errors=True)
+
+
+def read_pointer(uri: str) -> bytes | None:
+    """Return the pointer file's content, or None where there is none yet."""
+    try:
+        return read_bytes(uri)
+    except FileNotFoundError:
+        return None
+
+
+def swap_pointer(uri: str, expected: bytes | None, new: bytes) -> None:
+    """Replace the pointer's content by ``new`` if it still is ``expected`` (None: it must not exist yet).
+
+    Repeating a swap that went through is harmless: a pointer that already holds ``new`` is left as it is.
+
+    Raises:
+        PointerMovedError: the pointer holds something else by now.
+    """
+    scheme = "file" if is_local(uri) else uri.partition("://")[0]
+    swap = {"file": _swap_local, "s3": _swap_s3, "gs": _swap_gcs, "gcs": _swap_gcs}.get(scheme)
+    if swap is None:
+        raise NotImplementedError(f"{redact(uri)}: no conditional write is known for scheme {scheme!r}")
+    swap(uri, expected, new)
+
+
+def _write_local(path: str, data: Bytes) -> None:
+    folder = os.path.dirname(path) or "."
+    os.makedirs(folder, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(prefix=".", suffix=".tmp", dir=folder)
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        # mkstemp makes files private; a dataset has the permissions that the user's umask gives any file.
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+        raise
+
+
+def _umask() -> int:
+    # There is no way to read the mask but to set it; Linux shows it without that race between threads.
+    with contextlib.suppress(OSError), open("/proc/self/status") as status:
+        for line in status:
+            if line.startswith("Umask:"):
+                return int(line.split()[1], 8)
+    return 0o022
+
+
+def _swap_local(uri: str, expected: bytes | None, new: bytes) -> None:
+    path = local_path(uri)
+    os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+    # os.replace alone would let the last writer win; the lock makes compare and swap one step. The kernel
+    # drops it with its process, so a killed publisher leaves nothing behind that blocks the next one.
+    with open(path + ".lock", "ab") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        _require_expected(uri, read_pointer(path), expected, new)
+        _write_local(path, new)
+
+
+def _require_expected(uri: str, found: bytes | None, expected: bytes | None, new: bytes) -> None:
+    if found not in (expected, new):
+        raise PointerMovedError(f"{redact(uri)}: was swapped by another publisher since this run started")
+
+
+def _swap_s3(uri: str, expected: bytes | None, new: bytes) -> None:
+    import boto3
+    import botocore.exceptions
+
+    bucket, _, key = uri[len("s3://") :].partition("/")
+    client = boto3.client("s3")
+    condition: dict[str, str] = {"IfNoneMatch": "*"}
+    try:
+        found = client.get_object(Bucket=bucket, Key=key)
+        _require_expected(uri, found["Body"].read(), expected, new)
+        condition = {"IfMatch": found["ETag"]}
+    except client.exceptions.NoSuchKey:
+        _require_expected(uri, None, expected, new)
+    try:
+        client.put_object(Bucket=bucket, Key=key, Body=new, **condition)
+    except botocore.exceptions.ClientError as error:
+        if error.response["ResponseMetadata"]["HTTPStatusCode"] in (409, 412):
+            raise PointerMovedError(f"{redact(uri)}: was swapped by another publisher meanwhile") from None
+        raise
+
+
+def _swap_gcs(uri: str, expected: bytes | None, new: bytes) -> None:
+    import google.api_core.exceptions
+    import google.cloud.storage
+
+    bucket, _, key = uri.partition("://")[2].partition("/")
+    blob = google.cloud.storage.Client().bucket(bucket).get_blob(key)
+    found = None if blob is None else blob.download_as_bytes()
+    _require_expected(uri, found, expected, new)
+    target = google.cloud.storage.Client().bucket(bucket).blob(key)
+    try:
+        target.upload_from_string(new, if_generation_match=0 if blob is None else blob.generation)
+    except google.api_core.exceptions.PreconditionFailed:
+        raise PointerMovedError(f"{redact(uri)}: was swapped by another publisher meanwhile") from None
+
+
+@contextlib.contextmanager
+def _missing_as_file_not_found(uri: str) -> Iterator[None]:
+    """Give "not there" one type: smart-open's stores each raise their own."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except Exception as error:
+        if _says_not_found(error):
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), redact(uri)) from None
+        raise
+
+
+def _says_not_found(error: BaseException) -> bool:
+    cause: Any = getattr(error, "backend_error", error)
+    response = getattr(cause, "response", None)
+    code = response.get("Error", {}).get("Code") if isinstance(response, dict) else getattr(cause, "code", None)
+    return code in ("NoSuchKey", "404", 404)

@@ -1,0 +1,143 @@
+"""The vocabulary: tokens with their corpus counts; the row number is the id.
+
+Shape suffix: V vocabulary rows.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from pipeline.dataset import storage
+from pipeline.dataset.schema import MAX_VOCABULARY_ROWS, VOCAB_SCHEMA, FormatError, require_schema
+
+
+@dataclass(frozen=True, eq=False)
+class Vocabulary:
+    """Tokens and counts in id order.
+
+    Attributes:
+        column: the tokens, a string column of V rows without nulls or repetitions.
+        counts: int64 [V], how often each token stands in the corpus.
+    """
+
+    column: pa.ChunkedArray
+    counts: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.counts)
+
+    @functools.cached_property
+    def tokens(self) -> list[str]:
+        """The tokens as Python strings, in id order; made once."""
+        return self.column.to_pylist()  # type: ignore[no-any-return]
+
+    @functools.cached_property
+    def _ids(self) -> dict[str, int]:
+        return {token: row for row, token in enumerate(self.tokens)}
+
+    def token(self, row: int) -> str:
+        """Return the token of one id."""
+        return str(self.column[row].as_py())
+
+    def id_of(self, token: str) -> int | None:
+        """Return the id of ``token``, or None where it is not in the vocabulary."""
+        return self._ids.get(token)
+
+    def encode(self, tokens: Iterable[str]) -> NDArray[np.int32]:
+        """Return the tokens' ids, int32, −1 for those outside the vocabulary."""
+        return np.fromiter((self._ids.get(token, -1) for token in tokens), np.int32)
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """SHA-256 over token lengths (int32), token bytes (UTF-8) and counts (int64), all little-endian."""
+        joined = pa.concat_arrays(self.column.cast(pa.large_binary()).chunks or [pa.array([], pa.large_binary())])
+        lengths = pc.binary_length(joined).to_numpy(zero_copy_only=False).astype("<i4")
+        offsets, data = np.frombuffer(joined.buffers()[1], np.int64), joined.buffers()[2]
+        first, last = offsets[joined.offset], offsets[joined.offset + len(joined)]
+        sha = hashlib.sha256(lengths.tobytes())
+        sha.update(b"" if data is None else memoryview(data)[first:last])
+        sha.update(self.counts.astype("<i8").tobytes())
+        return sha.hexdigest()
+
+
+def make_vocabulary(tokens: Iterable[str], counts: Iterable[int]) -> Vocabulary:
+    """Build a vocabulary from rows that already stand in id order."""
+    column = pa.chunked_array([pa.array(list(tokens), pa.string())])
+    return Vocabulary(column, np.array(list(counts), np.int64))
+
+
+def order_vocabulary(table: pa.Table, min_count: int, max_vocab: int = 0) -> Vocabulary:
+    """Turn counted tokens into a fresh vocabulary: count descending, then token bytes ascending.
+
+    Args:
+        table: columns ``token`` (string or binary UTF-8, each once) and ``count`` (int64).
+        min_count: rows below it are dropped.
+        max_vocab: rows kept at most, 0 for all.
+
+    Raises:
+        FormatError: more rows than int32 ids can number.
+    """
+    kept = table.filter(pc.greater_equal(table["count"], min_count))
+    # Binary columns compare bytewise, which for UTF-8 is code point order; no locale has a say.
+    keys = pa.table({"token": kept["token"].cast(pa.binary()), "count": kept["count"]})
+    order = pc.sort_indices(keys, sort_keys=[("count", "descending"), ("token", "ascending")])
+    kept = kept.take(order[:max_vocab] if max_vocab else order)
+    if len(kept) > MAX_VOCABULARY_ROWS:
+        raise FormatError(
+            f"vocabulary: found {len(kept)} tokens, expected at most {MAX_VOCABULARY_ROWS} (int32 ids); "
+            "raise --min-count or set --max-vocab"
+        )
+    return Vocabulary(kept["token"].cast(pa.string()), kept["count"].to_numpy())
+
+
+def save_vocab(vocabulary: Vocabulary) -> pa.Buffer:
+    """Encode the vocabulary as the bytes of ``vocab.parquet``."""
+    table = pa.Table.from_arrays([vocabulary.column, pa.array(vocabulary.counts)], schema=VOCAB_SCHEMA)
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="zstd", compression_level=1, use_dictionary=False,
+                   write_page_checksum=True, row_group_size=1 << 20)  # fmt: skip
+    return sink.getvalue()
+
+
+def load_vocab(uri: str) -> Vocabulary:
+    """Read ``vocab.parquet``.
+
+    Raises:
+        FormatError: no such file, no Parquet, other columns, a failed page checksum, negative counts.
+    """
+    try:
+        data = storage.read_bytes(uri)
+    except FileNotFoundError:
+        raise FormatError(f"{storage.redact(uri)}: found no file, expected the vocabulary") from None
+    return parse_vocab(data, storage.redact(uri))
+
+
+def parse_vocab(data: bytes, path: str) -> Vocabulary:
+    """Decode the bytes of ``vocab.parquet``; ``path`` names them in errors.
+
+    Raises:
+        FormatError: no Parquet, other columns, a failed page checksum, negative counts.
+    """
+    try:
+        file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
+        require_schema(file.schema_arrow, VOCAB_SCHEMA, path)
+        table = file.read()
+    except (pa.ArrowException, OSError) as error:
+        raise FormatError(f"{path}: found an unreadable Parquet file ({_first_line(error)})") from None
+    counts = table["count"].to_numpy()
+    if len(counts) and counts.min() < 0:
+        raise FormatError(f"{path}: found count {counts.min()}, expected none below 0")
+    return Vocabulary(table["token"], counts)
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -1,0 +1,90 @@
+"""Small datasets for tests, written through the contract alone: no Beam, no tokenizer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.dataset import storage
+from pipeline.dataset.manifest import INPUTS, SHARDS, VOCAB, CorpusTotals, Manifest, VocabularyTotals
+from pipeline.dataset.publish import file_entries, pass_totals, publish_run
+from pipeline.dataset.schema import INPUTS_SCHEMA
+from pipeline.dataset.shards import Pairs, encode_shard, save_shards, shard_name
+from pipeline.dataset.vocab import Vocabulary, make_vocabulary, save_vocab
+
+Groups = Sequence[Pairs]
+
+
+def window_pairs(sentence: Sequence[int], window: int) -> Pairs:
+    """Every pair of one sentence of ids with a fixed window, in the order of the format."""
+    pairs = [
+        (center, sentence[j])
+        for i, center in enumerate(sentence)
+        for j in range(max(0, i - window), min(len(sentence), i + window + 1))
+        if i != j
+    ]
+    flat = np.array(pairs, np.int32).reshape(-1, 2)
+    return flat[:, 0].copy(), flat[:, 1].copy()
+
+
+def join_pairs(parts: Sequence[Pairs]) -> Pairs:
+    """Concatenate pairs."""
+    return np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
+
+
+def group_of(sentences: Sequence[Sequence[int]], window: int = 2) -> Pairs:
+    """All pairs of some sentences as one row group."""
+    return join_pairs([window_pairs(sentence, window) for sentence in sentences])
+
+
+def make_dataset(
+    root: Path | str,
+    vocabulary: Vocabulary | None = None,
+    passes: Sequence[Sequence[Groups]] = (),
+    run_id: str = "run-1",
+    compression: str = "zstd",
+) -> str:
+    """Write and publish a dataset; return its URI.
+
+    Args:
+        root: the dataset's folder.
+        vocabulary: by default w0, w1, … for as many ids as the pairs use, counted from the contexts.
+        passes: per pass the shards, per shard the row groups.
+        run_id: the run's name.
+        compression: as for encode_shard.
+    """
+    uri = str(root)
+    contexts = [group[1] for shards in passes for groups in shards for group in groups]
+    centers = [group[0] for shards in passes for groups in shards for group in groups]
+    if vocabulary is None:
+        counts = np.bincount(np.concatenate(contexts + centers))
+        vocabulary = make_vocabulary([f"w{i}" for i in range(len(counts))], np.maximum(counts, 1).tolist())
+    folder = storage.join(uri, "runs", run_id)
+    described = []
+    for index, shards in enumerate(passes):
+        for number, groups in enumerate(shards):
+            name = shard_name(index, number, len(shards))
+            data, shard = encode_shard(index, name, groups, compression)
+            storage.write_bytes(storage.join(folder, name), data)
+            described.append(shard)
+    total = int(vocabulary.counts.sum())
+    sink = pa.BufferOutputStream()
+    inputs = [{"name": "made.txt", "bytes": 1, "digest": "0", "lines": 1, "tokens": total}]
+    pq.write_table(pa.Table.from_pylist(inputs, schema=INPUTS_SCHEMA), sink)
+    files = {VOCAB: save_vocab(vocabulary), SHARDS: save_shards(described), INPUTS: sink.getvalue()}
+    for name, content in files.items():
+        storage.write_bytes(storage.join(folder, name), content)
+    manifest = Manifest(
+        tokenizer={"name": "made"},
+        options={},
+        corpus=CorpusTotals(1, 1, 1, 1, total, total, {}, 0),
+        vocabulary=VocabularyTotals(len(vocabulary), total, vocabulary.digest),
+        passes=tuple(pass_totals(total, [s for s in described if s.pass_index == i]) for i in range(len(passes))),
+        files=file_entries(files),
+    )
+    publish_run(uri, run_id, manifest, storage.read_pointer(storage.join(uri, "LATEST.json")))
+    return uri

@@ -1,0 +1,79 @@
+"""Cutting a file's text into chunks: the unit that every draw and every shuffle counts by.
+
+Chunk k of a file holds the lines that begin in [k · 1 MiB, (k + 1) · 1 MiB) of its decompressed bytes. A line that
+goes on for more than another 1 MiB behind such a mark is cut there, so that no chunk is larger than about 2 MiB.
+Where a mark cuts depends on the 1 MiB behind it alone: not on the blocks in which the file happens to be read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+CHUNK_BYTES = 1 << 20
+_BOM = b"\xef\xbb\xbf"
+_WHITE_SPACE = b" \t\v\f\r"
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Consecutive text of one file.
+
+    Attributes:
+        index: the chunk's number in its file.
+        offset: of its first byte in the decompressed file.
+        data: the bytes, whole lines unless a very long line is cut.
+        torn: it starts inside an overlong run without white space.
+    """
+
+    index: int
+    offset: int
+    data: bytes
+    torn: bool
+
+
+def cut_chunks(blocks: Iterable[bytes], size: int = CHUNK_BYTES) -> Iterator[Chunk]:
+    """Yield the chunks of a file, in order, from its decompressed blocks; a byte-order mark is left out."""
+    source, buffer, ended = iter(blocks), bytearray(), False
+    origin, begin, index, torn = 0, 0, 0, False  # buffer[0] is byte `origin` of the file; a chunk starts at `begin`
+    while True:
+        mark = (index + 1) * size
+        while not ended and origin + len(buffer) < mark + size + 4:
+            block = next(source, None)
+            ended = block is None
+            buffer += block or b""
+        stop, tears = _find_cut(buffer, mark - origin, size)
+        if index == 0 and buffer.startswith(_BOM):
+            begin = len(_BOM)
+        if stop > begin - origin:
+            yield Chunk(index, begin, bytes(buffer[begin - origin : stop]), torn)
+        if ended and stop == len(buffer):
+            return
+        begin, torn, index = max(begin, origin + stop), tears, index + 1
+        # One byte before the next chunk stays: whether it is a line feed decides the next cut.
+        drop = max(0, begin - 1 - origin)
+        del buffer[:drop]
+        origin += drop
+
+
+def _find_cut(buffer: bytearray, mark: int, size: int) -> tuple[int, bool]:
+    """Return where the chunk before ``mark`` ends, and whether that tears a run without white space.
+
+    Args:
+        buffer: the text; it ends ``size`` bytes behind the mark or later, or with the file.
+        mark: position in the buffer.
+        size: how far behind the mark to look.
+    """
+    feed = buffer.find(b"\n", max(0, mark - 1), mark + size)
+    if feed >= 0:
+        return feed + 1, False
+    if len(buffer) <= mark + size:  # the file ends, and with it the line
+        return len(buffer), False
+    spaces = [buffer.find(space, mark, mark + size) for space in (b"%c" % byte for byte in _WHITE_SPACE)]
+    found = [position for position in spaces if position >= 0]
+    if found:
+        return min(found), False
+    stop = mark + size
+    while stop < min(len(buffer), mark + size + 3) and buffer[stop] & 0xC0 == 0x80:  # never inside a UTF-8 sequence
+        stop += 1
+    return stop, True

@@ -1,0 +1,91 @@
+"""The command ``python -m pipeline``: parse, run, report; one line on stderr for what went wrong."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from pipeline.dataset.schema import FormatError
+from pipeline.dataset.storage import PointerMovedError
+from pipeline.errors import PipelineError
+
+_OURS = (PipelineError, FormatError, PointerMovedError)
+_KNOWN = re.compile(
+    r"^(?:pipeline\.\S+\.(?:InputError|ConfigError|FormatError|PointerMovedError)"
+    r"|(?:PermissionError|OSError|FileNotFoundError|NotADirectoryError|IsADirectoryError)): (.*)$",
+    re.MULTILINE,
+)
+_STEP = re.compile(r"\s*\[while running .*", re.DOTALL)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit status: 0 done, 1 failed (2, wrong usage, exits in argparse)."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if words[:1] == ["run"]:
+        words = words[1:]
+    # Beam warns at import and logs every failing bundle with its traceback; what matters is the error itself.
+    logging.basicConfig(level=logging.ERROR)
+    logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
+    from pipeline.options import parse_arguments
+
+    config, beam_flags = parse_arguments(words)
+    started = time.perf_counter()
+    try:
+        from pipeline.job import run_job, summary
+
+        run = run_job(config, beam_flags)
+        if not config.wait and run.runner != "FnApiRunner":
+            print(f"submitted run {run.run_id}", file=sys.stderr)
+            return 0
+        result = {**summary(run), "seconds": round(time.perf_counter() - started, 2)}
+    except KeyboardInterrupt:
+        return 130
+    except Exception as error:
+        message = error_line(error)
+        if message is None:
+            raise
+        print(f"error: {message}", file=sys.stderr)
+        return 1
+    print(json.dumps(result) if config.json else describe(result))
+    return 0
+
+
+def error_line(error: BaseException) -> str | None:
+    """Find the one line that tells a user what to mend, None if the error is none of those a user can mend.
+
+    A runner wraps what a stage raises, some of them as text: it is looked for there too.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, (*_OURS, OSError)):
+            return _one_line(str(cause))
+        cause = cause.__cause__ or cause.__context__
+    found = _KNOWN.findall(str(error))
+    return _one_line(found[-1]) if found else None
+
+
+def _one_line(text: str) -> str:
+    return " ".join(_STEP.sub("", text).split("\n")).strip()
+
+
+def describe(result: dict[str, Any]) -> str:
+    """Format a run's summary for people."""
+    dead = sum(result["dead_letters"].values())
+    coverage = result["in_vocabulary"] / max(1, result["tokens"])
+    rate = result["tokens"] / result["seconds"]
+    return "\n".join(
+        [
+            f"published run {result['run']} to {result['output']}",
+            f"  corpus      {result['files']:,} files, {result['lines']:,} lines, {result['tokens']:,} tokens, "
+            f"{dead:,} dead letters",
+            f"  vocabulary  {result['vocabulary']:,} tokens, which cover {coverage:.2%} of the text",
+            f"  pairs       {sum(result['pairs']):,} in {sum(result['shards']):,} shards, "
+            f"{len(result['pairs'])} pass{'es' * (len(result['pairs']) > 1)}",
+            f"  time        {result['seconds']:.1f} s, {rate:,.0f} tokens/s",
+        ]
+    )

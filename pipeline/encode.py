@@ -1,0 +1,101 @@
+"""Encoding a chunk's tokens as vocabulary ids, and the runs of sentences that travel to the shards.
+
+Shape suffixes: T tokens in the vocabulary, S sentences.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from pipeline.dataset.vocab import Vocabulary, load_vocab
+from pipeline.kernels.table import fill_slots, find, hash_rows
+from pipeline.tokenize import Tokens
+
+
+class TokenLookup:
+    """Ids by token bytes, for a vocabulary; read-only once made, so any number of threads may share it."""
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        joined = pa.concat_arrays(vocabulary.column.cast(pa.large_binary()).chunks)
+        self._ends = np.frombuffer(joined.buffers()[1], np.int64)[joined.offset : joined.offset + len(joined) + 1]
+        self._arena = np.frombuffer(joined.buffers()[2] or b"", np.uint8)
+        self._hashes = np.empty(len(joined), np.uint64)
+        hash_rows(self._arena, self._ends, self._hashes)
+        self._slots = np.zeros(1 << max(4, (2 * len(joined)).bit_length()), np.int32)
+        fill_slots(self._slots, self._hashes, len(joined))
+
+    def encode(self, tokens: Tokens) -> NDArray[np.int32]:
+        """Return one id a token, int32, −1 outside the vocabulary."""
+        ids = np.empty(len(tokens.starts_T), np.int32)
+        find(
+            tokens.text, tokens.starts_T, tokens.lengths_T,
+            self._slots, self._hashes, self._ends, self._arena, ids,
+        )  # fmt: skip
+        return ids
+
+
+@functools.lru_cache(maxsize=1)
+def load_lookup(uri: str, sha256: str) -> tuple[Vocabulary, TokenLookup]:
+    """Load the vocabulary once per process; ``sha256`` tells one file of a URI from the next."""
+    vocabulary = load_vocab(uri)
+    return vocabulary, TokenLookup(vocabulary)
+
+
+@dataclass(frozen=True)
+class SentenceRun:
+    """Consecutive sentences of one chunk, as ids.
+
+    Attributes:
+        file: ordinal of the input file.
+        chunk: number of the chunk in the file.
+        first: index in the chunk, counted over in-vocabulary tokens, of the first id: what draws count by.
+        lengths_S: int32, ids of each sentence.
+        ids_T: int32.
+    """
+
+    file: int
+    chunk: int
+    first: int
+    lengths_S: NDArray[np.int32]
+    ids_T: NDArray[np.int32]
+
+    def to_bytes(self) -> bytes:
+        """Encode as int64 [file, chunk, first, S], then the lengths and ids as int32, little-endian."""
+        head = np.array([self.file, self.chunk, self.first, len(self.lengths_S)], "<i8")
+        return head.tobytes() + self.lengths_S.astype("<i4").tobytes() + self.ids_T.astype("<i4").tobytes()
+
+
+def run_from_bytes(data: bytes) -> SentenceRun:
+    """Decode what SentenceRun.to_bytes made."""
+    file, chunk, first, sentences = np.frombuffer(data, "<i8", 4).tolist()
+    rest = np.frombuffer(data, "<i4", offset=32)
+    return SentenceRun(file, chunk, first, rest[:sentences], rest[sentences:])
+
+
+def split_runs(
+    file: int, chunk: int, ids: NDArray[np.int32], ends_S: NDArray[np.int32], shard_S: NDArray[np.int64]
+) -> list[tuple[int, SentenceRun]]:
+    """Drop tokens outside the vocabulary and cut a chunk's sentences into one run per shard.
+
+    Args:
+        file: ordinal of the input file.
+        chunk: number of the chunk in the file.
+        ids: one id a token, −1 outside the vocabulary.
+        ends_S: one past each sentence's last token.
+        shard_S: the shard of each sentence, ascending.
+    """
+    known = ids >= 0
+    seen = np.concatenate(([0], np.cumsum(known)))  # in-vocabulary tokens before each token
+    bounds = seen[np.concatenate(([0], ends_S))]
+    ids_T, lengths_S = ids[known], np.diff(bounds).astype(np.int32)
+    shards, begins = np.unique(shard_S, return_index=True)
+    stops = [*begins[1:].tolist(), len(shard_S)]
+    return [
+        (shard, SentenceRun(file, chunk, int(bounds[a]), lengths_S[a:b], ids_T[bounds[a] : bounds[b]]))
+        for shard, a, b in zip(shards.tolist(), begins.tolist(), stops, strict=True)
+    ]

@@ -1,0 +1,182 @@
+"""The three steps where a run comes together: the vocabulary, the plan of the shards, and publication."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from pipeline import stages
+from pipeline.chunks import CHUNK_BYTES
+from pipeline.counting import COUNTS_SCHEMA, table_from_bytes
+from pipeline.dataset import storage
+from pipeline.dataset.manifest import INPUTS, SHARDS, VOCAB, CorpusTotals, FileEntry, Manifest, VocabularyTotals
+from pipeline.dataset.publish import file_entries, pass_totals, publish_run
+from pipeline.dataset.schema import ROW_GROUP_PAIRS, canonical_json
+from pipeline.dataset.shards import save_shards
+from pipeline.dataset.vocab import order_vocabulary, save_vocab
+from pipeline.errors import ConfigError, InputError
+from pipeline.inputs import InputFile
+from pipeline.options import Config
+from pipeline.plan import ChunkStats, Plan, make_plan
+from pipeline.results import DeadLetterPart, VocabularyFile, WrittenShard
+from pipeline.subsample import keep_probabilities
+from pipeline.tokenize import describe_tokenizer
+
+RUN = "run.json"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of the pipeline, as every worker knows it.
+
+    Attributes:
+        config: what to build.
+        run_id: its name.
+        files: the input files, by ordinal.
+        expected: content of LATEST.json when the run started, None where there was none.
+        started: UTC start time, ISO 8601.
+        runner: Beam's name of what executes it.
+    """
+
+    config: Config
+    run_id: str
+    files: tuple[InputFile, ...]
+    expected: bytes | None
+    started: str
+    runner: str
+
+    @property
+    def folder(self) -> str:
+        """URI of the run's folder."""
+        return storage.join(self.config.output, "runs", self.run_id)
+
+
+def write_vocabulary(run: Run, partitions: Iterable[bytes]) -> VocabularyFile:
+    """Order the counted tokens and write vocab.parquet.
+
+    Raises:
+        ConfigError: no token is left.
+    """
+    tables = [table_from_bytes(data) for data in partitions] or [COUNTS_SCHEMA.empty_table()]
+    config = run.config
+    vocabulary = order_vocabulary(pa.concat_tables(tables), config.min_count, config.max_vocab)
+    if not len(vocabulary):
+        raise ConfigError(
+            f"--min-count {config.min_count}: found no token that frequent in the input, expected a vocabulary"
+        )
+    data = save_vocab(vocabulary)
+    uri = storage.join(run.folder, VOCAB)
+    storage.write_bytes(uri, memoryview(data))
+    counts = vocabulary.counts
+    totals = VocabularyTotals(len(vocabulary), int(counts.sum()), vocabulary.digest)
+    # Summed in integers of 2^-20 tokens: a float sum's last bits would depend on numpy's way of adding.
+    kept = np.floor(counts * keep_probabilities(counts, config.sample) * 2.0**20).astype(np.int64)
+    return VocabularyFile(uri, file_entries({VOCAB: memoryview(data)})[VOCAB], totals, int(kept.sum()) / 2**20)
+
+
+def plan_shards(
+    run: Run, stats: Sequence[ChunkStats], vocabulary: VocabularyFile, dead: Sequence[DeadLetterPart]
+) -> Plan:
+    """Lay out the shards, unless too much was set aside.
+
+    Raises:
+        InputError: the dead letters are more than --max-dead-letter-fraction of the text.
+    """
+    config = run.config
+    total, set_aside = sum(s.bytes for s in stats), sum(part.bytes for part in dead)
+    if set_aside > config.max_dead_letter_fraction * total:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(_reasons(dead).items()))
+        raise InputError(
+            f"{storage.redact(run.folder)}/dead-letters: found {set_aside} of {total} bytes set aside ({reasons}), "
+            f"expected at most --max-dead-letter-fraction {config.max_dead_letter_fraction}"
+        )
+    tokens = sum(s.tokens for s in stats)
+    return make_plan(
+        stats, kept_share=vocabulary.kept / tokens, window=config.window,
+        shard_pairs=config.shard_pairs, seed=config.seed,
+    )  # fmt: skip
+
+
+def publish(
+    run: Run,
+    stats: Sequence[ChunkStats],
+    encoded: Sequence[stages.EncodedChunk],
+    vocabulary: VocabularyFile,
+    dead: Sequence[DeadLetterPart],
+    written: Sequence[WrittenShard],
+) -> str:
+    """Hold the two passes against each other, write the tables and the manifest, swap the pointer.
+
+    Returns:
+        The dataset's id.
+
+    Raises:
+        InputError: an input file changed between the two passes.
+        ConfigError: no pair came out.
+        PointerMovedError: another run was published meanwhile.
+    """
+    _require_same_text(run, stats, encoded)
+    shards = [item.shard for item in written if item.shard is not None]
+    if not shards:
+        raise ConfigError("--min-count, --sample: found no sentence with two words left, expected at least one pair")
+    files: dict[str, FileEntry] = {VOCAB: vocabulary.entry, **{part.name: part.entry for part in dead}}
+    for name, data in ((INPUTS, stages.describe_inputs(run.files, stats)), (SHARDS, save_shards(shards))):
+        storage.write_bytes(storage.join(run.folder, name), memoryview(data))
+        files |= file_entries({name: memoryview(data)})
+    passes = range(run.config.passes)
+    manifest = Manifest(
+        tokenizer={**describe_tokenizer(run.config.tokenizer), "unicode": unicodedata.unidata_version},
+        options={**run.config.shaping_options(), "chunk_bytes": CHUNK_BYTES, "row_group_pairs": ROW_GROUP_PAIRS},
+        corpus=CorpusTotals(
+            files=len(run.files), bytes=sum(s.bytes for s in stats), lines=sum(s.lines for s in stats),
+            sentences=sum(s.sentences for s in stats), tokens=sum(s.tokens for s in stats),
+            in_vocabulary=sum(e.in_vocabulary for e in encoded), dead_letters=_reasons(dead),
+            dead_letter_bytes=sum(part.bytes for part in dead),
+        ),
+        vocabulary=vocabulary.totals,
+        passes=tuple(
+            pass_totals(
+                sum(item.kept for item in written if item.pass_index == index),
+                [shard for shard in shards if shard.pass_index == index],
+            )
+            for index in passes
+        ),
+        files=files,
+    )  # fmt: skip
+    storage.write_bytes(storage.join(run.folder, RUN), canonical_json(_describe_run(run)))
+    publish_run(run.config.output, run.run_id, manifest, run.expected)
+    return manifest.dataset_id
+
+
+def _require_same_text(run: Run, stats: Iterable[ChunkStats], encoded: Iterable[stages.EncodedChunk]) -> None:
+    """Refuse an input that was not the same in both passes."""
+    counted = stages.file_digests((s.file, s.chunk, s.digest) for s in stats)
+    paired = stages.file_digests((e.file, e.chunk, e.digest) for e in encoded)
+    for file in run.files:
+        if counted.get(file.ordinal) != paired.get(file.ordinal):
+            raise InputError(f"{storage.redact(file.uri)}: changed between the counting and the pair pass")
+
+
+def _reasons(dead: Iterable[DeadLetterPart]) -> dict[str, int]:
+    return dict(sum((Counter(part.reasons) for part in dead), Counter[str]()))
+
+
+def _describe_run(run: Run) -> dict[str, Any]:
+    """Describe what may differ between two runs of equal bytes."""
+    packages = ("apache-beam", "numpy", "pyarrow", "numba", "regex")
+    return {
+        "format_version": 1,
+        "run": run.run_id,
+        "started": run.started,
+        "runner": run.runner,
+        "inputs": [storage.redact(file.uri) for file in run.files],
+        "versions": {"python": platform.python_version(), **{p: importlib.metadata.version(p) for p in packages}},
+    }

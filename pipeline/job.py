@@ -1,0 +1,167 @@
+"""The whole graph, readable from top to bottom, and the launcher around it."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import os
+import secrets
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
+from apache_beam.pvalue import AsList, AsSingleton
+from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
+
+from pipeline import finish
+from pipeline.dataset import storage
+from pipeline.dataset.manifest import LATEST, MANIFEST, require_run_id
+from pipeline.dataset.schema import FormatError
+from pipeline.errors import ConfigError
+from pipeline.finish import Run
+from pipeline.inputs import batch_inputs, list_inputs
+from pipeline.options import Config
+from pipeline.spill import make_spill
+from pipeline.transforms import (
+    COUNTS,
+    DEAD,
+    ENCODED,
+    RUNS,
+    STATS,
+    CountTokens,
+    EncodeChunks,
+    MergeCounts,
+    WriteDeadLetters,
+    WriteShards,
+)
+
+#: What runs when no --runner is given: in this process. ("DirectRunner" would try to download another one.)
+IN_PROCESS = "FnApiRunner"
+
+
+def build(pipeline: beam.Pipeline, run: Run, spill_folder: str | None) -> None:
+    """Add the whole job to ``pipeline``: two readings of the text, each with a barrier behind it.
+
+    Args:
+        pipeline: to add to.
+        run: what to build.
+        spill_folder: local folder for the ids on their way to the shards; None sends them through the shuffle.
+    """
+    spill = make_spill(spill_folder)
+    start = pipeline | "Start" >> beam.Create([None])
+    batches = pipeline | "List" >> beam.Create(list(batch_inputs(run.files))) | "Spread" >> beam.Reshuffle()
+
+    counted = batches | "CountTokens" >> CountTokens(run.config)
+    dead = counted[DEAD] | "WriteDeadLetters" >> WriteDeadLetters(run.folder)
+    # A token's partial counts meet in one partition, so a part of --min-count's work can be done there.
+    partitions = counted[COUNTS] | "MergeCounts" >> MergeCounts(run.config.min_count)
+    vocabulary = start | "WriteVocabulary" >> beam.Map(
+        lambda _, tables: finish.write_vocabulary(run, tables), AsList(partitions)
+    )
+    plan = start | "PlanShards" >> beam.Map(
+        lambda _, stats, vocab, parts: finish.plan_shards(run, stats, vocab, parts),
+        AsList(counted[STATS]), AsSingleton(vocabulary), AsList(dead),
+    )  # fmt: skip
+
+    sides = (AsSingleton(vocabulary), AsSingleton(plan))
+    encoded = batches | "EncodeChunks" >> EncodeChunks(run.config, spill, *sides)
+    written = encoded[RUNS] | "WriteShards" >> WriteShards(run.config, spill, run.folder, *sides)
+    start | "Publish" >> beam.Map(
+        lambda _, stats, chunks, vocab, parts, shards: finish.publish(run, stats, chunks, vocab, parts, shards),
+        AsList(counted[STATS]), AsList(encoded[ENCODED]), AsSingleton(vocabulary), AsList(dead), AsList(written),
+    )  # fmt: skip
+
+
+def run_job(config: Config, beam_flags: Sequence[str]) -> Run:
+    """Run the job, on the runner that the flags name or in this process, and wait for it if asked.
+
+    Raises:
+        PipelineError, FormatError, PointerMovedError: as the stages do; nothing is published then.
+    """
+    options = PipelineOptions(list(beam_flags))
+    runner = options.view_as(StandardOptions).runner or IN_PROCESS
+    in_process = runner == IN_PROCESS
+    run = _start_run(config, runner)
+    with _clean_up(run), _spill_folder(run, in_process) as spill_folder:
+        pipeline = beam.Pipeline(runner=FnApiRunner() if in_process else None, options=options)
+        build(pipeline, run, spill_folder)
+        result = pipeline.run()
+        if config.wait or in_process:
+            result.wait_until_finish()
+    return run
+
+
+def _start_run(config: Config, runner: str) -> Run:
+    """List the inputs, name the run, look at the pointer."""
+    files = tuple(list_inputs(config.input))
+    now = datetime.datetime.now(datetime.timezone.utc)
+    run_id = config.run_id or f"{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
+    try:
+        require_run_id(run_id, "--run-id")
+    except FormatError as error:
+        raise ConfigError(str(error)) from None
+    run = Run(config, run_id, files, storage.read_pointer(storage.join(config.output, LATEST)), now.isoformat(), runner)
+    if storage.exists(storage.join(run.folder, MANIFEST)):
+        raise ConfigError(f"--run-id {run_id}: found a finished run of that name, expected a new name")
+    return run
+
+
+@contextlib.contextmanager
+def _clean_up(run: Run) -> Iterator[None]:
+    """Leave nothing of a failed run behind but its dead letters, which say why it failed."""
+    try:
+        yield
+    except storage.PointerMovedError:
+        raise  # the run is whole; only another one was published first
+    except BaseException:
+        folder = storage.local_path(run.folder)
+        if storage.is_local(run.folder) and os.path.isdir(folder):
+            for name in os.listdir(folder):
+                path = os.path.join(folder, name)
+                if name != "dead-letters":
+                    shutil.rmtree(path) if os.path.isdir(path) else os.unlink(path)
+            for parent in (folder, os.path.dirname(folder), storage.local_path(run.config.output)):
+                with contextlib.suppress(OSError):
+                    os.rmdir(parent)  # only where nothing is in it
+        raise
+
+
+@contextlib.contextmanager
+def _spill_folder(run: Run, in_process: bool) -> Iterator[str | None]:
+    """Give the in-process runner a folder for ids, on the output's own disk where that is local."""
+    if not in_process:
+        yield None
+        return
+    local = storage.is_local(run.folder)
+    folder = storage.join(storage.local_path(run.folder), "tmp") if local else tempfile.mkdtemp(prefix="pairstream-")
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def summary(run: Run) -> dict[str, Any]:
+    """Read back what a finished run published, for the user."""
+    from pipeline.dataset.reader import open_dataset
+
+    dataset = open_dataset(run.config.output, run.run_id)
+    corpus = dataset.manifest.corpus
+    return {
+        "output": storage.redact(run.config.output),
+        "run": run.run_id,
+        "dataset_id": dataset.dataset_id,
+        "files": corpus.files,
+        "bytes": corpus.bytes,
+        "lines": corpus.lines,
+        "sentences": corpus.sentences,
+        "tokens": corpus.tokens,
+        "in_vocabulary": corpus.in_vocabulary,
+        "dead_letters": corpus.dead_letters,
+        "vocabulary": dataset.manifest.vocabulary.rows,
+        "kept": [totals.kept for totals in dataset.manifest.passes],
+        "pairs": [totals.pairs for totals in dataset.manifest.passes],
+        "shards": [totals.shards for totals in dataset.manifest.passes],
+    }

@@ -1,0 +1,201 @@
+"""The command line: our flags become one frozen Config, all others must be Beam's."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.dataset.shards import COMPRESSIONS
+from pipeline.tokenize import TOKENIZERS
+
+
+@dataclass(frozen=True)
+class Config:
+    """What to build, and from what.
+
+    Fields that shape the dataset's bytes carry ``shapes`` in their metadata; they go into the manifest.
+    """
+
+    input: tuple[str, ...]
+    """Globs of the input files, in the order that numbers them."""
+    output: str
+    """The dataset's folder: a path or a URI."""
+    min_count: int = dataclasses.field(default=5, metadata={"shapes": True})
+    """Tokens that stand fewer times in the corpus are left out of the vocabulary."""
+    max_vocab: int = dataclasses.field(default=0, metadata={"shapes": True})
+    """Rows of the vocabulary at most, the most frequent ones; 0 for no limit."""
+    window: int = dataclasses.field(default=5, metadata={"shapes": True})
+    """Largest distance, in words, between the two words of a pair."""
+    fixed_window: bool = dataclasses.field(default=False, metadata={"shapes": True})
+    """Use that distance for every word, instead of drawing one from 1 to --window for each."""
+    sample: float = dataclasses.field(default=1e-3, metadata={"shapes": True})
+    """Subsampling threshold for frequent words, as word2vec.c's -sample; 0 turns it off."""
+    passes: int = dataclasses.field(default=1, metadata={"shapes": True})
+    """Passes over the corpus to write, each with fresh draws of subsampling and windows; one per epoch is best."""
+    shard_pairs: int = dataclasses.field(default=16 << 20, metadata={"shapes": True})
+    """Pairs that a shard is expected to have at most, as 16Mi or 500000."""
+    seed: int = dataclasses.field(default=1, metadata={"shapes": True})
+    """Seed of every random draw."""
+    tokenizer: str = dataclasses.field(default="unicode", metadata={"shapes": True, "choices": TOKENIZERS})
+    """unicode: words by Unicode's rules; whitespace: whatever white space separates."""
+    lowercase: bool = dataclasses.field(default=True, metadata={"shapes": True})
+    """Turn text into lower case."""
+    normalize: str = dataclasses.field(default="NFC", metadata={"shapes": True, "choices": ("NFC", "NFKC", "none")})
+    """Unicode normalisation form."""
+    encoding_errors: str = dataclasses.field(
+        default="dead-letter", metadata={"shapes": True, "choices": ("fail", "replace", "dead-letter")}
+    )
+    """What to do with lines that are no UTF-8: end the run, put U+FFFD for each bad byte, or set the line aside."""
+    max_dead_letter_fraction: float = 0.001
+    """End the run if more than this share of the corpus' bytes was set aside."""
+    max_sentence_tokens: int = dataclasses.field(default=10_000, metadata={"shapes": True})
+    """Longer lines are cut into sentences of this many tokens."""
+    max_token_bytes: int = dataclasses.field(default=1_000, metadata={"shapes": True})
+    """Longer tokens are set aside."""
+    compression: str = dataclasses.field(default="zstd", metadata={"shapes": True, "choices": COMPRESSIONS})
+    """Compression of the pair shards."""
+    run_id: str = ""
+    """Name of the run; by default the UTC start time and a random part."""
+    threads: int = 0
+    """Threads of each worker process; 0 for one per core."""
+    read_block_bytes: int = 1 << 20
+    """Bytes read from a file at once; no effect on the result."""
+    wait: bool = True
+    """Wait for the run to end; with --no-wait the command returns once a cluster has taken the job."""
+    json: bool = False
+    """Print the result as one JSON object on the last line of standard output."""
+
+    def shaping_options(self) -> dict[str, Any]:
+        """Return the options that decide the dataset's bytes, by name."""
+        fields = [field.name for field in dataclasses.fields(self) if field.metadata.get("shapes")]
+        return {name: getattr(self, name) for name in fields}
+
+    @property
+    def thread_count(self) -> int:
+        """Threads to start in a worker process."""
+        return self.threads or os.cpu_count() or 1
+
+
+#: Smallest and largest value of each number; None for no limit.
+_RANGES: dict[str, tuple[float, float | None]] = {
+    "min_count": (1, None), "max_vocab": (0, 2**31 - 1), "window": (1, 1000), "sample": (0, None),
+    "passes": (1, 100), "shard_pairs": (1, None), "seed": (0, 2**63 - 1), "max_dead_letter_fraction": (0, 1),
+    "max_sentence_tokens": (2, 1_000_000), "max_token_bytes": (1, 1 << 20), "threads": (0, 4096),
+    "read_block_bytes": (1, 1 << 30),
+}  # fmt: skip
+
+_SIZE = re.compile(r"(\d+)(Ki|Mi|Gi)?")
+
+
+def parse_size(text: str) -> int:
+    """Read a whole number with an optional binary unit: 4096, 64Ki, 16Mi, 1Gi."""
+    match = _SIZE.fullmatch(text)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"found {text!r}, expected a number such as 4096, 64Ki or 16Mi")
+    return int(match[1]) << {None: 0, "Ki": 10, "Mi": 20, "Gi": 30}[match[2]]
+
+
+def parse_flag(text: str) -> bool:
+    """Read true or false, as job templates pass them."""
+    if text.lower() not in ("true", "false"):
+        raise argparse.ArgumentTypeError(f"found {text!r}, expected true or false")
+    return text.lower() == "true"
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of ``python -m pipeline run``, one flag a field of Config."""
+    parser = argparse.ArgumentParser(
+        prog="python -m pipeline",
+        description="Build a dataset of skip-gram pairs from sharded text and publish it. Flags that are not listed "
+        "here must be Apache Beam's (--runner=…).",
+        allow_abbrev=False,
+    )
+    for field in dataclasses.fields(Config):
+        flag, text = "--" + field.name.replace("_", "-"), _field_help(field.name)
+        if field.name in ("input", "output"):
+            many = field.name == "input"
+            parser.add_argument(flag, required=True, action="append" if many else "store", help=text,
+                                metavar="GLOB" if many else "URI")  # fmt: skip
+        elif isinstance(field.default, bool):
+            parser.add_argument(flag, nargs="?", const=True, default=field.default, type=parse_flag, help=text,
+                                metavar="true|false")  # fmt: skip
+            parser.add_argument("--no-" + flag[2:], dest=field.name, action="store_const", const=False,
+                                help=argparse.SUPPRESS)  # fmt: skip
+        else:
+            kind = parse_size if field.name in ("shard_pairs", "read_block_bytes") else type(field.default)
+            parser.add_argument(flag, default=field.default, type=kind, choices=field.metadata.get("choices"),
+                                help=text + " Default: %(default)s.")  # fmt: skip
+    return parser
+
+
+def parse_arguments(argv: Sequence[str]) -> tuple[Config, list[str]]:
+    """Split a command line into our Config and the flags left for Beam.
+
+    Exits with status 2 and a message on wrong usage, as argparse does.
+    """
+    parser = make_parser()
+    namespace, rest = parser.parse_known_args([_with_dashes(word, parser) for word in argv])
+    values = vars(namespace)
+    values["input"] = tuple(part for value in values["input"] for part in _split_list(value))
+    for name, (low, high) in _RANGES.items():
+        if not (low <= values[name] and (high is None or values[name] <= high)):
+            limit = f"{low} or more" if high is None else f"{low} to {high}"
+            parser.error(f"argument --{name.replace('_', '-')}: found {values[name]}, expected {limit}")
+    unknown = _unknown_to_beam(rest)
+    if unknown:
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+    return Config(**values), rest
+
+
+def _field_help(name: str) -> str:
+    return _HELP[name].replace("%", "%%")
+
+
+def _docstrings() -> dict[str, str]:
+    """Read the strings below Config's fields, so that the help and the class say one thing."""
+    import ast
+    import inspect
+    import textwrap
+
+    [node] = ast.parse(textwrap.dedent(inspect.getsource(Config))).body
+    assert isinstance(node, ast.ClassDef)
+    texts = {}
+    for field, text in zip(node.body, node.body[1:], strict=False):
+        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
+            assert isinstance(text, ast.Expr)
+            assert isinstance(text.value, ast.Constant)
+            texts[field.target.id] = str(text.value.value)
+    return texts
+
+
+_HELP = _docstrings()
+
+
+def _with_dashes(word: str, parser: argparse.ArgumentParser) -> str:
+    """Let underscores in our own flags stand for dashes: job templates cannot name parameters with dashes."""
+    name, equals, value = word.partition("=")
+    dashed = name.replace("_", "-")
+    return dashed + equals + value if dashed in parser._option_string_actions else word
+
+
+def _split_list(value: str) -> list[str]:
+    """Split at commas, for templates that pass one value a parameter; a file may have a comma in its name."""
+    return [value] if os.path.exists(value) else value.split(",")
+
+
+def _unknown_to_beam(rest: Sequence[str]) -> list[str]:
+    """Return the arguments that no options class of Beam knows; Beam itself would only warn."""
+    if not rest:
+        return []
+    from apache_beam.options.pipeline_options import PipelineOptions, _BeamArgumentParser
+
+    parser = _BeamArgumentParser(allow_abbrev=False, add_help=False)
+    for options in PipelineOptions.__subclasses__():
+        options._add_argparse_args(parser)
+    _, unknown = parser.parse_known_args(list(rest))
+    return list(unknown)

@@ -1,0 +1,74 @@
+"""A DoFn whose work runs on threads of its own, in any runner.
+
+The compiled loops, decompression and Parquet's writer all release the interpreter lock, so that threads use every
+core without copies between processes. A few pieces of work are in flight at once: memory stays bounded.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.transforms.window import GlobalWindows
+
+
+class Tagged:
+    """A value for one of a DoFn's outputs."""
+
+    def __init__(self, tag: str, value: Any) -> None:
+        self.tag = tag
+        self.value = value
+
+
+class ThreadedDoFn(beam.DoFn):  # type: ignore[misc]
+    """Base of the DoFns whose ``process`` hands out work and emits what is done so far.
+
+    Subclasses call ``submit`` with functions that return lists of Tagged values.
+    """
+
+    def __init__(self, threads: int) -> None:
+        self._threads = threads
+
+    def setup(self) -> None:
+        """Start the threads, which live as long as the worker keeps this DoFn."""
+        self._pool = ThreadPoolExecutor(self._threads)
+
+    def teardown(self) -> None:
+        """End the threads."""
+        self._pool.shutdown(cancel_futures=True)
+
+    def start_bundle(self) -> None:
+        """Forget what a failed bundle left."""
+        self._pending: deque[Future[list[Tagged]]] = deque()
+
+    def submit(self, work: Callable[..., list[Tagged]], *arguments: Any) -> Iterator[beam.pvalue.TaggedOutput]:
+        """Start one piece of work; wait only while too many are in flight; yield what is done.
+
+        Raises whatever a piece of work raised.
+        """
+        self._pending.append(self._pool.submit(work, *arguments))
+        while self._pending and (len(self._pending) > 2 * self._threads or self._pending[0].done()):
+            yield from _emit(self._pending.popleft().result())
+
+    def drain(self) -> Iterator[Tagged]:
+        """Wait for all work in flight and yield its values."""
+        while self._pending:
+            yield from self._pending.popleft().result()
+
+    def finish_bundle(self) -> Iterator[beam.pvalue.TaggedOutput]:
+        """Emit the rest."""
+        yield from in_global_window(self.drain())
+
+
+def in_global_window(values: Iterable[Tagged]) -> Iterator[beam.pvalue.TaggedOutput]:
+    """Wrap values as finish_bundle must, where no element lends them its window."""
+    for item in values:
+        yield beam.pvalue.TaggedOutput(item.tag, GlobalWindows.windowed_value(item.value))
+
+
+def _emit(values: Iterable[Tagged]) -> Iterator[beam.pvalue.TaggedOutput]:
+    for item in values:
+        yield beam.pvalue.TaggedOutput(item.tag, item.value)

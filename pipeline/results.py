@@ -1,0 +1,51 @@
+"""What the stages of a run tell each other: small records, one a file written."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import pyarrow as pa
+
+from pipeline.dataset.manifest import FileEntry, VocabularyTotals
+from pipeline.dataset.publish import file_entries
+from pipeline.dataset.shards import Shard
+from pipeline.text import DeadLetter
+
+
+class VocabularyFile(NamedTuple):
+    """The vocabulary as it was written.
+
+    Attributes:
+        kept: expected tokens left of the vocabulary's counts by subsampling.
+    """
+
+    uri: str
+    entry: FileEntry
+    totals: VocabularyTotals
+    kept: float
+
+
+class WrittenShard(NamedTuple):
+    """One pass of one shard; ``shard`` is None where no pair came out."""
+
+    pass_index: int
+    kept: int
+    shard: Shard | None
+
+
+class DeadLetterPart(NamedTuple):
+    """One file of dead letters."""
+
+    name: str
+    entry: FileEntry
+    reasons: dict[str, int]
+    bytes: int
+
+    @classmethod
+    def of(cls, name: str, data: pa.Buffer, letters: Sequence[DeadLetter]) -> DeadLetterPart:
+        """Describe a part by its content."""
+        entry = file_entries({name: memoryview(data)})[name]
+        reasons = Counter(letter.reason for letter in letters)
+        return cls(name, entry, dict(reasons), sum(len(letter.content) for letter in letters))

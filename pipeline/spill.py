@@ -1,0 +1,78 @@
+"""How ids travel from the chunks to the shards: inside the shuffle, or through files that only their place crosses.
+
+An in-memory runner keeps every element that it shuffles. On one machine the ids therefore go through files, and
+memory stays bounded; on a cluster the shuffle is made for them.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import threading
+import uuid
+from typing import IO, Protocol
+
+_PLACE = struct.Struct("<qq")
+
+
+class Spill(Protocol):
+    """Turns payloads into what travels, and back; safe to use from several threads."""
+
+    def put(self, payload: bytes) -> bytes:
+        """Return what travels in the payload's stead."""
+
+    def get(self, traveller: bytes) -> bytes:
+        """Return the payload."""
+
+
+class InlineSpill:
+    """The payload itself travels."""
+
+    def put(self, payload: bytes) -> bytes:
+        """Return the payload."""
+        return payload
+
+    def get(self, traveller: bytes) -> bytes:
+        """Return the payload."""
+        return traveller
+
+
+class FileSpill:
+    """Payloads are appended to a file of this process; their path, offset and length travel."""
+
+    def __init__(self, folder: str) -> None:
+        self._folder = folder
+        self._lock = threading.Lock()
+        self._file: IO[bytes] | None = None
+
+    def put(self, payload: bytes) -> bytes:
+        """Append the payload."""
+        with self._lock:
+            if self._file is None:
+                os.makedirs(self._folder, exist_ok=True)
+                # Unbuffered, so that a payload is readable as soon as its place travels.
+                path = os.path.join(self._folder, f"ids-{uuid.uuid4().hex}.bin")
+                self._file = open(path, "xb", buffering=0)  # noqa: SIM115 (open as long as this lives)
+            offset = self._file.tell()
+            rest = memoryview(payload)
+            while rest:
+                rest = rest[self._file.write(rest) or 0 :]
+            return _PLACE.pack(offset, len(payload)) + self._file.name.encode("utf-8")
+
+    def get(self, traveller: bytes) -> bytes:
+        """Read the payload back."""
+        offset, length = _PLACE.unpack_from(traveller)
+        with open(traveller[_PLACE.size :].decode("utf-8"), "rb") as file:
+            file.seek(offset)
+            payload = file.read(length)
+        assert len(payload) == length, "a spilled payload is read only after it was written"
+        return payload
+
+    def __reduce__(self) -> tuple[type[FileSpill], tuple[str]]:
+        """Travel to another process as the folder alone: each process has a file of its own."""
+        return FileSpill, (self._folder,)
+
+
+def make_spill(folder: str | None) -> Spill:
+    """Return a spill through files below ``folder``, or an inline one for None."""
+    return InlineSpill() if folder is None else FileSpill(folder)

@@ -1,0 +1,185 @@
+"""What happens to one file, chunk, partition or shard: plain functions, which the transforms wire together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import xxhash
+
+from pipeline.chunks import Chunk, cut_chunks
+from pipeline.counting import TokenCounter
+from pipeline.dataset import storage
+from pipeline.dataset.schema import DEAD_LETTERS_SCHEMA, INPUTS_SCHEMA
+from pipeline.dataset.shards import Shard, encode_shard, shard_name
+from pipeline.decompress import read_blocks
+from pipeline.draws import order_key
+from pipeline.encode import SentenceRun, TokenLookup, split_runs
+from pipeline.errors import InputError
+from pipeline.inputs import InputFile
+from pipeline.options import Config
+from pipeline.plan import ChunkStats, Plan, weight_table
+from pipeline.text import DeadLetter, TextRules, line_offset, normalize_lines
+from pipeline.tokenize import Tokens, scan_tokens, token_classes
+from pipeline.windows import PairMaker, PairRules
+
+
+class EncodedChunk(NamedTuple):
+    """What the pair pass learns of one chunk, to be held against the counting pass."""
+
+    file: int
+    chunk: int
+    in_vocabulary: int
+    digest: str
+
+
+def read_chunks(file: InputFile, config: Config) -> Iterator[Chunk]:
+    """Read one file's chunks.
+
+    Raises:
+        InputError: the file is missing, unreadable or damaged.
+    """
+    shown = storage.redact(file.uri)
+    try:
+        with storage.open_binary(file.uri) as stream:
+            yield from cut_chunks(read_blocks(stream, shown, config.read_block_bytes))
+    except OSError as error:
+        raise InputError(f"{shown}: found {error.strerror or error}, expected a readable file") from None
+
+
+def tokenize_chunk(file: InputFile, chunk: Chunk, config: Config) -> tuple[Tokens, list[DeadLetter]]:
+    """Normalise and cut one chunk; also what was set aside.
+
+    Raises:
+        InputError: bytes that are no UTF-8, under --encoding-errors fail.
+    """
+    rules = TextRules(config.lowercase, config.normalize, config.encoding_errors)
+    try:
+        text, letters = normalize_lines(chunk.data, chunk.offset, rules)
+    except InputError as error:
+        raise InputError(f"{storage.redact(file.uri)}: chunk at byte {chunk.offset}: {error}") from None
+    tokens = scan_tokens(
+        text, token_classes(config.tokenizer), config.max_token_bytes, config.max_sentence_tokens, chunk.torn
+    )
+    letters += [
+        # The offset is that of the line: normalisation may have moved what stands in it.
+        DeadLetter(line_offset(chunk.data, chunk.offset, line), "token-too-long", text[start : start + length])
+        for line, start, length in tokens.oversize
+    ]
+    return tokens, letters
+
+
+def count_chunk(
+    file: InputFile, chunk: Chunk, config: Config, counter: TokenCounter
+) -> tuple[ChunkStats, list[DeadLetter]]:
+    """Count one chunk's tokens into ``counter``."""
+    tokens, letters = tokenize_chunk(file, chunk, config)
+    counter.add(tokens)
+    lengths = np.diff(tokens.ends_S, prepend=0)
+    weights = weight_table(config.max_sentence_tokens, config.window, config.fixed_window)[lengths]
+    stats = ChunkStats(
+        file=file.ordinal,
+        chunk=chunk.index,
+        bytes=len(chunk.data),
+        lines=chunk.data.count(b"\n") + (not chunk.data.endswith(b"\n")),
+        sentences=len(lengths),
+        paired=int((lengths > 1).sum()),
+        tokens=len(tokens.starts_T),
+        weight=int(weights.sum()),
+        digest=xxhash.xxh3_128_hexdigest(chunk.data),
+    )
+    return stats, letters
+
+
+def encode_chunk(
+    file: InputFile, chunk: Chunk, config: Config, lookup: TokenLookup, plan: Plan
+) -> tuple[EncodedChunk, list[tuple[int, SentenceRun]]]:
+    """Encode one chunk and split it among the shards.
+
+    Raises:
+        InputError: the chunk is not one that the counting pass saw.
+    """
+    tokens, _ = tokenize_chunk(file, chunk, config)
+    if (file.ordinal, chunk.index) not in plan.positions:
+        raise InputError(f"{storage.redact(file.uri)}: changed between the counting and the pair pass")
+    ids = lookup.encode(tokens)
+    encoded = EncodedChunk(file.ordinal, chunk.index, int((ids >= 0).sum()), xxhash.xxh3_128_hexdigest(chunk.data))
+    if not len(tokens.ends_S):
+        return encoded, []
+    lengths = np.diff(tokens.ends_S, prepend=0)
+    weights = weight_table(config.max_sentence_tokens, config.window, config.fixed_window)[lengths]
+    shards = plan.shard_of(file.ordinal, chunk.index, weights)
+    runs = split_runs(file.ordinal, chunk.index, ids, tokens.ends_S, shards)
+    return encoded, [(shard, run) for shard, run in runs if len(run.ids_T)]
+
+
+def write_shard(
+    runs: Sequence[SentenceRun], rules: PairRules, pass_index: int, shard: int, shards: int, config: Config, folder: str
+) -> tuple[Shard | None, int]:
+    """Write one pass's pairs of a shard.
+
+    Args:
+        runs: the shard's sentences, in any order.
+        rules: of subsampling and windows.
+        pass_index: the pass.
+        shard: number of the shard.
+        shards: how many there are.
+        config: compression and seed.
+        folder: the run's folder.
+
+    Returns:
+        The shard, None where no pair came out; and the tokens kept by subsampling.
+    """
+    ordered = sorted(
+        runs, key=lambda r: (order_key(config.seed, "order", pass_index, r.file, r.chunk), r.file, r.chunk, r.first)
+    )
+    maker = PairMaker(rules, pass_index)
+    name = shard_name(pass_index, shard, shards)
+    data, described = encode_shard(pass_index, name, maker.row_groups(ordered), config.compression)
+    if described.rows == 0:
+        return None, maker.kept
+    storage.write_bytes(storage.join(folder, name), memoryview(data))
+    return described, maker.kept
+
+
+def write_dead_letters(letters: Sequence[tuple[str, DeadLetter]], part: int) -> tuple[str, pa.Buffer]:
+    """Encode one part of the dead letters, ordered by file and offset; return its name and bytes."""
+    ordered = sorted(letters, key=lambda item: (item[0], item[1].offset, item[1].reason, item[1].content))
+    rows = [
+        {"file": name, "offset": letter.offset, "reason": letter.reason, "content": letter.content}
+        for name, letter in ordered
+    ]
+    sink = pa.BufferOutputStream()
+    pq.write_table(
+        pa.Table.from_pylist(rows, schema=DEAD_LETTERS_SCHEMA), sink, compression="zstd", write_page_checksum=True
+    )
+    return f"dead-letters/part-{part:05d}.parquet", sink.getvalue()
+
+
+def describe_inputs(files: Sequence[InputFile], stats: Sequence[ChunkStats]) -> pa.Buffer:
+    """Encode inputs.parquet: one row a file, in order of ordinals.
+
+    A file's digest is XXH3-128 over its chunks' digests, so that files may be read in pieces.
+    """
+    digests = file_digests((s.file, s.chunk, s.digest) for s in stats)
+    totals = np.zeros((len(files), 3), np.int64)
+    for chunk in stats:
+        totals[chunk.file] += (chunk.bytes, chunk.lines, chunk.tokens)
+    rows = [
+        {"name": file.name, "bytes": size, "digest": digests.get(file.ordinal, ""), "lines": lines, "tokens": tokens}
+        for file, (size, lines, tokens) in zip(files, totals.tolist(), strict=True)
+    ]
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.Table.from_pylist(rows, schema=INPUTS_SCHEMA), sink, compression="zstd", write_page_checksum=True)
+    return sink.getvalue()
+
+
+def file_digests(chunks: Iterator[tuple[int, int, str]]) -> dict[int, str]:
+    """Combine ``(file, chunk, digest)`` into one XXH3-128 (hex) a file."""
+    hashes: dict[int, xxhash.xxh3_128] = {}
+    for file, _, digest in sorted(chunks):
+        hashes.setdefault(file, xxhash.xxh3_128()).update(digest.encode("ascii"))
+    return {file: value.hexdigest() for file, value in hashes.items()}

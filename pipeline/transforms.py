@@ -1,0 +1,201 @@
+"""Thin Beam transforms around the functions of `pipeline.stages`: wiring and counters, nothing else."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.metrics import Metrics
+
+from pipeline import stages
+from pipeline.counting import TokenCounter, merge_counts, table_from_bytes, table_to_bytes
+from pipeline.dataset import storage
+from pipeline.encode import load_lookup, run_from_bytes
+from pipeline.inputs import InputFile
+from pipeline.options import Config
+from pipeline.parallel import Tagged, ThreadedDoFn, in_global_window
+from pipeline.plan import ChunkStats, Plan
+from pipeline.results import DeadLetterPart, VocabularyFile, WrittenShard
+from pipeline.spill import Spill
+from pipeline.subsample import keep_thresholds
+from pipeline.text import DeadLetter
+from pipeline.windows import PairRules
+
+#: Parts that the dead letters fall into, by file.
+DEAD_LETTER_PARTS = 16
+
+COUNTS, STATS, DEAD, RUNS, ENCODED, SHARDS = "counts", "stats", "dead", "runs", "encoded", "shards"
+
+
+class CountTokens(beam.PTransform):  # type: ignore[misc]
+    """Batches of InputFile → outputs ``counts`` (partition, Arrow bytes), ``stats`` and ``dead``."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self._config = config
+
+    def expand(self, batches: beam.PCollection) -> Any:
+        """Read, tokenise and count."""
+        return batches | beam.ParDo(_CountTokens(self._config)).with_outputs(COUNTS, STATS, DEAD)
+
+
+class _CountTokens(ThreadedDoFn):
+    def __init__(self, config: Config) -> None:
+        super().__init__(config.thread_count)
+        self._config = config
+        self._tokens = Metrics.counter("pairstream", "tokens")
+        self._lines = Metrics.counter("pairstream", "lines")
+        self._dead = Metrics.counter("pairstream", "dead_letters")
+
+    def start_bundle(self) -> None:
+        super().start_bundle()
+        self._counters: list[TokenCounter] = []
+        self._of_thread = threading.local()
+
+    def process(self, batch: list[InputFile]) -> Iterator[beam.pvalue.TaggedOutput]:
+        for file in batch:
+            for chunk in stages.read_chunks(file, self._config):
+                yield from self.submit(self._count, file, chunk)
+
+    def finish_bundle(self) -> Iterator[beam.pvalue.TaggedOutput]:
+        yield from super().finish_bundle()
+        for counter in self._counters:
+            yield from in_global_window(_partial_counts(counter))
+
+    def _count(self, file: InputFile, chunk: Any) -> list[Tagged]:
+        counter = getattr(self._of_thread, "counter", None)
+        if counter is None:
+            counter = self._of_thread.counter = TokenCounter()
+            self._counters.append(counter)
+        stats, letters = stages.count_chunk(file, chunk, self._config, counter)
+        result = [Tagged(STATS, stats)]
+        result += [Tagged(DEAD, (file.ordinal % DEAD_LETTER_PARTS, (file.name, letter))) for letter in letters]
+        if counter.is_large:
+            self._counters.remove(counter)
+            self._of_thread.counter = None
+            result += _partial_counts(counter)
+        self._tokens.inc(stats.tokens)
+        self._lines.inc(stats.lines)
+        self._dead.inc(len(letters))
+        return result
+
+
+def _partial_counts(counter: TokenCounter) -> list[Tagged]:
+    return [Tagged(COUNTS, (partition, table_to_bytes(table))) for partition, table in counter.partitions()]
+
+
+class MergeCounts(beam.PTransform):  # type: ignore[misc]
+    """(partition, Arrow bytes) → Arrow bytes of each partition's tokens at or above ``min_count``."""
+
+    def __init__(self, min_count: int) -> None:
+        super().__init__()
+        self._min_count = min_count
+
+    def expand(self, counts: beam.PCollection) -> beam.PCollection:
+        """Group by partition, add up, prune."""
+        return counts | beam.GroupByKey() | beam.MapTuple(self._merge)
+
+    def _merge(self, partition: int, tables: Iterable[bytes]) -> bytes:
+        return table_to_bytes(merge_counts(map(table_from_bytes, tables), self._min_count))
+
+
+class WriteDeadLetters(beam.PTransform):  # type: ignore[misc]
+    """(part, (file name, DeadLetter)) → DeadLetterPart of each file written below ``folder``."""
+
+    def __init__(self, folder: str) -> None:
+        super().__init__()
+        self._folder = folder
+
+    def expand(self, letters: beam.PCollection) -> beam.PCollection:
+        """Group by part and write."""
+        return letters | beam.GroupByKey() | beam.MapTuple(self._write)
+
+    def _write(self, part: int, letters: Iterable[tuple[str, DeadLetter]]) -> DeadLetterPart:
+        found = list(letters)
+        name, data = stages.write_dead_letters(found, part)
+        storage.write_bytes(storage.join(self._folder, name), memoryview(data))
+        return DeadLetterPart.of(name, data, [letter for _, letter in found])
+
+
+class EncodeChunks(beam.PTransform):  # type: ignore[misc]
+    """Batches of InputFile → outputs ``runs`` (shard, what travels of its ids) and ``encoded``."""
+
+    def __init__(self, config: Config, spill: Spill, vocabulary: Any, plan: Any) -> None:
+        super().__init__()
+        self._do_fn = _EncodeChunks(config, spill)
+        self._sides = (vocabulary, plan)
+
+    def expand(self, batches: beam.PCollection) -> Any:
+        """Read, tokenise, encode and split among shards."""
+        return batches | beam.ParDo(self._do_fn, *self._sides).with_outputs(RUNS, ENCODED)
+
+
+class _EncodeChunks(ThreadedDoFn):
+    def __init__(self, config: Config, spill: Spill) -> None:
+        super().__init__(config.thread_count)
+        self._config = config
+        self._spill = spill
+        self._known = Metrics.counter("pairstream", "in_vocabulary")
+
+    def process(
+        self, batch: list[InputFile], vocabulary: VocabularyFile, plan: Plan
+    ) -> Iterator[beam.pvalue.TaggedOutput]:
+        _, lookup = load_lookup(vocabulary.uri, vocabulary.entry.sha256)
+        for file in batch:
+            for chunk in stages.read_chunks(file, self._config):
+                yield from self.submit(self._encode, file, chunk, lookup, plan)
+
+    def _encode(self, file: InputFile, chunk: Any, lookup: Any, plan: Plan) -> list[Tagged]:
+        encoded, runs = stages.encode_chunk(file, chunk, self._config, lookup, plan)
+        self._known.inc(encoded.in_vocabulary)
+        result = [Tagged(RUNS, (shard, self._spill.put(run.to_bytes()))) for shard, run in runs]
+        return [Tagged(ENCODED, encoded), *result]
+
+
+class WriteShards(beam.PTransform):  # type: ignore[misc]
+    """(shard, what travels of its ids) → WrittenShard for every pass."""
+
+    def __init__(self, config: Config, spill: Spill, folder: str, vocabulary: Any, plan: Any) -> None:
+        super().__init__()
+        self._do_fn = _WriteShards(config, spill, folder)
+        self._sides = (vocabulary, plan)
+
+    def expand(self, runs: beam.PCollection) -> beam.PCollection:
+        """Group by shard and write it once a pass."""
+        written = runs | beam.GroupByKey() | beam.ParDo(self._do_fn, *self._sides).with_outputs(SHARDS)
+        return written[SHARDS]
+
+
+class _WriteShards(ThreadedDoFn):
+    def __init__(self, config: Config, spill: Spill, folder: str) -> None:
+        super().__init__(config.thread_count)
+        self._config = config
+        self._spill = spill
+        self._folder = folder
+        self._pairs = Metrics.counter("pairstream", "pairs")
+        self._kept = Metrics.counter("pairstream", "kept")
+
+    def process(
+        self, element: tuple[int, Iterable[bytes]], vocabulary: VocabularyFile, plan: Plan
+    ) -> Iterator[beam.pvalue.TaggedOutput]:
+        shard, travellers = element
+        config = self._config
+        counts = load_lookup(vocabulary.uri, vocabulary.entry.sha256)[0].counts
+        rules = PairRules(
+            config.window, config.fixed_window, config.seed, keep_thresholds(counts, config.sample),
+            config.max_sentence_tokens,
+        )  # fmt: skip
+        runs = [run_from_bytes(self._spill.get(traveller)) for traveller in travellers]
+        for pass_index in range(config.passes):
+            yield from self.submit(self._write, runs, rules, pass_index, shard, plan.shards)
+
+    def _write(self, runs: Any, rules: PairRules, pass_index: int, shard: int, shards: int) -> list[Tagged]:
+        described, kept = stages.write_shard(runs, rules, pass_index, shard, shards, self._config, self._folder)
+        self._kept.inc(kept)
+        self._pairs.inc(described.rows if described else 0)
+        return [Tagged(SHARDS, WrittenShard(pass_index, kept, described))]
+
+
+__all__ = ["ChunkStats", "CountTokens", "EncodeChunks", "MergeCounts", "WriteDeadLetters", "WriteShards"]

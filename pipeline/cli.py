@@ -81,11 +81,15 @@ def describe(result: dict[str, Any]) -> str:
     return "\n".join(
         [
             f"published run {result['run']} to {result['output']}",
-            f"  corpus      {result['files']:,} files, {result['lines']:,} lines, {result['tokens']:,} tokens, "
-            f"{dead:,} dead letters",
+            (
+                f"  corpus      {result['files']:,} files, {result['lines']:,} lines, {result['tokens']:,} tokens, "
+                f"{dead:,} dead letters"
+            ),
             f"  vocabulary  {result['vocabulary']:,} tokens, which cover {coverage:.2%} of the text",
-            f"  pairs       {sum(result['pairs']):,} in {sum(result['shards']):,} shards, "
-            f"{len(result['pairs'])} pass{'es' * (len(result['pairs']) > 1)}",
+            (
+                f"  pairs       {sum(result['pairs']):,} in {sum(result['shards']):,} shards, "
+                f"{len(result['pairs'])} pass{'es' * (len(result['pairs']) > 1)}"
+            ),
             f"  time        {result['seconds']:.1f} s, {rate:,.0f} tokens/s",
         ]
     )

@@ -28,7 +28,7 @@ def _keep(
     radii: NDArray[np.int32],
 ) -> int:
     """Write ids and radii of the tokens that subsampling leaves of one sentence; return how many."""
-    kept, subsample_block, window_block = as_int(0), -1, -1
+    kept, subsample_block, window_block = 0, -1, -1
     keep_words, window_words = words[:4], words[4:]
     for t in range(begin, stop):
         block, place = (first + t) >> 2, (first + t) & 3

@@ -32,7 +32,7 @@ def _equal(
     begin = ends[row]
     if ends[row + 1] - begin != length:
         return False
-    for i in range(length):  # noqa: SIM110 (a generator is not for compiled code)
+    for i in range(length):
         if text[start + i] != arena[begin + i]:
             return False
     return True

@@ -8,7 +8,7 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 from pipeline.dataset.shards import COMPRESSIONS
 from pipeline.tokenize import TOKENIZERS
@@ -107,9 +107,17 @@ def parse_flag(text: str) -> bool:
     return text.lower() == "true"
 
 
+class OneLineParser(argparse.ArgumentParser):
+    """A parser whose errors are one line; the usage is what --help is for."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print the message and exit with status 2."""
+        self.exit(2, f"error: {message} (--help lists the flags)\n")
+
+
 def make_parser() -> argparse.ArgumentParser:
     """Return the parser of ``python -m pipeline run``, one flag a field of Config."""
-    parser = argparse.ArgumentParser(
+    parser = OneLineParser(
         prog="python -m pipeline",
         description="Build a dataset of skip-gram pairs from sharded text and publish it. Flags that are not listed "
         "here must be Apache Beam's (--runner=…).",

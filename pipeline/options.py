@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import os
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any
 
+from pipeline.dataset.flags import OneLineParser, add_flags, flag_of, parse_size, with_dashes
 from pipeline.dataset.shards import COMPRESSIONS
 from pipeline.tokenize import TOKENIZERS
 
@@ -21,9 +20,9 @@ class Config:
     Fields that shape the dataset's bytes carry ``shapes`` in their metadata; they go into the manifest.
     """
 
-    input: tuple[str, ...]
+    input: tuple[str, ...] = dataclasses.field(metadata={"metavar": "GLOB", "many": True})
     """Globs of the input files, in the order that numbers them."""
-    output: str
+    output: str = dataclasses.field(metadata={"metavar": "URI"})
     """The dataset's folder: a path or a URI."""
     min_count: int = dataclasses.field(default=5, metadata={"shapes": True})
     """Tokens that stand fewer times in the corpus are left out of the vocabulary."""
@@ -37,7 +36,7 @@ class Config:
     """Subsampling threshold for frequent words, as word2vec.c's -sample; 0 turns it off."""
     passes: int = dataclasses.field(default=1, metadata={"shapes": True})
     """Passes over the corpus to write, each with fresh draws of subsampling and windows; one per epoch is best."""
-    shard_pairs: int = dataclasses.field(default=16 << 20, metadata={"shapes": True})
+    shard_pairs: int = dataclasses.field(default=16 << 20, metadata={"shapes": True, "parse": parse_size})
     """Pairs that a shard is expected to have at most, as 16Mi or 500000."""
     seed: int = dataclasses.field(default=1, metadata={"shapes": True})
     """Seed of every random draw."""
@@ -63,7 +62,7 @@ class Config:
     """Name of the run; by default the UTC start time and a random part."""
     threads: int = 0
     """Threads of each worker process; 0 for one per core."""
-    read_block_bytes: int = 1 << 20
+    read_block_bytes: int = dataclasses.field(default=1 << 20, metadata={"parse": parse_size})
     """Bytes read from a file at once; no effect on the result."""
     wait: bool = True
     """Wait for the run to end; with --no-wait the command returns once a cluster has taken the job."""
@@ -89,33 +88,8 @@ _RANGES: dict[str, tuple[float, float | None]] = {
     "read_block_bytes": (1, 1 << 30),
 }  # fmt: skip
 
-_SIZE = re.compile(r"(\d+)(Ki|Mi|Gi)?")
 
-
-def parse_size(text: str) -> int:
-    """Read a whole number with an optional binary unit: 4096, 64Ki, 16Mi, 1Gi."""
-    match = _SIZE.fullmatch(text)
-    if match is None:
-        raise argparse.ArgumentTypeError(f"found {text!r}, expected a number such as 4096, 64Ki or 16Mi")
-    return int(match[1]) << {None: 0, "Ki": 10, "Mi": 20, "Gi": 30}[match[2]]
-
-
-def parse_flag(text: str) -> bool:
-    """Read true or false, as job templates pass them."""
-    if text.lower() not in ("true", "false"):
-        raise argparse.ArgumentTypeError(f"found {text!r}, expected true or false")
-    return text.lower() == "true"
-
-
-class OneLineParser(argparse.ArgumentParser):
-    """A parser whose errors are one line; the usage is what --help is for."""
-
-    def error(self, message: str) -> NoReturn:
-        """Print the message and exit with status 2."""
-        self.exit(2, f"error: {message} (--help lists the flags)\n")
-
-
-def make_parser() -> argparse.ArgumentParser:
+def make_parser() -> OneLineParser:
     """Return the parser of ``python -m pipeline run``, one flag a field of Config."""
     parser = OneLineParser(
         prog="python -m pipeline",
@@ -123,21 +97,7 @@ def make_parser() -> argparse.ArgumentParser:
         "here must be Apache Beam's (--runner=…).",
         allow_abbrev=False,
     )
-    for field in dataclasses.fields(Config):
-        flag, text = "--" + field.name.replace("_", "-"), _field_help(field.name)
-        if field.name in ("input", "output"):
-            many = field.name == "input"
-            parser.add_argument(flag, required=True, action="append" if many else "store", help=text,
-                                metavar="GLOB" if many else "URI")  # fmt: skip
-        elif isinstance(field.default, bool):
-            parser.add_argument(flag, nargs="?", const=True, default=field.default, type=parse_flag, help=text,
-                                metavar="true|false")  # fmt: skip
-            parser.add_argument("--no-" + flag[2:], dest=field.name, action="store_const", const=False,
-                                help=argparse.SUPPRESS)  # fmt: skip
-        else:
-            kind = parse_size if field.name in ("shard_pairs", "read_block_bytes") else type(field.default)
-            parser.add_argument(flag, default=field.default, type=kind, choices=field.metadata.get("choices"),
-                                help=text + " Default: %(default)s.")  # fmt: skip
+    add_flags(parser, Config)
     return parser
 
 
@@ -147,48 +107,17 @@ def parse_arguments(argv: Sequence[str]) -> tuple[Config, list[str]]:
     Exits with status 2 and a message on wrong usage, as argparse does.
     """
     parser = make_parser()
-    namespace, rest = parser.parse_known_args([_with_dashes(word, parser) for word in argv])
+    namespace, rest = parser.parse_known_args(with_dashes(argv, parser))
     values = vars(namespace)
     values["input"] = tuple(part for value in values["input"] for part in _split_list(value))
     for name, (low, high) in _RANGES.items():
         if not (low <= values[name] and (high is None or values[name] <= high)):
             limit = f"{low} or more" if high is None else f"{low} to {high}"
-            parser.error(f"argument --{name.replace('_', '-')}: found {values[name]}, expected {limit}")
+            parser.error(f"argument {flag_of(name)}: found {values[name]}, expected {limit}")
     unknown = _unknown_to_beam(rest)
     if unknown:
         parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     return Config(**values), rest
-
-
-def _field_help(name: str) -> str:
-    return _HELP[name].replace("%", "%%")
-
-
-def _docstrings() -> dict[str, str]:
-    """Read the strings below Config's fields, so that the help and the class say one thing."""
-    import ast
-    import inspect
-    import textwrap
-
-    [node] = ast.parse(textwrap.dedent(inspect.getsource(Config))).body
-    assert isinstance(node, ast.ClassDef)
-    texts = {}
-    for field, text in zip(node.body, node.body[1:], strict=False):
-        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
-            assert isinstance(text, ast.Expr)
-            assert isinstance(text.value, ast.Constant)
-            texts[field.target.id] = str(text.value.value)
-    return texts
-
-
-_HELP = _docstrings()
-
-
-def _with_dashes(word: str, parser: argparse.ArgumentParser) -> str:
-    """Let underscores in our own flags stand for dashes: job templates cannot name parameters with dashes."""
-    name, equals, value = word.partition("=")
-    dashed = name.replace("_", "-")
-    return dashed + equals + value if dashed in parser._option_string_actions else word
 
 
 def _split_list(value: str) -> list[str]:

@@ -1,0 +1,44 @@
+# Two commands: `make demo` and `make test`. Both set up .venv by themselves.
+
+PYTHON ?= python3
+VENV ?= .venv
+WORK ?= work
+CORPUS ?=
+
+BIN = $(VENV)/bin
+READY = $(VENV)/.ready
+
+.PHONY: demo test lint types quality bench clean
+
+demo: $(READY)
+	@CORPUS='$(CORPUS)' PYTHON='$(BIN)/python' WORK='$(WORK)' bash deploy/demo.sh
+
+test: $(READY)
+	$(BIN)/python -m pytest
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(READY)
+	$(BIN)/mypy
+
+# What needs more than the checkout: real corpora beside it. Set CORPORA to their folder.
+quality: $(READY)
+	$(BIN)/python -m tests.quality.lane
+
+bench: $(READY)
+	$(BIN)/python -m tests.bench
+
+$(READY): pyproject.toml .ci/constraints.txt .ci/constraints-3.10.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+	  { echo "error: $(PYTHON) is older than Python 3.10; set PYTHON=python3.11, say" >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || \
+	  { echo "error: $(PYTHON) cannot make a virtual environment; on Debian: apt-get install python3-venv" >&2; exit 1; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+	  -c $$($(BIN)/python -c 'import sys; print(".ci/constraints" + ("-3.10" if sys.version_info < (3, 11) else "") + ".txt")') \
+	  -e '.[pipeline,trainer,dev]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) $(WORK) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,75 @@
+"""Chunks are cut as their definition says, whatever the blocks in which a file is read."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.chunks import CHUNK_BYTES, Chunk, cut_chunks
+
+BOM = b"\xef\xbb\xbf"
+TEXTS = st.builds(
+    lambda bom, parts: BOM * bom + "".join(parts).encode(),
+    st.booleans(),
+    st.lists(st.sampled_from(["a", "bc", "\n", " ", "é", "日", "aaaaaaaaaaaa", "\r\n", "\n\n"]), max_size=60),
+)
+
+
+def cut_at(data: bytes, mark: int, size: int) -> tuple[int, bool]:
+    """Where the text before ``mark`` ends: a line feed, else white space, else a character's start."""
+    behind = range(mark, min(len(data), mark + size))
+    for i in range(max(0, mark - 1), min(len(data), mark + size)):
+        if data[i : i + 1] == b"\n":
+            return i + 1, False
+    if len(data) <= mark + size:
+        return len(data), False
+    for i in behind:
+        if data[i : i + 1] in (b" ", b"\t", b"\v", b"\f", b"\r"):
+            return i, False
+    stop = mark + size
+    while stop < min(len(data), mark + size + 3) and 0x80 <= data[stop] < 0xC0:
+        stop += 1
+    return stop, True
+
+
+def expected_chunks(data: bytes, size: int) -> list[Chunk]:
+    """The definition, on the whole file at once."""
+    chunks, index, torn = [], 0, False
+    start = len(BOM) if data.startswith(BOM) else 0
+    while True:
+        stop, tears = cut_at(data, (index + 1) * size, size)
+        if stop > start:
+            chunks.append(Chunk(index, start, data[start:stop], torn))
+        if stop == len(data):
+            return chunks
+        start, torn, index = max(start, stop), tears, index + 1
+
+
+@given(data=TEXTS, size=st.sampled_from([4, 5, 8, 16]), block=st.sampled_from([1, 2, 3, 7, 1000]))
+def test_chunks_follow_their_definition(data: bytes, size: int, block: int) -> None:
+    blocks = (data[i : i + block] for i in range(0, len(data), block))
+    chunks = list(cut_chunks(blocks, size))
+    assert chunks == expected_chunks(data, size)
+    assert b"".join(chunk.data for chunk in chunks) == data.removeprefix(BOM)
+    assert all(len(chunk.data) <= 2 * size + 3 for chunk in chunks)
+
+
+def test_one_line_of_many_chunks_is_cut_between_words() -> None:
+    words = b"word " * CHUNK_BYTES
+    chunks = list(cut_chunks([words]))
+    # 5 MiB: the last mark finds the line's end within the 1 MiB behind it, and leaves it whole.
+    assert [round(len(chunk.data) / CHUNK_BYTES) for chunk in chunks] == [1, 1, 1, 2]
+    assert b"".join(chunk.data for chunk in chunks) == words
+    assert {word for chunk in chunks for word in chunk.data.split()} == {b"word"}
+
+
+def test_short_lines_are_never_cut() -> None:
+    lines = [b"%07d\n" % i for i in range(400_000)]
+    chunks = list(cut_chunks(iter(lines)))
+    assert [line + b"\n" for chunk in chunks for line in chunk.data.splitlines()] == lines
+    assert len(chunks) == 4
+
+
+def test_no_text_is_no_chunk() -> None:
+    assert list(cut_chunks([])) == []
+    assert list(cut_chunks([BOM])) == []

@@ -1,0 +1,70 @@
+"""Normalising a chunk at once equals normalising its lines one by one."""
+
+from __future__ import annotations
+
+import unicodedata
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.errors import InputError
+from pipeline.text import DeadLetter, TextRules, line_offset, normalize_lines, normalize_text
+
+LINES = st.lists(
+    st.text(
+        st.sampled_from("aBÉéΣσςİ\u0301\u030cJǰ\rﬁ")
+        | st.characters(exclude_characters="\n", exclude_categories=["Cs"]),
+        max_size=12,
+    ),
+    min_size=1,
+    max_size=6,
+)
+
+
+@given(lines=LINES, lowercase=st.booleans(), form=st.sampled_from(["NFC", "NFKC", "none"]))
+def test_a_chunk_is_its_lines(lines: list[str], lowercase: bool, form: str) -> None:
+    rules = TextRules(lowercase, form)
+
+    def one(line: str) -> str:
+        if form != "none":
+            line = unicodedata.normalize(form, line)
+        line = line.lower() if lowercase else line
+        return unicodedata.normalize(form, line) if form != "none" else line
+
+    text, dead = normalize_lines("\n".join(lines).encode(), 0, rules)
+    assert dead == []
+    assert text.decode().split("\n") == [one(line) for line in lines]
+    assert normalize_text("\n".join(lines), rules) == text.decode()
+
+
+def test_composed_and_decomposed_are_one() -> None:
+    composed, decomposed = "été".encode(), unicodedata.normalize("NFD", "été").encode()
+    assert composed != decomposed
+    assert normalize_lines(composed, 0, TextRules())[0] == normalize_lines(decomposed, 0, TextRules())[0]
+
+
+BAD = "ok\né\n".encode() + b"b\xffd\n" + "ñ\n".encode() + b"\xc3\nend"
+
+
+def test_bad_lines_become_dead_letters_at_their_offset() -> None:
+    text, dead = normalize_lines(BAD, 100, TextRules())
+    assert text == "ok\né\n\nñ\n\nend".encode()
+    assert dead == [DeadLetter(106, "invalid-utf-8", b"b\xffd"), DeadLetter(113, "invalid-utf-8", b"\xc3")]
+    assert [line_offset(BAD, 100, line) for line in (0, 2, 4)] == [100, 106, 113]
+
+
+def test_bad_bytes_are_replaced_on_request() -> None:
+    text, dead = normalize_lines(BAD, 0, TextRules(encoding_errors="replace"))
+    assert text.decode().split("\n") == ["ok", "é", "b\ufffdd", "ñ", "\ufffd", "end"]
+    assert dead == []
+
+
+def test_bad_bytes_fail_on_request() -> None:
+    with pytest.raises(InputError, match="0xff"):
+        normalize_lines(BAD, 0, TextRules(encoding_errors="fail"))
+
+
+def test_ten_thousand_marks_take_one_step() -> None:
+    text, _ = normalize_lines(("e" + "\u0301" * 10_000 + " x").encode(), 0, TextRules())
+    assert text.decode() == "é" + "\u0301" * 9_999 + " x"

@@ -24,6 +24,9 @@ class Spill(Protocol):
     def get(self, traveller: bytes) -> bytes:
         """Return the payload."""
 
+    def close(self) -> None:
+        """Let go of what was written; payloads can still be read, and more be put."""
+
 
 class InlineSpill:
     """The payload itself travels."""
@@ -35,6 +38,9 @@ class InlineSpill:
     def get(self, traveller: bytes) -> bytes:
         """Return the payload."""
         return traveller
+
+    def close(self) -> None:
+        """Nothing is held."""
 
 
 class FileSpill:
@@ -67,6 +73,13 @@ class FileSpill:
             payload = file.read(length)
         assert len(payload) == length, "a spilled payload is read only after it was written"
         return payload
+
+    def close(self) -> None:
+        """Close this process's file; the next payload opens a new one."""
+        with self._lock:
+            if self._file is not None:
+                self._file.close()
+                self._file = None
 
     def __reduce__(self) -> tuple[type[FileSpill], tuple[str]]:
         """Travel to another process as the folder alone: each process has a file of its own."""

@@ -147,6 +147,10 @@ class _EncodeChunks(ThreadedDoFn):
             for chunk in stages.read_chunks(file, self._config):
                 yield from self.submit(self._encode, file, chunk, lookup, plan)
 
+    def finish_bundle(self) -> Iterator[beam.pvalue.TaggedOutput]:
+        yield from super().finish_bundle()
+        self._spill.close()
+
     def _encode(self, file: InputFile, chunk: Any, lookup: Any, plan: Plan) -> list[Tagged]:
         encoded, runs = stages.encode_chunk(file, chunk, self._config, lookup, plan)
         self._known.inc(encoded.in_vocabulary)

@@ -35,7 +35,7 @@ def local_path(uri: str) -> str:
 
 def join(uri: str, *parts: str) -> str:
     """Append path parts to a folder's URI, with exactly one slash between them."""
-    return "/".join([uri.rstrip("/") or "/" * uri.startswith("/"), *parts])
+    return "/".join([uri.rstrip("/"), *parts])
 
 
 def redact(uri: str) -> str:

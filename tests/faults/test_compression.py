@@ -57,7 +57,7 @@ def test_truncated(ending: str, kept: Callable[[int], int]) -> None:
 @every_format
 def test_second_member_truncated(ending: str) -> None:
     data = FORMATS[ending](TEXT)
-    with pytest.raises(InputError, match="member 2.*truncated"):
+    with pytest.raises(InputError, match=r"member 2.*truncated"):
         read(data + data[:-5], ending)
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
 import regex
 from hypothesis import given
 from hypothesis import strategies as st
-import pytest
 
 from pipeline.text import TextRules, normalize_text
 from pipeline.tokenize import TOKENIZERS, scan_tokens, split_tokens, token_classes

@@ -1,0 +1,110 @@
+"""The pipeline's command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.errors import InputError
+from pipeline.inputs import batch_inputs, list_inputs
+from pipeline.options import parse_arguments
+from pipeline.spill import FileSpill, InlineSpill
+
+BASE = ["--input", "a/*.gz", "--output", "out"]
+
+
+def test_the_defaults_are_a_contract() -> None:
+    config, rest = parse_arguments(BASE)
+    assert rest == []
+    assert config.shaping_options() == {
+        "min_count": 5, "max_vocab": 0, "window": 5, "fixed_window": False, "sample": 1e-3, "passes": 1,
+        "shard_pairs": 16 * 2**20, "seed": 1, "tokenizer": "unicode", "lowercase": True, "normalize": "NFC",
+        "encoding_errors": "dead-letter", "max_sentence_tokens": 10_000, "max_token_bytes": 1_000,
+        "compression": "zstd",
+    }  # fmt: skip
+    assert config.max_dead_letter_fraction == 0.001
+
+
+def test_templates_pass_one_value_a_parameter() -> None:
+    config, _ = parse_arguments(
+        ["--input=a,b", "--output=o", "--fixed_window=true", "--lowercase=false", "--min_count=2"]
+    )
+    assert config.input == ("a", "b")
+    assert (config.fixed_window, config.lowercase, config.min_count) == (True, False, 2)
+
+
+def test_flags_and_their_opposites() -> None:
+    config, _ = parse_arguments([*BASE, "--no-lowercase", "--fixed-window", "--input", "b", "--shard-pairs", "64Ki"])
+    assert (config.lowercase, config.fixed_window, config.input) == (False, True, ("a/*.gz", "b"))
+    assert config.shard_pairs == 65536
+
+
+def test_beams_flags_are_left_to_beam() -> None:
+    assert parse_arguments([*BASE, "--runner=FlinkRunner", "--job_name=x"])[1] == [
+        "--runner=FlinkRunner",
+        "--job_name=x",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--window", "0"], "argument --window: found 0, expected 1 to 1000"),
+        (["--sample", "nan"], "argument --sample: found nan, expected 0 or more"),
+        (["--shard-pairs", "16M"], "argument --shard-pairs: found '16M', expected a number such as"),
+        (["--tokenizer", "bpe"], "argument --tokenizer: invalid choice: 'bpe'"),
+        (["--min-cuont", "3"], "unrecognized arguments: --min-cuont 3"),
+        (["--win", "3"], "unrecognized arguments: --win 3"),
+        (["--lowercase=maybe"], "argument --lowercase: found 'maybe', expected true or false"),
+    ],
+)
+def test_wrong_usage_is_one_line(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        parse_arguments([*BASE, *words])
+    assert stop.value.code == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+
+
+def make_files(root: Path, *names: str) -> None:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text("x" * len(name))
+
+
+def test_names_are_paths_below_the_fixed_prefix_in_bytewise_order(tmp_path: Path) -> None:
+    make_files(tmp_path, "a/b.txt", "a/B.txt", "a/é.txt", "a/sub/z.txt", "plain.txt")
+    files = list_inputs([f"{tmp_path}/a/**/*.txt", f"{tmp_path}/plain.txt"])
+    assert [(f.ordinal, f.name) for f in files] == [
+        (0, "B.txt"), (1, "b.txt"), (2, "sub/z.txt"), (3, "é.txt"), (4, "plain.txt"),
+    ]  # fmt: skip
+
+
+def test_a_file_matched_twice_is_refused(tmp_path: Path) -> None:
+    make_files(tmp_path, "a.txt", "b.txt")
+    with pytest.raises(InputError, match=r"matches .*a\.txt, as --input .*\*\.txt does; expected each file once"):
+        list_inputs([f"{tmp_path}/*.txt", f"{tmp_path}/a.txt"])
+
+
+def test_no_match_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="found no file, expected at least one"):
+        list_inputs([f"{tmp_path}/*.txt"])
+
+
+def test_small_files_travel_together(tmp_path: Path) -> None:
+    make_files(tmp_path, *(f"{number}.txt" for number in range(5)))
+    batches = list(batch_inputs(list_inputs([f"{tmp_path}/*"]), batch_bytes=10))
+    assert [[file.ordinal for file in batch] for batch in batches] == [[0, 1], [2, 3], [4]]
+
+
+@pytest.mark.parametrize("kind", ["inline", "file"])
+def test_payloads_come_back(kind: str, tmp_path: Path) -> None:
+    spill = InlineSpill() if kind == "inline" else FileSpill(str(tmp_path / "spill"))
+    payloads = [b"one", b"", b"three" * 1000]
+    travellers = [spill.put(payload) for payload in payloads]
+    spill.close()
+    travellers.append(spill.put(b"four"))
+    spill.close()
+    assert [spill.get(traveller) for traveller in travellers] == [*payloads, b"four"]

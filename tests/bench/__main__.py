@@ -1,0 +1,101 @@
+"""Side by side with gensim, interleaved in one run: `make bench`, or
+
+    python -m tests.bench [--text FILE] [--runs 3] [--threads 2] [--work work/bench]
+
+FILE has one sentence a line, tokens separated by white space; by default the wiki corpus beside the checkout as
+a–z words. Prints the medians and ratios as a table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tests.quality.corpora import ROOT, plain_words, shared_folder
+
+SETTINGS = "D=100, window 5, 5 negatives, sample 1e-3, min_count 5"
+
+
+def timed(words: Sequence[str]) -> tuple[dict[str, Any], float]:
+    """Run a command of Python; return its last line as JSON, and the seconds of the whole process."""
+    start = time.perf_counter()
+    done = subprocess.run([sys.executable, *words], cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
+    seconds = time.perf_counter() - start
+    return json.loads(done.stdout.splitlines()[-1]), seconds
+
+
+def measure(text: Path, work: Path, threads: int) -> dict[str, float]:
+    """One round: gensim, then ours, each from text to vectors; raw words a second and seconds."""
+    shutil.rmtree(work / "data", ignore_errors=True)
+    data, model = str(work / "data"), str(work / "model")
+    gensim, gensim_s = timed(["-m", "tests.bench.gensim_peer", str(text), str(work / "gensim.bin"), "1", str(threads)])
+    common = ["-m", "pipeline", "--input", str(text), "--output", data, "--json", "--threads", str(threads)]
+    built, built_s = timed([*common, "--tokenizer", "whitespace"])
+    trained, trained_s = timed(
+        ["-m", "trainer", "train", "--data", data, "--model", model, "--threads", str(threads),
+         "--overwrite", "--quiet", "--json"]
+    )  # fmt: skip
+    _, exported_s = timed(
+        [
+            "-m",
+            "trainer",
+            "export",
+            "--model",
+            model,
+            "--format",
+            "word2vec-bin",
+            "--to",
+            str(work / "ours.bin"),
+            "--json",
+        ]
+    )
+    words = gensim["words"]
+    return {
+        "gensim training, words/s": words / gensim["train_s"],
+        "our training, words/s": words / trained["seconds"],
+        "our training, pairs/s": trained["pairs_per_s"],
+        "our pipeline, tokens/s": words / built["seconds"],
+        "gensim text to vectors, s": gensim_s,
+        "our text to vectors, s": built_s + trained_s + exported_s,
+    }
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--text", type=Path)
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--work", type=Path, default=ROOT / "work" / "bench")
+    args = parser.parse_args()
+    args.work.mkdir(parents=True, exist_ok=True)
+    text = args.text or plain_words(shared_folder(), args.work)
+    rounds = [measure(text, args.work, args.threads) for _ in range(args.runs)]
+    middle = {name: statistics.median(one[name] for one in rounds) for name in rounds[0]}
+    print(f"{platform.machine()}, {args.threads} threads, medians of {args.runs} interleaved runs; {SETTINGS}\n")
+    print("| one epoch | gensim | pairstream | ratio (min to max) |\n|---|---|---|---|")
+    for what, peer, ours, unit, faster in (
+        ("training, raw words/s", "gensim training, words/s", "our training, words/s", "{:,.0f}", False),
+        ("text to vectors, s", "gensim text to vectors, s", "our text to vectors, s", "{:.1f}", True),
+    ):
+        ratios = [one[peer] / one[ours] if faster else one[ours] / one[peer] for one in rounds]
+        cells = [unit.format(middle[name]) for name in (peer, ours)]
+        print(
+            f"| {what} | {' | '.join(cells)} | {statistics.median(ratios):.1f} ({min(ratios):.1f} to {max(ratios):.1f}) |"
+        )
+    for name in ("our pipeline, tokens/s", "our training, pairs/s"):
+        print(f"| {name.removeprefix('our ')} | | {middle[name]:,.0f} | |")
+
+
+if __name__ == "__main__":
+    main()

@@ -47,8 +47,7 @@ def normalize_text(text: str, rules: TextRules) -> str:
 def normalize_lines(data: bytes, offset: int, rules: TextRules) -> tuple[bytes, list[DeadLetter]]:
     """Normalise whole lines of raw bytes; lines that are set aside become empty ones.
 
-    ASCII lines are their own normal form, so only the others take the way through str; a line feed neither
-    composes nor changes the case of its neighbours, so those can take it together.
+    ASCII lines are their own normal form, so only the others take the way through str.
 
     Args:
         data: lines, each ended by a line feed but the last.
@@ -66,7 +65,8 @@ def normalize_lines(data: bytes, offset: int, rules: TextRules) -> tuple[bytes, 
     lines = data.split(b"\n")
     foreign = [number for number, line in enumerate(lines) if not line.isascii()]
     texts, dead = _decode([lines[number] for number in foreign], rules)
-    normal = normalize_text("\n".join(texts), rules).encode("utf-8").split(b"\n")
+    # Line by line: Python's check for "already normal" gives up at the first mark, and most lines have none.
+    normal = "\n".join([normalize_text(text, rules) for text in texts]).encode("utf-8").split(b"\n")
     letters = []
     if dead:
         starts = _line_starts(lines, offset)

@@ -89,10 +89,8 @@ def main() -> None:
         ("text to vectors, s", "gensim text to vectors, s", "our text to vectors, s", "{:.1f}", True),
     ):
         ratios = [one[peer] / one[ours] if faster else one[ours] / one[peer] for one in rounds]
-        cells = [unit.format(middle[name]) for name in (peer, ours)]
-        print(
-            f"| {what} | {' | '.join(cells)} | {statistics.median(ratios):.1f} ({min(ratios):.1f} to {max(ratios):.1f}) |"
-        )
+        cells = " | ".join(unit.format(middle[name]) for name in (peer, ours))
+        print(f"| {what} | {cells} | {statistics.median(ratios):.1f} ({min(ratios):.1f} to {max(ratios):.1f}) |")
     for name in ("our pipeline, tokens/s", "our training, pairs/s"):
         print(f"| {name.removeprefix('our ')} | | {middle[name]:,.0f} | |")
 

@@ -171,7 +171,9 @@ def assert_equal(batch: Batch, found: tuple[float, np.ndarray, np.ndarray]) -> N
 def test_step_equals_the_brute_force(
     seed: int, runs: list[int], dim: int, negatives: int, predict: str, exclude: str, words: int
 ) -> None:
-    batch = make_batch(seed, runs, dim=dim, words=words, negatives=negatives, predict=predict, exclude=exclude)
+    options = {"negatives": negatives, "predict": predict, "exclude": exclude}
+    # A gentle rate: on three words a run of 200 at a steep one swings, and rounding grows with it.
+    batch = make_batch(seed, runs, dim=dim, words=words, learning_rate_start=0.03, learning_rate_end=0.01, **options)
     assert_equal(batch, batch.train())
 
 
@@ -294,7 +296,7 @@ def test_draws_follow_the_counts_power(power: float) -> None:
         pairs_of_zero, pairs_of_zero, inputs, outputs, build_alias(weights / weights.sum()), negatives=3, key=17,
         predict="context", exclude="none", learning_rate_start=rate, learning_rate_end=rate,
     )  # fmt: skip
-    drawn = np.rint(outputs[1:, 0] / (-rate / 2) / 10) * 10
+    drawn = np.rint(outputs[1:, 0] / (-rate / 2))
     assert drawn.sum() == pytest.approx(3 * pairs, rel=5e-3)
     assert stats.chisquare(drawn, weights[1:] / weights.sum() * drawn.sum()).pvalue > 0.001
 

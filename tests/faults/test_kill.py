@@ -1,0 +1,82 @@
+"""kill -9 at every stage: readers see the old dataset, and a run after it gives the bytes of an undisturbed one."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipeline.dataset.reader import open_dataset
+
+ROOT = Path(__file__).resolve().parents[2]
+TEXT = "\n".join(f"the fox {i % 7} saw the dog {i % 5} near house {i % 3}" for i in range(2000))
+
+# The stage is a function of ours; its second call (or first, where there is but one) kills the process.
+STAGES = {
+    "counting": ("pipeline.stages.count_chunk", 1),
+    "between vocabulary and pairs": ("pipeline.finish.plan_shards", 1),
+    "encoding": ("pipeline.stages.encode_chunk", 2),
+    "during shards": ("pipeline.stages.write_shard", 3),
+    "before the manifest": ("pipeline.finish.publish", 1),
+    "between manifest and pointer": ("pipeline.dataset.storage.swap_pointer", 1),
+}
+KILLER = """
+import importlib, os, sys
+name, calls = sys.argv[1], int(sys.argv[2])
+module, _, function = name.rpartition(".")
+module = importlib.import_module(module)
+original, left = getattr(module, function), [calls]
+def deadly(*arguments, **options):
+    left[0] -= 1
+    if left[0] == 0:
+        os.kill(os.getpid(), 9)
+    return original(*arguments, **options)
+setattr(module, function, deadly)
+from pipeline.cli import main
+sys.exit(main(sys.argv[3:]))
+"""
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Text, an old dataset of it, and the new one as an undisturbed run makes it."""
+    folder = tmp_path_factory.mktemp("kill")
+    (folder / "in").mkdir()
+    for part in range(2):
+        (folder / "in" / f"{part}.txt").write_text(TEXT)
+    assert no_kill(*words(folder, "old"), "--window", "2") == 0
+    assert no_kill(*words(folder, "undisturbed")) == 0
+    return folder
+
+
+def words(folder: Path, output: str) -> list[str]:
+    flags = ["--min-count", "1", "--sample", "0", "--shard-pairs", "20000"]
+    return ["--input", f"{folder}/in/*", "--output", str(folder / output), *flags]
+
+
+def call(*words: str) -> int:
+    command = [sys.executable, "-W", "ignore", "-c", KILLER, *words]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, check=False).returncode
+
+
+def no_kill(*words: str) -> int:
+    return call("pipeline.stages.count_chunk", "-1", *words)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_killed(stage: str, work: Path) -> None:
+    name = stage.replace(" ", "-")
+    output = str(shutil.copytree(work / "old", work / name))
+    old = open_dataset(output)
+    function, calls = STAGES[stage]
+    assert call(function, str(calls), *words(work, name)) == -signal.SIGKILL
+    seen = open_dataset(output)
+    assert (seen.run_id, seen.dataset_id) == (old.run_id, old.dataset_id)
+    assert no_kill(*words(work, name)) == 0
+    again, undisturbed = open_dataset(output), open_dataset(str(work / "undisturbed"))
+    assert again.dataset_id == undisturbed.dataset_id != old.dataset_id
+    assert [shard.sha256 for shard in again.shards] == [shard.sha256 for shard in undisturbed.shards]

@@ -8,7 +8,7 @@ PYTHON=${PYTHON:-python3}
 WORK=${WORK:-work}
 CORPUS=${CORPUS:-}
 EPOCHS=5
-words=(list exception array thread import tuple)
+words=(array thread integer dictionary matrix json)
 
 say() { printf '\n\033[1m%s\033[0m\n' "$*"; }
 

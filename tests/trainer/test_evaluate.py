@@ -44,7 +44,7 @@ def find(model: Model, word: str) -> int | None:
 
 def cosine(model: Model, i: int, j: int) -> float:
     a, b = model.input_VD[[i, j]].astype(np.float64)
-    return float(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
+    return float(a @ b / (np.linalg.norm(a) * np.linalg.norm(b)))
 
 
 def answer(model: Model, words: tuple[str, ...], limit: int) -> str | None:
@@ -99,7 +99,7 @@ def test_analogies_agree_with_the_oracle(limit: int) -> None:
         assert group["questions"] == len(right)
         assert group["of"] == sum(q.section.startswith(prefix) for q in questions)
         assert group["accuracy"] == pytest.approx(np.mean(right) if right else 0.0)
-    if limit >= 25:
+    if limit == 25:  # what the questions were made for
         assert 0.3 < found["accuracy"] < 1
 
 
@@ -154,15 +154,18 @@ def test_similarity_files(text: str) -> None:
     assert parse_similarity(text, "f") == [Pair("tiger", "cat", 7.5), Pair("book", "paper", 1.0)]
 
 
-@pytest.mark.parametrize("line", ["tiger cat", "tiger cat high", "tiger cat nan", "a,b", "\t\t7"])
+@pytest.mark.parametrize("line", ["tiger cat", "tiger cat high", "tiger cat nan", "a,b", "a\t\t7"])
 def test_a_wrong_similarity_line_is_named(line: str) -> None:
     with pytest.raises(FormatError, match=r"^f\.tsv:3: found .*, expected two words and a number$"):
-        parse_similarity(f"a b 1\n\n{line}x\n" if line.endswith("7") else f"a b 1\n\n{line}\n", "f.tsv")
+        parse_similarity(f"a b 1\n\n{line}\n", "f.tsv")
 
 
 def test_analogy_files() -> None:
     found = parse_analogies(": capitals\nAthens Greece Oslo Norway\n\n: gram1\na b c d\n", "f")
-    assert found == [Question("capitals", ("Athens", "Greece", "Oslo", "Norway")), Question("gram1", ("a", "b", "c", "d"))]
+    assert found == [
+        Question("capitals", ("Athens", "Greece", "Oslo", "Norway")),
+        Question("gram1", ("a", "b", "c", "d")),
+    ]
     with pytest.raises(FormatError, match=r"^f:2: found 3 words in 'a b c', expected 4$"):
         parse_analogies(": x\na b c\n", "f")
 

@@ -1,0 +1,125 @@
+"""Write a model's vectors for other programs, most frequent token first.
+
+word2vec, word2vec-bin: the text and binary files that gensim and word2vec.c read. parquet: columns token, count,
+vector. safetensors: tensors vectors, counts, token_bytes and token_offsets. projector: a folder with vectors.tsv and
+metadata.tsv for the Embedding Projector. feast: Parquet with token, event_timestamp, vector, version.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import os
+from collections.abc import Callable
+
+from pipeline.dataset import storage
+from trainer import formats
+from trainer.errors import UserError
+from trainer.store import Model, load_model, read_run
+from trainer.vectors import add_model_arguments, frequency_order, pick_table
+
+_FILE_WRITERS: dict[str, Callable[[formats.Export, str], None]] = {
+    "word2vec": formats.write_word2vec,
+    "word2vec-bin": formats.write_word2vec_bin,
+    "parquet": formats.write_parquet,
+    "safetensors": formats.write_safetensors,
+}
+FORMATS = (*_FILE_WRITERS, "projector", "feast")
+
+
+def export_model(
+    model: Model, form: str, to: str, vectors: str = "input", timestamp: datetime.datetime | None = None
+) -> None:
+    """Write the vectors to ``to``: a file's path or URI, for `projector` a folder's. What was there is replaced.
+
+    A reader sees the whole new file or what was there before.
+
+    Args:
+        model: what to write; `feast` needs a loaded model, whose info names its version.
+        form: one of FORMATS.
+        to: where to.
+        vectors: which table, or their mean.
+        timestamp: when the vectors came to be, with a time zone; `feast` needs it.
+
+    Raises:
+        FormatError: a token that the format cannot hold.
+        UserError: an unknown format or table, or a folder where a file is to be, or the other way round.
+    """
+    vocabulary = model.vocabulary
+    order_V = frequency_order(vocabulary.counts)
+    export = formats.Export(pick_table(model, vectors), vocabulary.column, vocabulary.counts, order_V)
+    try:
+        if form == "projector":
+            names = [storage.join(to, name) for name in ("vectors.tsv", "metadata.tsv")]
+            with formats.replacing(names[0]) as vectors_path, formats.replacing(names[1]) as metadata_path:
+                formats.write_projector(export, vectors_path, metadata_path)
+        elif form == "feast":
+            if timestamp is None:
+                raise UserError("--timestamp: found none, expected the time for --format feast")
+            with formats.replacing(to) as path:
+                formats.write_feast(export, path, timestamp, str(model.info["version"]))
+        elif form in _FILE_WRITERS:
+            with formats.replacing(to) as path:
+                _FILE_WRITERS[form](export, path)
+        else:
+            raise UserError(f"--format: found {form!r}, expected one of {', '.join(FORMATS)}")
+    except IsADirectoryError:
+        raise UserError(f"--to: found a folder at {to}, expected the name of a file") from None
+    except (FileExistsError, NotADirectoryError) as error:
+        raise UserError(f"--to: found a file at {error.filename}, expected a folder") from None
+
+
+def parse_timestamp(text: str) -> datetime.datetime:
+    """Read an ISO 8601 time; without a time zone it is taken for UTC.
+
+    Raises:
+        UserError: it is none.
+    """
+    try:
+        # Python 3.10 does not know "Z".
+        time = datetime.datetime.fromisoformat(text[:-1] + "+00:00" if text.endswith("Z") else text)
+    except ValueError:
+        raise UserError(f"--timestamp: found {text!r}, expected an ISO 8601 time like 2025-01-31T04:05:06Z") from None
+    return time if time.tzinfo else time.replace(tzinfo=datetime.timezone.utc)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of ``export``."""
+    add_model_arguments(parser)
+    parser.add_argument("--format", required=True, choices=FORMATS, help="what to write")
+    parser.add_argument("--to", required=True, metavar="PATH", help="the file to write; for projector a folder")
+    parser.add_argument(
+        "--timestamp", metavar="TIME", help="event_timestamp of --format feast, ISO 8601 (when the model was published)"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write the file and say so.
+
+    Raises:
+        UserError: a wrong flag.
+        FormatError: a damaged model, or a token that the format cannot hold.
+    """
+    if not args.to:
+        raise UserError("--to: found an empty path, expected the name of a file")
+    if args.timestamp and args.format != "feast":
+        raise UserError(f"--timestamp: found with --format {args.format}, expected only with --format feast")
+    timestamp = parse_timestamp(args.timestamp) if args.timestamp else None
+    model = load_model(args.model)
+    if args.format == "feast" and timestamp is None:
+        timestamp = parse_timestamp(str(read_run(args.model, model.info["version"]).get("published_at")))
+    export_model(model, args.format, args.to, args.vectors, timestamp)
+    tokens, dim = model.input_VD.shape
+    result = {"to": args.to, "format": args.format, "vectors": args.vectors, "tokens": tokens, "dim": dim}
+    if args.json:
+        print(json.dumps(result))
+    else:
+        print(
+            f"wrote {tokens:,} tokens, {dim} dimensions, {args.vectors} vectors, as {args.format} to {_shown(args.to)}"
+        )
+    return 0
+
+
+def _shown(uri: str) -> str:
+    return os.path.normpath(storage.local_path(uri)) if storage.is_local(uri) else storage.redact(uri)

@@ -1,0 +1,223 @@
+"""How exported vectors look on disk, format by format; tokens come in order of frequency.
+
+Shapes: V tokens, D dimensions, R rows of a block.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import mmap
+import os
+import secrets
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from pipeline.dataset import storage
+from pipeline.dataset.schema import FormatError
+from trainer.store import Floats
+from trainer.vectors import Ids
+
+_BLOCK_VALUES = 1 << 22  # numbers formatted at once
+# All of Unicode's white space and NUL: readers differ in which of them they split at.
+_WHITE_SPACE = r"[\x00\s\v\x1c-\x1f\x85\p{Z}]"
+_LINE_OR_TAB = r"[\x00\t\n\v\f\r\x1c-\x1f\x85\x{2028}\x{2029}]"
+
+
+@dataclass(frozen=True, eq=False)
+class Export:
+    """What is to be written.
+
+    Attributes:
+        table_VD: the vectors, rows in id order.
+        column: the tokens, in id order.
+        counts_V: int64, in id order.
+        order_V: the ids, most frequent first.
+    """
+
+    table_VD: Floats
+    column: pa.ChunkedArray
+    counts_V: Ids
+    order_V: Ids
+
+    def blocks(self) -> Iterator[tuple[pa.Array, Ids, Floats]]:
+        """Yield tokens, counts int64 [R] and vectors float32 [R, D], most frequent first."""
+        size = max(1, _BLOCK_VALUES // self.table_VD.shape[1])
+        tokens = pa.concat_arrays(self.column.chunks) if len(self.order_V) else pa.array([], pa.string())
+        for start in range(0, len(self.order_V), size):
+            ids_R = self.order_V[start : start + size]
+            yield tokens.take(pa.array(ids_R)), self.counts_V[ids_R], np.ascontiguousarray(self.table_VD[ids_R])
+
+
+@contextlib.contextmanager
+def replacing(uri: str) -> Iterator[str]:
+    """Give the path of a new local file that takes the place of ``uri`` once the block ends well.
+
+    Raises:
+        IsADirectoryError: there is a folder at ``uri``.
+    """
+    target = storage.local_path(uri) if storage.is_local(uri) else None
+    if target is not None and os.path.isdir(target):
+        raise IsADirectoryError(21, "found a folder, expected the name of a file", uri)
+    folder = tempfile.gettempdir() if target is None else os.path.dirname(target) or "."
+    os.makedirs(folder, exist_ok=True)
+    temporary = os.path.join(folder, f".{os.path.basename(uri)[:100]}.{secrets.token_hex(8)}.tmp")
+    try:
+        # Made by open, not by mkstemp: the file gets the permissions that the umask gives any file. Those are set
+        # again at the end, since a library that writes by path may put a private file of its own in this one's place.
+        try:
+            with open(temporary, "xb") as stream:
+                mode = os.fstat(stream.fileno()).st_mode & 0o777
+        except OSError as error:
+            raise type(error)(error.errno, error.strerror, uri) from None
+        yield temporary
+        os.chmod(temporary, mode)
+        if target is None:
+            _upload(temporary, uri)
+            return
+        with open(temporary, "rb") as stream:
+            os.fsync(stream.fileno())
+        os.replace(temporary, target)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(temporary)
+
+
+def write_word2vec(export: Export, path: str) -> None:
+    """Write word2vec's text format: `V D`, then per line the token and its numbers, separated by single spaces.
+
+    The numbers are the shortest decimals that read back as the same float32.
+
+    Raises:
+        FormatError: a token is empty or holds white space.
+    """
+    _refuse_tokens(export.column, _WHITE_SPACE, "white space", "word2vec")
+    with open(path, "wb") as stream:
+        stream.write(_header(export))
+        for tokens, _, vectors_RD in export.blocks():
+            _write_strings(pc.binary_join_element_wise(tokens, _joined(vectors_RD, " "), " "), stream)
+
+
+def write_word2vec_bin(export: Export, path: str) -> None:
+    """Write word2vec.c's binary format: `V D`, then the token, a space, D little-endian float32, a line feed.
+
+    Raises:
+        FormatError: a token is empty or holds white space.
+    """
+    _refuse_tokens(export.column, _WHITE_SPACE, "white space", "word2vec-bin")
+    with open(path, "wb") as stream:
+        stream.write(_header(export))
+        for tokens, _, vectors_RD in export.blocks():
+            raw = vectors_RD.astype("<f4")
+            offsets = np.arange(len(raw) + 1, dtype=np.int32) * np.int32(raw.shape[1] * 4)
+            vectors = pa.Array.from_buffers(pa.binary(), len(raw), [None, pa.py_buffer(offsets), pa.py_buffer(raw)])
+            _write_strings(pc.binary_join_element_wise(tokens.cast(pa.binary()), vectors, b" "), stream)
+
+
+def write_parquet(export: Export, path: str) -> None:
+    """Write Parquet with the columns `token: string, count: int64, vector: list<float32>`."""
+    schema = pa.schema({"token": pa.string(), "count": pa.int64(), "vector": pa.list_(pa.float32())})
+    with _parquet_writer(path, schema) as writer:
+        for tokens, counts_R, vectors_RD in export.blocks():
+            writer.write_batch(pa.record_batch([tokens, pa.array(counts_R), _as_lists(vectors_RD)], schema=schema))
+
+
+def write_feast(export: Export, path: str, timestamp: datetime.datetime, version: str) -> None:
+    """Write Parquet as feature stores read it: entity key `token`, `event_timestamp`, `vector`, `version`."""
+    kind = pa.timestamp("us", tz="UTC")
+    schema = pa.schema(
+        {"token": pa.string(), "event_timestamp": kind, "vector": pa.list_(pa.float32()), "version": pa.string()}
+    )
+    with _parquet_writer(path, schema) as writer:
+        for tokens, _, vectors_RD in export.blocks():
+            times = pa.repeat(pa.scalar(timestamp, kind), len(tokens))
+            columns = [tokens, times, _as_lists(vectors_RD), pa.repeat(version, len(tokens))]
+            writer.write_batch(pa.record_batch(columns, schema=schema))
+
+
+def write_safetensors(export: Export, path: str) -> None:
+    """Write one self-contained safetensors file.
+
+    Tensors: `vectors` float32 [V, D], `counts` int64 [V], `token_bytes` uint8, all tokens in UTF-8 end to end, and
+    `token_offsets` int64 [V + 1]: token i is token_bytes[token_offsets[i] : token_offsets[i + 1]].
+    """
+    from safetensors.numpy import save_file
+
+    tokens = export.column.take(pa.array(export.order_V)).cast(pa.large_binary())
+    lengths = pc.binary_length(tokens).to_numpy()
+    joined = b"".join(tokens.to_pylist())
+    tensors = {
+        "vectors": export.table_VD[export.order_V],
+        "counts": export.counts_V[export.order_V],
+        "token_bytes": np.frombuffer(joined, np.uint8),
+        "token_offsets": np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+    }
+    save_file(tensors, path)
+
+
+def write_projector(export: Export, vectors_path: str, metadata_path: str) -> None:
+    """Write the Embedding Projector's two files: numbers separated by tabs; token and count under a heading.
+
+    Raises:
+        FormatError: a token is empty or holds a tab or a line break.
+    """
+    _refuse_tokens(export.column, _LINE_OR_TAB, "a tab or a line break", "projector")
+    with open(vectors_path, "wb") as vectors, open(metadata_path, "wb") as metadata:
+        metadata.write(b"token\tcount\n")
+        for tokens, counts_R, vectors_RD in export.blocks():
+            _write_strings(_joined(vectors_RD, "\t"), vectors)
+            _write_strings(pc.binary_join_element_wise(tokens, pa.array(counts_R).cast(pa.string()), "\t"), metadata)
+
+
+def _header(export: Export) -> bytes:
+    return f"{len(export.order_V)} {export.table_VD.shape[1]}\n".encode("ascii")
+
+
+def _joined(vectors_RD: Floats, separator: str) -> pa.Array:
+    """Join each row's numbers to one string; Arrow's cast writes the shortest decimals that round-trip."""
+    flat = pa.array(vectors_RD.ravel()).cast(pa.string())
+    offsets = np.arange(len(vectors_RD) + 1, dtype=np.int32) * np.int32(vectors_RD.shape[1])
+    return pc.binary_join(pa.ListArray.from_arrays(pa.array(offsets), flat), separator)
+
+
+def _write_strings(rows: pa.Array, stream: Any) -> None:
+    """Write each row and a line feed: once the line feeds are joined on, the column's buffer is the file's content."""
+    ended = pc.binary_join_element_wise(rows, pa.scalar("", rows.type), pa.scalar("\n", rows.type))
+    offsets = np.frombuffer(ended.buffers()[1], np.int32)
+    stream.write(memoryview(ended.buffers()[2])[offsets[ended.offset] : offsets[ended.offset + len(ended)]])
+
+
+def _as_lists(vectors_RD: Floats) -> pa.Array:
+    offsets = np.arange(len(vectors_RD) + 1, dtype=np.int32) * np.int32(vectors_RD.shape[1])
+    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(vectors_RD.ravel()))
+
+
+def _parquet_writer(path: str, schema: pa.Schema) -> pq.ParquetWriter:
+    # Float mantissas do not compress; everything else does.
+    compression = dict.fromkeys(schema.names, "zstd") | {"vector.list.element": "none"}
+    options = {"use_dictionary": ["version"], "write_statistics": False, "write_page_checksum": True}
+    return pq.ParquetWriter(path, schema, compression=compression, **options)
+
+
+def _refuse_tokens(column: pa.ChunkedArray, pattern: str, what: str, name: str) -> None:
+    bad = pc.or_(pc.match_substring_regex(column, pattern), pc.equal(column, ""))
+    row = pc.index(bad, True).as_py()
+    if row >= 0:
+        token = column[row].as_py()
+        raise FormatError(f"--format {name}: found the token {token!r} (id {row}), expected none empty or with {what}")
+
+
+def _upload(path: str, uri: str) -> None:
+    with (
+        open(path, "rb") as stream,
+        mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data,
+        memoryview(data) as view,
+    ):
+        storage.write_bytes(uri, view)

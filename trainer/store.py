@@ -1,0 +1,247 @@
+"""The model folder: finished versions of both tables with their vocabulary, and the pointer to the current one.
+
+    LATEST.json                           {format_version, version, model_sha256}: swapped last
+    versions/VERSION/model.safetensors    tensors `input` and `output`, float32 [V, D], rows in id order
+    versions/VERSION/vocab.parquet        as in the dataset
+    versions/VERSION/model.json           format version, config, lineage, metrics; bytes and SHA-256 of these two files
+    versions/VERSION/run.json             what varies from run to run: times, URIs, library versions
+
+Shapes: V vocabulary rows, D dimensions.
+"""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import safetensors
+import safetensors.numpy
+
+from pipeline.dataset import storage
+from pipeline.dataset.schema import (
+    FORMAT_VERSION,
+    FormatError,
+    canonical_json,
+    parse_json_object,
+    require_inside,
+    require_version,
+    sha256_hex,
+)
+from pipeline.dataset.vocab import Vocabulary, parse_vocab, save_vocab
+
+LATEST = "LATEST.json"
+TABLES = "model.safetensors"
+VOCAB = "vocab.parquet"
+INFO = "model.json"
+RUN = "run.json"
+
+_SECTIONS = ("config", "lineage", "metrics")
+
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """Trained vectors.
+
+    Attributes:
+        input_VD: the input table, rows in id order.
+        output_VD: the output table, rows in id order.
+        vocabulary: tokens and counts of the V rows.
+        info: `config`, `lineage` and `metrics` as in model.json; a loaded model has all of model.json here.
+    """
+
+    input_VD: Floats
+    output_VD: Floats
+    vocabulary: Vocabulary
+    info: dict[str, Any]
+
+
+def model_version(config: Mapping[str, Any], dataset_id: str) -> str:
+    """Name the version that this configuration and this dataset lead to: 16 hex digits."""
+    return hashlib.sha256(canonical_json({"config": dict(config), "dataset_id": dataset_id})).hexdigest()[:16]
+
+
+def save_model(model_uri: str, version: str, model: Model, run: dict[str, Any]) -> None:
+    """Write a version's files, then make it the current one.
+
+    Until the pointer is swapped, readers see the previous version. ``published_at`` (UTC) is added to run.json.
+
+    Raises:
+        FormatError: a table holds NaN or Inf, or does not fit the vocabulary; nothing was written.
+        PointerMovedError: another version was published meanwhile.
+    """
+    folder = _version_folder(model_uri, version, model_uri)
+    where = storage.redact(folder)
+    for name, table_VD in (("input", model.input_VD), ("output", model.output_VD)):
+        _require_table(table_VD, name, len(model.vocabulary), where)
+    if model.input_VD.shape != model.output_VD.shape:
+        raise FormatError(
+            f"{where}: found tables of {model.input_VD.shape} and {model.output_VD.shape}, expected one shape"
+        )
+    before = storage.read_pointer(storage.join(model_uri, LATEST))
+    tables = {"input": np.ascontiguousarray(model.input_VD), "output": np.ascontiguousarray(model.output_VD)}
+    contents: dict[str, storage.Bytes] = {
+        TABLES: safetensors.numpy.save(tables),
+        VOCAB: memoryview(save_vocab(model.vocabulary)),
+    }
+    info = {name: model.info[name] for name in _SECTIONS} | {
+        "format_version": FORMAT_VERSION,
+        "version": version,
+        "files": {
+            name: {"bytes": memoryview(data).nbytes, "sha256": sha256_hex(memoryview(data))}
+            for name, data in contents.items()
+        },
+    }
+    published_at = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+    contents[RUN] = canonical_json({"published_at": published_at} | run)
+    contents[INFO] = canonical_json(info)
+    for name, data in contents.items():
+        storage.write_bytes(storage.join(folder, name), data)
+    pointer = {"format_version": FORMAT_VERSION, "version": version, "model_sha256": sha256_hex(bytes(contents[INFO]))}
+    storage.swap_pointer(storage.join(model_uri, LATEST), before, canonical_json(pointer))
+
+
+def load_model(model_uri: str, version: str | None = None) -> Model:
+    """Read a version, by default the current one; sizes and SHA-256 of its files are checked.
+
+    Raises:
+        FormatError: no model, unfinished training, another format version, a damaged or unexpected file.
+    """
+    expected_sha256 = None
+    if version is None:
+        found = _read_latest(model_uri)
+        if found is None:
+            raise FormatError(_explain_missing(model_uri))
+        version, expected_sha256 = found
+    info = _read_info(model_uri, version, expected_sha256)
+    folder = _version_folder(model_uri, version, model_uri)
+    vocab_path, tables_path = (storage.join(folder, name) for name in (VOCAB, TABLES))
+    vocabulary = parse_vocab(_read_checked(vocab_path, info["files"][VOCAB]), storage.redact(vocab_path))
+    tables = _parse_tables(
+        _read_checked(tables_path, info["files"][TABLES]), len(vocabulary), storage.redact(tables_path)
+    )
+    return Model(tables["input"], tables["output"], vocabulary, info)
+
+
+def finished_version(model_uri: str) -> dict[str, Any] | None:
+    """Return model.json of the current version, None where no training has finished yet.
+
+    Raises:
+        FormatError: the pointer or model.json is damaged.
+    """
+    found = _read_latest(model_uri)
+    return None if found is None else _read_info(model_uri, *found)
+
+
+def read_run(model_uri: str, version: str) -> dict[str, Any]:
+    """Return run.json of a version.
+
+    Raises:
+        FormatError: there is none, or it is no JSON object.
+    """
+    path = storage.join(_version_folder(model_uri, version, model_uri), RUN)
+    return parse_json_object(_read(path), storage.redact(path))
+
+
+def _read(path: str) -> bytes:
+    try:
+        return storage.read_bytes(path)
+    except (FileNotFoundError, NotADirectoryError):
+        raise FormatError(f"{storage.redact(path)}: found no file, expected one of a model's") from None
+
+
+def _read_checked(path: str, entry: dict[str, Any]) -> bytes:
+    data = _read(path)
+    if len(data) != entry["bytes"]:
+        raise FormatError(f"{storage.redact(path)}: found {len(data)} bytes, expected {entry['bytes']}")
+    found = sha256_hex(data)
+    if found != entry["sha256"]:
+        raise FormatError(f"{storage.redact(path)}: found SHA-256 {found[:16]}…, expected {entry['sha256'][:16]}…")
+    return data
+
+
+def _version_folder(model_uri: str, version: object, path: str) -> str:
+    name = require_inside(version, storage.redact(path))
+    if "/" in name or name.startswith("."):
+        raise FormatError(f"{storage.redact(path)}: found the version {name!r}, expected the plain name of a folder")
+    return storage.join(model_uri, "versions", name)
+
+
+def _read_latest(model_uri: str) -> tuple[str, str | None] | None:
+    """Return the pointer's version and the SHA-256 of its model.json."""
+    uri = storage.join(model_uri, LATEST)
+    path = storage.redact(uri)
+    try:
+        data = storage.read_pointer(uri)
+    except NotADirectoryError:
+        raise FormatError(f"{storage.redact(model_uri)}: found a file, expected a model's folder") from None
+    if data is None:
+        return None
+    pointer = parse_json_object(data, path)
+    require_version(pointer.get("format_version"), path)
+    if "version" not in pointer and "run" in pointer:
+        raise FormatError(f"{path}: found a dataset's pointer, expected a model's")
+    _version_folder(model_uri, pointer.get("version"), uri)
+    return pointer["version"], pointer.get("model_sha256")
+
+
+def _explain_missing(model_uri: str) -> str:
+    path = storage.redact(model_uri)
+    if not storage.is_local(model_uri) or storage.exists(model_uri):
+        return (
+            f"{path}: found no {LATEST}, expected a trained model: its training has not finished, or this is no model"
+        )
+    return f"{path}: found no such folder, expected a trained model"
+
+
+def _read_info(model_uri: str, version: str, expected_sha256: str | None) -> dict[str, Any]:
+    uri = storage.join(_version_folder(model_uri, version, model_uri), INFO)
+    path, data = storage.redact(uri), _read(uri)
+    info = parse_json_object(data, path)
+    require_version(info.get("format_version"), path)
+    if expected_sha256 not in (None, sha256_hex(data)):
+        raise FormatError(f"{path}: found SHA-256 {sha256_hex(data)[:16]}…, expected {str(expected_sha256)[:16]}…")
+    if info.get("version") != version:
+        raise FormatError(f"{path}: found version {info.get('version')!r}, expected {version!r}")
+    for name in (*_SECTIONS, "files"):
+        if not isinstance(info.get(name), dict):
+            raise FormatError(f"{path}: found {name} = {info.get(name)!r}, expected an object")
+    files = {require_inside(name, path): entry for name, entry in info["files"].items()}
+    if files.keys() != {TABLES, VOCAB}:
+        raise FormatError(f"{path}: found the files {sorted(files)}, expected {sorted((TABLES, VOCAB))}")
+    for name, entry in files.items():
+        if not isinstance(entry, dict) or type(entry.get("bytes")) is not int or type(entry.get("sha256")) is not str:
+            raise FormatError(f"{path}: found files: {name} = {entry!r}, expected its bytes and sha256")
+    return info
+
+
+def _parse_tables(data: bytes, rows: int, path: str) -> dict[str, Floats]:
+    try:
+        tables: dict[str, Floats] = safetensors.numpy.load(data)
+    except (safetensors.SafetensorError, KeyError, ValueError, TypeError, MemoryError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise FormatError(f"{path}: found no valid safetensors file ({reason}), expected one") from None
+    if tables.keys() != {"input", "output"}:
+        raise FormatError(f"{path}: found the tensors {sorted(tables)}, expected ['input', 'output']")
+    for name, table_VD in tables.items():
+        _require_table(table_VD, name, rows, path)
+    if tables["input"].shape != tables["output"].shape:
+        shapes = f"{tables['input'].shape} and {tables['output'].shape}"
+        raise FormatError(f"{path}: found tables of {shapes}, expected one shape")
+    return tables
+
+
+def _require_table(table_VD: npt.NDArray[Any], name: str, rows: int, path: str) -> None:
+    if table_VD.dtype != np.float32 or table_VD.ndim != 2 or table_VD.shape[1] == 0:
+        raise FormatError(f"{path}: found {name} {table_VD.dtype} {table_VD.shape}, expected float32 [{rows}, D]")
+    if len(table_VD) != rows:
+        raise FormatError(f"{path}: found {len(table_VD)} rows in {name}, expected the vocabulary's {rows}")
+    # The extremes are NaN where any value is; unlike isfinite, no array of the table's size is made.
+    if table_VD.size and not np.isfinite([table_VD.min(), table_VD.max()]).all():
+        raise FormatError(f"{path}: found NaN or Inf in {name}, expected finite numbers")

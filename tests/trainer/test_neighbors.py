@@ -16,7 +16,15 @@ import pytest
 from pipeline.dataset.vocab import Vocabulary, make_vocabulary
 from trainer import neighbors
 from trainer.errors import UserError
-from trainer.neighbors import close_spellings, describe, display_width, find_neighbors, find_word, printable
+from trainer.neighbors import (
+    close_spellings,
+    describe,
+    display_width,
+    find_neighbors,
+    find_word,
+    printable,
+    sample_words,
+)
 from trainer.store import Model, save_model
 
 INFO: dict[str, Any] = {"config": {}, "lineage": {}, "metrics": {}}

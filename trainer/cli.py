@@ -1,0 +1,79 @@
+"""The command ``python -m trainer``: find the subcommand, run it, one line on stderr for what went wrong."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import signal
+import sys
+from collections.abc import Sequence
+
+from pipeline.dataset.flags import OneLineParser, with_dashes
+from pipeline.dataset.schema import FormatError
+from pipeline.dataset.storage import PointerMovedError, redact
+from trainer.errors import UserError
+
+# Each lives in a module with add_arguments(parser) and run(args) -> exit status, imported only when it is asked
+# for: looking up neighbours must not wait for torch and numba.
+COMMANDS = {
+    "train": ("trainer.train", "train word vectors from a dataset of pairs"),
+    "evaluate": ("trainer.evaluate", "score a model on word similarity and analogies"),
+    "neighbors": ("trainer.neighbors", "print the words nearest to others"),
+    "export": ("trainer.export", "write a model's vectors in another format"),
+}
+
+DONE, FAILED, INTERRUPTED = 0, 1, 128 + signal.SIGINT
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit status: 0 done, 1 failed, 130 Ctrl-C (2, wrong usage, exits in argparse)."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if not words or words[0] not in COMMANDS:
+        parser = _make_top_parser()
+        parser.parse_args(words)
+        parser.error(f"found {words[0]!r}, expected a command first")
+    name = words[0]
+    try:
+        module = importlib.import_module(COMMANDS[name][0])
+        parser = OneLineParser(prog=f"python -m trainer {name}", description=module.__doc__, allow_abbrev=False)
+        module.add_arguments(parser)
+        status = int(module.run(parser.parse_args(with_dashes(words[1:], parser))))
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read our output has seen enough; the interpreter must not complain about it at exit either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except ModuleNotFoundError as error:
+        if str(error.name).split(".")[0] in ("trainer", "pipeline"):
+            raise
+        print(f"error: {error_line(error)}", file=sys.stderr)
+        return FAILED
+    except (FormatError, UserError, PointerMovedError, OSError) as error:
+        print(f"error: {error_line(error)}", file=sys.stderr)
+        return FAILED
+    return status
+
+
+def error_line(error: BaseException) -> str:
+    """Say on one line what to mend."""
+    if isinstance(error, ModuleNotFoundError):
+        return f"found no module {error.name!r}, expected what `pip install 'pairstream[trainer]'` brings"
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{redact(str(error.filename))}: {error.strerror or type(error).__name__}"
+    return " ".join(str(error).split("\n")) or type(error).__name__
+
+
+def _make_top_parser() -> argparse.ArgumentParser:
+    commands = "\n".join(f"  {name:<10} {text}" for name, (_, text) in COMMANDS.items())
+    parser = OneLineParser(
+        prog="python -m trainer",
+        description=f"Word vectors by skip-gram with negative sampling.\n\ncommands:\n{commands}",
+        epilog="python -m trainer COMMAND --help lists the flags of one command.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help="one of the above")
+    return parser

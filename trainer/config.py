@@ -1,0 +1,232 @@
+"""What to train and how: one frozen TrainConfig, from flags, a TOML file, or both."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import importlib
+import math
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.dataset import storage
+from pipeline.dataset.flags import add_flags, flag_of
+from trainer.errors import UserError
+from trainer.negatives import EXCLUDE
+from trainer.schedule import SCHEDULES
+
+LEARNING_RATES = {"sgd": 0.025, "adagrad": 0.05, "adam": 0.001}
+BATCH_PAIRS = {"cpu": 256, "cuda": 4096}
+
+
+def _shapes(default: Any, choices: tuple[str, ...] | None = None) -> Any:
+    """A field that decides the trained bytes: it enters model.json and the version's name."""
+    return dataclasses.field(default=default, metadata={"shapes": True, "choices": choices})
+
+
+def _choice(default: str, *choices: str) -> Any:
+    return dataclasses.field(default=default, metadata={"choices": choices})
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """The settings of one training run."""
+
+    data: str = dataclasses.field(metadata={"metavar": "URI"})
+    """The dataset's folder or URI: the pipeline's --output."""
+    model: str = dataclasses.field(metadata={"metavar": "URI"})
+    """The model's folder or URI."""
+    run: str = ""
+    """Run of the dataset to read; by default the one that was published last."""
+    dim: int = _shapes(100)
+    """Numbers in a word's vector."""
+    negatives: int = _shapes(5)
+    """Negative words for each pair."""
+    power: float = _shapes(0.75)
+    """Negatives are drawn by count^power; 0 is uniform, 1 plain frequency."""
+    learning_rate: float = _shapes(0.0)
+    """Learning rate at the start; 0 stands for 0.025 with sgd, 0.05 with adagrad, 0.001 with adam."""
+    epochs: int = _shapes(1)
+    """Times to walk over the corpus; a dataset with as many passes has fresh draws for each."""
+    device: str = _shapes("auto", ("auto", "cpu", "cuda"))
+    """Where to train; auto takes CUDA where there is one."""
+    threads: int = 0
+    """Threads to train with; 0 for one per core. One thread gives the same bytes each time."""
+    seed: int = _shapes(1)
+    """Seed of every random draw."""
+    engine: str = _shapes("auto", ("auto", "fused", "reference"))
+    """fused: compiled, fast, CPU only; reference: plain PyTorch, any optimizer; auto: fused on a CPU."""
+    optimizer: str = _shapes("sgd", tuple(LEARNING_RATES))
+    """adagrad and adam need --engine reference."""
+    batch_size: int = _shapes(0)
+    """Pairs of one step of the reference engine; 0 stands for 256 on a CPU, 4096 on CUDA. A step adds up its pairs'
+    gradients, so that each pair counts as in word2vec; with sgd, very large batches diverge."""
+    predict: str = _shapes("center", ("center", "context"))
+    """Which word of a pair is the output: center as in word2vec's code, context as in its papers."""
+    exclude: str = _shapes("output", EXCLUDE)
+    """Words of the pair that are never among its negatives; pair is both."""
+    distinct_negatives: bool = _shapes(False)
+    """Draw a pair's negatives without replacement; needs --engine reference."""
+    init: str = _shapes("word2vec", ("word2vec", "uniform", "normal"))
+    """Initial tables. word2vec: input uniform(±0.5/dim), output zero; uniform: both uniform(±0.5/dim); normal: both
+    from N(0, 1)."""
+    schedule: str = _shapes("linear", SCHEDULES)
+    """How the learning rate falls over the run."""
+    min_learning_rate_fraction: float = _shapes(1e-4)
+    """Lowest learning rate, as a share of the first."""
+    clip_norm: float = _shapes(0.0)
+    """Scale a step's gradient down to this norm; 0 is off; needs --engine reference."""
+    shuffle: bool = _shapes(True)
+    """Read the row groups in another random order each epoch; --no-shuffle reads them as they stand."""
+    init_from: str = ""
+    """A model to start from: its words keep their vectors, other words start anew."""
+    resume: str = _choice("auto", "auto", "never", "must")
+    """auto: go on where an interrupted run stopped; never: begin again; must: fail where there is nothing to go on."""
+    overwrite: bool = False
+    """Begin again whatever is in --model; a finished model there stays until the new one is complete."""
+    checkpoint_minutes: float = 10.0
+    """Minutes between checkpoints; 0 writes one only when the run is stopped by SIGTERM or Ctrl-C."""
+    keep: int = 2
+    """Checkpoints to keep."""
+    quiet: bool = False
+    """Show no progress."""
+    json: bool = False
+    """Print the result as one JSON object on the last line of standard output."""
+
+    def __post_init__(self) -> None:
+        """Check each value and what they are together.
+
+        Raises:
+            UserError: the first flag that cannot be.
+        """
+        for name, (low, high) in _RANGES.items():
+            value = getattr(self, name)
+            if not low <= value <= high:
+                limit = f"{low} or more" if high == math.inf else f"{low} to {high}"
+                raise UserError(f"{flag_of(name)}: found {value}, expected {limit}")
+        for field in dataclasses.fields(self):
+            choices, value = field.metadata.get("choices"), getattr(self, field.name)
+            if choices and value not in choices:
+                raise UserError(f"{flag_of(field.name)}: found {value!r}, expected one of {', '.join(choices)}")
+            if isinstance(value, float) and not math.isfinite(value):
+                raise UserError(f"{flag_of(field.name)}: found {value}, expected a finite number")
+        if self.overwrite and self.resume == "must":
+            raise UserError("--overwrite: found --resume must beside it, expected one of the two")
+        if self.engine == "fused":
+            self._require_fused()
+
+    def _require_fused(self) -> None:
+        if self.device == "cuda":
+            raise UserError("--engine fused: found --device cuda, expected cpu (CUDA needs --engine reference)")
+        for name, off in _REFERENCE_ONLY.items():
+            if getattr(self, name) != off:
+                value = str(getattr(self, name)).lower()
+                raise UserError(f"{flag_of(name)}: found {value} with the fused engine, expected --engine reference")
+
+    def resolve(self, has_cuda: Callable[[], bool], cores: int) -> TrainConfig:
+        """Replace each "choose for me" by what this machine gives.
+
+        Args:
+            has_cuda: tells whether CUDA can be used; asked only where it matters.
+            cores: for threads = 0.
+
+        Raises:
+            UserError: CUDA was asked for where there is none; a flag that the chosen engine does not have.
+        """
+        device = self.device
+        if device == "auto":
+            device = "cuda" if self.engine != "fused" and has_cuda() else "cpu"
+        elif device == "cuda" and not has_cuda():
+            raise UserError("--device cuda: found no usable CUDA device, expected one (--device cpu needs none)")
+        engine = self.engine if self.engine != "auto" else {"cpu": "fused", "cuda": "reference"}[device]
+        return dataclasses.replace(
+            self,
+            device=device,
+            engine=engine,
+            threads=self.threads or cores,
+            learning_rate=self.learning_rate or LEARNING_RATES[self.optimizer],
+            batch_size=self.batch_size or (BATCH_PAIRS[device] if engine == "reference" else 0),
+        )
+
+    def shaping(self) -> dict[str, Any]:
+        """The settings that decide the trained bytes, by field name."""
+        return {name: getattr(self, name) for name in SHAPING}
+
+
+#: Smallest and largest value of each number.
+_RANGES: dict[str, tuple[float, float]] = {
+    "dim": (1, 1 << 16), "negatives": (1, 1 << 12), "power": (0, math.inf), "learning_rate": (0, math.inf),
+    "epochs": (1, 1_000_000), "threads": (0, 4096), "seed": (0, 2**63 - 1), "batch_size": (0, 1 << 30),
+    "min_learning_rate_fraction": (0, 1), "clip_norm": (0, math.inf), "checkpoint_minutes": (0, math.inf),
+    "keep": (1, 1000),
+}  # fmt: skip
+
+#: What the fused engine has no code for, and the value that asks for nothing.
+_REFERENCE_ONLY: dict[str, Any] = {"optimizer": "sgd", "batch_size": 0, "distinct_negatives": False, "clip_norm": 0.0}
+
+SHAPING = tuple(field.name for field in dataclasses.fields(TrainConfig) if field.metadata.get("shapes"))
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add a flag for each field; flags that are not given leave nothing in the namespace."""
+    add_flags(parser, TrainConfig)
+    for action in parser._actions:
+        if action.default is not argparse.SUPPRESS:
+            action.help = (action.help or "").replace("%(default)s", str(action.default))
+            action.default, action.required = argparse.SUPPRESS, False
+    parser.add_argument("--config", metavar="FILE", help="TOML file with any of these settings; flags win over it.")
+    parser.set_defaults(usage_error=parser.error)
+
+
+def read_config(args: argparse.Namespace) -> TrainConfig:
+    """Join the flags with the file of --config; exits with status 2 where together they cannot be.
+
+    Raises:
+        UserError: the file is no TOML, or holds an unknown or mistyped setting.
+    """
+    given = dict(vars(args))
+    path, usage_error = given.pop("config"), given.pop("usage_error")
+    values = {**(read_toml(path) if path else {}), **given}
+    missing = [flag_of(name) for name in ("data", "model") if not values.get(name)]
+    if missing:
+        usage_error(f"the following arguments are required: {', '.join(missing)}")
+    try:
+        return TrainConfig(**values)
+    except UserError as error:
+        usage_error(str(error))
+        raise
+
+
+def read_toml(path: str) -> dict[str, Any]:
+    """Settings of a TOML file, by field name; keys may have dashes or underscores.
+
+    Raises:
+        UserError: no TOML, an unknown setting, a value of another type.
+    """
+    toml = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
+    try:
+        found = toml.loads(storage.read_bytes(path).decode("utf-8"))
+    except ValueError as error:  # both TOMLDecodeError and UnicodeDecodeError are
+        raise UserError(f"--config {path}: found no TOML ({error}), expected settings as name = value") from None
+    kinds = {field.name: _kind(field) for field in dataclasses.fields(TrainConfig)}
+    values = {key.replace("-", "_"): value for key, value in found.items()}
+    for name, value in values.items():
+        if name not in kinds:
+            raise UserError(f"--config {path}: found the setting {name!r}, expected the name of a flag")
+        if kinds[name] is float and type(value) is int:
+            values[name] = float(value)
+        elif type(value) is not kinds[name]:
+            raise UserError(f"--config {path}: {name}: found {value!r}, expected {kinds[name].__name__}")
+    return values
+
+
+def usable_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _kind(field: dataclasses.Field[Any]) -> type:
+    return str if field.default is dataclasses.MISSING else type(field.default)

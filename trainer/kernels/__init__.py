@@ -1,0 +1,1 @@
+"""Fused update steps: fast twins of the readable reference model, tested against it."""

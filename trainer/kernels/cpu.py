@@ -1,0 +1,156 @@
+"""The fused training step on a CPU: negatives shared by a window, threads without locks.
+
+Shapes: B pairs, V vocabulary rows, D dimensions.
+
+The batch is cut into segments of about SEGMENT_PAIRS pairs; each has its own random stream, so draws depend on the
+key and the position in the batch and never on the number of threads. Threads take contiguous shares of the segments
+and update the tables without locks (Hogwild: Niu et al., NeurIPS 2011). One thread gives the same bits each time.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from trainer.errors import UserError
+from trainer.kernels.window import cut_segments, train_segments
+from trainer.negatives import check_exclude
+
+SEGMENT_PAIRS = 16384
+TILE_PAIRS = 32
+PREDICT = ("center", "context")
+_KEY_MASK = (1 << 64) - 1
+
+Array = npt.NDArray[Any]
+
+
+def train_batch(
+    center_B: Array,
+    context_B: Array,
+    input_VD: npt.NDArray[np.float32],
+    output_VD: npt.NDArray[np.float32],
+    alias: npt.NDArray[np.uint32],
+    *,
+    negatives: int,
+    predict: str = "center",
+    exclude: str = "output",
+    learning_rate_start: float,
+    learning_rate_end: float,
+    key: int,
+    threads: int = 1,
+) -> float:
+    """Train on a batch in place; returns the loss summed over its pairs.
+
+    A pair's loss is the sum of its 1 + K terms, from the scores before its update.
+
+    predict="center": IN[context] predicts OUT[center] (word2vec.c's arrangement). A run of equal centers is a
+    window, cut after TILE_PAIRS pairs; its pairs share K negatives and are updated at once, from the rows as they
+    were before. predict="context": IN[center] predicts OUT[context], one pair after the other with K negatives
+    of its own (the papers' notation).
+
+    A negative equal to an excluded word is drawn again. Only where a window shares its negatives, the term of
+    a negative that is one pair's own input word (exclude "input" or "pair") is left out for that pair. A word
+    that is drawn again too often (it holds nearly all of the weight) is left out as well.
+
+    Args:
+        center_B: int32, ids below V (not checked).
+        context_B: int32, ids below V (not checked).
+        input_VD: C-contiguous.
+        output_VD: C-contiguous.
+        alias: uint32[2V], from `trainer.negatives.build_alias`.
+        negatives: K, at least 1.
+        predict: center or context.
+        exclude: none, output, input or pair.
+        learning_rate_start: at the first pair; it falls linearly over the batch.
+        learning_rate_end: after the last pair.
+        key: with a pair's place in the batch it decides the draws; taken modulo 2⁶⁴.
+        threads: at least 1.
+
+    Raises:
+        UserError: a wrong choice or number.
+        ValueError: an array of another shape, dtype or layout.
+    """
+    _check_arrays(center_B, context_B, input_VD, output_VD, alias)
+    _check_choices(negatives, predict, exclude, threads, rows=len(input_VD))
+    if center_B.size == 0:
+        return 0.0
+    window = predict == "center"
+    longest = TILE_PAIRS if window else 1
+    output_ids_B, input_ids_B = (center_B, context_B) if window else (context_B, center_B)
+    output_ids_B, input_ids_B = _read_only(output_ids_B), _read_only(input_ids_B)
+    no_input = exclude in ("input", "pair")
+    excluded = (exclude in ("output", "pair"), no_input and not window, no_input and window)
+    slope = (learning_rate_end - learning_rate_start) / center_B.size
+    cuts = cut_segments(output_ids_B, SEGMENT_PAIRS, longest)
+
+    def train_share(first: int, last: int) -> float:
+        return train_segments(
+            output_ids_B,
+            input_ids_B,
+            cuts,
+            first,
+            last,
+            (input_VD, output_VD),
+            _read_only(alias),
+            negatives,
+            longest,
+            excluded,
+            (float(learning_rate_start), slope),
+            np.uint64(key & _KEY_MASK),
+        )
+
+    return _run_shares(train_share, segments=len(cuts) - 1, threads=threads)
+
+
+def _run_shares(train_share: Any, segments: int, threads: int) -> float:
+    shares = min(threads, segments)
+    if shares == 1:
+        return float(train_share(0, segments))
+    edges = [segments * share // shares for share in range(shares + 1)]
+    with ThreadPoolExecutor(shares) as pool:
+        return float(sum(pool.map(train_share, edges[:-1], edges[1:])))
+
+
+def _read_only(array: Array) -> Array:
+    """A view that always has one type for the compiler, whether its owner may write or not."""
+    view = array.view()
+    view.flags.writeable = False
+    return view
+
+
+def _check_arrays(center_B: Array, context_B: Array, input_VD: Array, output_VD: Array, alias: Array) -> None:
+    for name, array, dtype, dimensions in (
+        ("center_B", center_B, np.int32, 1),
+        ("context_B", context_B, np.int32, 1),
+        ("input_VD", input_VD, np.float32, 2),
+        ("output_VD", output_VD, np.float32, 2),
+        ("alias", alias, np.uint32, 1),
+    ):
+        if array.dtype != dtype or array.ndim != dimensions:
+            raise ValueError(
+                f"{name}: found {array.ndim} dimensions of {array.dtype},"
+                f" expected {dimensions} of {np.dtype(dtype).name}"
+            )
+        if not (array.flags.c_contiguous and array.flags.aligned):
+            raise ValueError(f"{name}: found a strided or unaligned array, expected a C-contiguous one")
+    if center_B.shape != context_B.shape:
+        raise ValueError(f"context_B: found {context_B.size} ids, expected {center_B.size}, as many as centers")
+    if input_VD.shape != output_VD.shape:
+        raise ValueError(f"output_VD: found shape {output_VD.shape}, expected that of input_VD, {input_VD.shape}")
+    if not (input_VD.flags.writeable and output_VD.flags.writeable):
+        raise ValueError("input_VD, output_VD: found a read-only table, expected two that can be updated in place")
+    if alias.size != 2 * len(input_VD):
+        raise ValueError(f"alias: found {alias.size} numbers, expected 2 for each of {len(input_VD)} words")
+
+
+def _check_choices(negatives: int, predict: str, exclude: str, threads: int, rows: int) -> None:
+    if negatives < 1:
+        raise UserError(f"--negatives: found {negatives}, expected at least 1")
+    if threads < 1:
+        raise UserError(f"--threads: found {threads}, expected at least 1")
+    if predict not in PREDICT:
+        raise UserError(f"--predict: found {predict!r}, expected one of {', '.join(PREDICT)}")
+    check_exclude(exclude, rows)

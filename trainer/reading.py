@@ -1,0 +1,143 @@
+"""Which pairs come when: the order of row groups, how ranks and workers share them, where batches end.
+
+All of it follows from the dataset, the seed and the epoch; nothing from clocks, threads or what was read before.
+
+Shapes: N pairs of a row group, B pairs of a batch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.dataset.reader import Dataset, RowGroupRef
+
+READ_AHEAD = 3  # row groups in memory beside the one in use: 8 MiB each
+READ_THREADS = 2
+
+Ids = npt.NDArray[np.int32]
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a row group stands in a run.
+
+    Attributes:
+        epoch: from 0.
+        index: its number in that epoch's order.
+    """
+
+    epoch: int
+    index: int
+    group: RowGroupRef
+
+
+def keyed_hash(seed: int, purpose: str, *numbers: int) -> int:
+    """A 64-bit hash of what it is given (BLAKE2b): an order to sort by, or the key of a random stream."""
+    text = "/".join([str(seed), purpose, *map(str, numbers)])
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
+
+
+def negatives_key(seed: int, place: Place) -> int:
+    """Key of the draws of negatives for one row group: they depend on its place in the data alone."""
+    return keyed_hash(seed, "negatives", place.epoch, place.group.shard, place.group.group)
+
+
+def epoch_order(dataset: Dataset, seed: int, epoch: int, shuffle: bool = True) -> list[Place]:
+    """The row groups of one epoch, in reading order; epoch e walks pass e mod P of the dataset's P passes."""
+    groups = list(dataset.row_groups(epoch % dataset.passes))
+    if shuffle:
+        groups.sort(key=lambda ref: keyed_hash(seed, "order", epoch, ref.shard, ref.group))
+    return [Place(epoch, index, group) for index, group in enumerate(groups)]
+
+
+def deal(items: Sequence[Item], rank: int, world_size: int, worker: int = 0, workers: int = 1) -> list[Item]:
+    """One worker's share: shares are disjoint, are everything together, and differ by one item at most."""
+    return list(items[rank::world_size][worker::workers])
+
+
+def batch_count(rows: int, batch_size: int) -> int:
+    """How many batches a row group has at most; it has fewer only where a run of equal centers crosses its end."""
+    return -(-rows // batch_size) if batch_size else 1
+
+
+def batch_edges(center_N: Ids, batch_size: int) -> list[int]:
+    """Where to cut a row group into batches of whole windows: B + 1 increasing edges from 0 to N.
+
+    A batch ends with the first window that ends at or after a multiple of batch_size. A run of equal centers that goes
+    on for another batch_size pairs is cut right there: no batch has 2·batch_size pairs.
+
+    A batch_size of 0 is the whole row group.
+    """
+    rows = center_N.size
+    edges = [0]
+    for target in range(batch_size, rows, batch_size) if batch_size else ():
+        if target <= edges[-1]:
+            continue
+        run = center_N[target - 1 : min(target + batch_size, rows)]
+        ends = np.flatnonzero(run[1:] != run[:-1])
+        if ends.size:
+            edges.append(target + int(ends[0]))
+        elif target + batch_size < rows:
+            edges.append(target)
+        else:
+            break  # the window is the row group's last
+    return [*edges, rows]
+
+
+def padded_batches(groups: Sequence[RowGroupRef], batch_size: int, world_size: int, share: Share) -> int:
+    """How many batches a worker must yield, empty ones included, for all ranks to have equally many.
+
+    The worker that stands first in a rank makes up for what the rank lacks against the longest one.
+    """
+
+    def count(refs: Sequence[RowGroupRef]) -> int:
+        return sum(batch_count(ref.rows, batch_size) for ref in refs)
+
+    own = count(deal(groups, share.rank, world_size, share.worker, share.workers))
+    if share.worker:
+        return own
+    longest = max(count(deal(groups, rank, world_size)) for rank in range(world_size))
+    return own + longest - count(deal(groups, share.rank, world_size))
+
+
+@dataclass(frozen=True)
+class Share:
+    """Which of the ranks, and which of its loader workers, reads."""
+
+    rank: int = 0
+    worker: int = 0
+    workers: int = 1
+
+
+def read_ahead(dataset: Dataset, places: Iterable[Place]) -> Iterator[tuple[Place, Ids, Ids]]:
+    """Yield (place, center_N, context_N) in order, while threads fetch and decode the next ones.
+
+    A reading error is raised at the row group that it belongs to.
+    """
+    places = iter(places)
+    waiting: deque[tuple[Place, Future[tuple[Ids, Ids]]]] = deque()
+    pool = ThreadPoolExecutor(READ_THREADS, thread_name_prefix="read-ahead")
+
+    def submit(count: int) -> None:
+        for place in islice(places, count):
+            waiting.append((place, pool.submit(dataset.read_row_group, place.group)))
+
+    try:
+        submit(READ_AHEAD)
+        while waiting:
+            place, pairs = waiting.popleft()
+            center_N, context_N = pairs.result()
+            submit(1)
+            yield place, center_N, context_N
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)

@@ -1,0 +1,92 @@
+"""The two tables before training: equal bytes for equal seeds, whatever the engine or device.
+
+Shapes: V vocabulary rows, D dimensions.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.dataset.vocab import Vocabulary
+from trainer.errors import UserError
+from trainer.store import Model
+
+Floats = npt.NDArray[np.float32]
+Tables = tuple[Floats, Floats]
+
+_PURPOSE = int.from_bytes(b"tables", "big")
+_BLOCK_NUMBERS = 1 << 22
+
+
+def initial_tables(init: str, rows: int, dim: int, seed: int) -> Tables:
+    """Input and output table, float32 [V, D].
+
+    Args:
+        init: word2vec (input uniform(±0.5/D), output zero), uniform (both so) or normal (both from N(0, 1)).
+        rows: V.
+        dim: D.
+        seed: from 0.
+
+    Raises:
+        UserError: they do not fit into memory.
+    """
+    draw = _normal if init == "normal" else _uniform
+    try:
+        input_VD = draw(rows, dim, seed, stream=0)
+        output_VD = np.zeros((rows, dim), np.float32) if init == "word2vec" else draw(rows, dim, seed, stream=1)
+    except MemoryError:
+        need_mib = 2 * rows * dim * 4 >> 20
+        raise UserError(
+            f"--dim {dim}: found too little memory for two tables of {rows} rows ({need_mib} MiB)"
+        ) from None
+    return input_VD, output_VD
+
+
+def warm_tables(tables: Tables, vocabulary: Vocabulary, model: Model) -> Tables:
+    """Overwrite the rows of the words that a trained model knows; returns the same arrays.
+
+    Raises:
+        UserError: the model has another number of dimensions.
+    """
+    found, wanted = model.input_VD.shape[1], tables[0].shape[1]
+    if found != wanted:
+        raise UserError(f"--init-from: found vectors of {found} dimensions, expected {wanted} as in --dim")
+    rows_V = model.vocabulary.encode(vocabulary.tokens)
+    known_V = np.flatnonzero(rows_V >= 0)
+    for table_VD, trained_VD in zip(tables, (model.input_VD, model.output_VD), strict=True):
+        table_VD[known_V] = trained_VD[rows_V[known_V]]
+    return tables
+
+
+def is_finite(table_VD: Floats) -> bool:
+    """Tell whether a table is free of NaN and Inf."""
+    # The extremes are NaN where any number is; unlike isfinite, no array of the table's size is made.
+    return bool(np.isfinite([table_VD.min(), table_VD.max()]).all())
+
+
+def _fractions(numbers: int, seed: int, stream: int, start: int) -> npt.NDArray[np.float32]:
+    """Odd multiples of 2⁻²⁴ between 0 and 1; `start` (a multiple of 8) is the first one's place in the stream."""
+    # Philox makes 4 words of 64 bits for each step of its counter, each of them two numbers here.
+    counter = np.array([start // 8, 0, stream, 0], np.uint64)
+    generator = np.random.Philox(key=np.array([seed, _PURPOSE], np.uint64), counter=counter)
+    words = np.asarray(generator.random_raw(-(-numbers // 2)), "<u8").view("<u4")[:numbers]
+    return ((words >> np.uint32(9)).astype(np.float32) + np.float32(0.5)) * np.float32(2**-23)
+
+
+def _uniform(rows: int, dim: int, seed: int, stream: int) -> Floats:
+    table = np.empty(rows * dim, np.float32)
+    for start in range(0, table.size, _BLOCK_NUMBERS):
+        block = table[start : start + _BLOCK_NUMBERS]
+        block[:] = (_fractions(block.size, seed, stream, start) - np.float32(0.5)) / np.float32(dim)
+    return table.reshape(rows, dim)
+
+
+def _normal(rows: int, dim: int, seed: int, stream: int) -> Floats:
+    """Box and Muller's transform (1958) of two uniform numbers each."""
+    table = np.empty(rows * dim, np.float32)
+    for start in range(0, table.size, _BLOCK_NUMBERS):
+        block = table[start : start + _BLOCK_NUMBERS]
+        radius = np.sqrt(-2.0 * np.log(_fractions(block.size, seed, 2 * stream + 2, start).astype(np.float64)))
+        block[:] = radius * np.cos(2.0 * np.pi * _fractions(block.size, seed, 2 * stream + 3, start))
+    return table.reshape(rows, dim)

@@ -14,18 +14,26 @@ say() { printf '\n\033[1m%s\033[0m\n' "$*"; }
 
 if [ -z "$CORPUS" ]; then
   say "1. corpus: documentation strings of the Python packages installed here"
-  mkdir -p "$WORK"
-  [ -d "$WORK/corpus" ] || "$PYTHON" -m pipeline.demo_corpus "$WORK/corpus"
+  if [ ! -d "$WORK/corpus" ]; then  # made aside first: an interrupted demo leaves no half corpus
+    rm -rf "$WORK/corpus.tmp"
+    mkdir -p "$WORK"
+    "$PYTHON" -m pipeline.demo_corpus "$WORK/corpus.tmp"
+    mv "$WORK/corpus.tmp" "$WORK/corpus"
+  fi
   CORPUS="$WORK/corpus/*.txt.gz"
   name=demo
+  min_count=20  # rare names make poor neighbours in a small corpus
 else
   say "1. corpus: $CORPUS"
   name=own
+  min_count=5
   words=()  # the trainer picks some of the vocabulary
 fi
 
 say "2. pipeline: text to pairs"
-"$PYTHON" -m pipeline --input "$CORPUS" --output "$WORK/$name/dataset" --passes "$EPOCHS"
+rm -rf "$WORK/$name/dataset"  # each run would add one
+"$PYTHON" -m pipeline --input "$CORPUS" --output "$WORK/$name/dataset" --passes "$EPOCHS" \
+  --min-count "$min_count"
 
 say "3. trainer: pairs to vectors"
 "$PYTHON" -m trainer train --data "$WORK/$name/dataset" --model "$WORK/$name/model" --epochs "$EPOCHS" --overwrite

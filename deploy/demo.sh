@@ -7,7 +7,6 @@ set -euo pipefail
 PYTHON=${PYTHON:-python3}
 WORK=${WORK:-work}
 CORPUS=${CORPUS:-}
-EPOCHS=5
 words=(array thread integer dictionary matrix json)
 
 say() { printf '\n\033[1m%s\033[0m\n' "$*"; }
@@ -29,6 +28,11 @@ else
   min_count=5
   words=()  # the trainer picks some of the vocabulary
 fi
+
+# A small corpus needs more epochs before its vectors say much; of a large one, five are plenty.
+# shellcheck disable=SC2086  # the glob is meant to expand
+bytes=$(cat $CORPUS 2>/dev/null | wc -c)
+EPOCHS=$([ "$bytes" -lt 20000000 ] && echo 15 || echo 5)
 
 say "2. pipeline: text to pairs"
 rm -rf "$WORK/$name/dataset"  # each run would add one

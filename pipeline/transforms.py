@@ -16,7 +16,7 @@ from pipeline.encode import load_lookup, run_from_bytes
 from pipeline.inputs import InputFile
 from pipeline.options import Config
 from pipeline.parallel import Tagged, ThreadedDoFn, in_global_window
-from pipeline.plan import ChunkStats, Plan
+from pipeline.plan import Plan
 from pipeline.results import DeadLetterPart, VocabularyFile, WrittenShard
 from pipeline.spill import Spill
 from pipeline.subsample import keep_thresholds
@@ -201,5 +201,3 @@ class _WriteShards(ThreadedDoFn):
         self._pairs.inc(described.rows if described else 0)
         return [Tagged(SHARDS, WrittenShard(pass_index, kept, described))]
 
-
-__all__ = ["ChunkStats", "CountTokens", "EncodeChunks", "MergeCounts", "WriteDeadLetters", "WriteShards"]

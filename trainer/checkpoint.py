@@ -141,7 +141,7 @@ class Checkpoints:
             return  # no pair was seen since
         folder = _path(self._model_uri, name)
         # XXH3 finds damage as well as SHA-256 does, at memory speed.
-        data = safetensors.numpy.save({key: np.ascontiguousarray(array) for key, array in arrays.items()})
+        data = safetensors.numpy.save({key: np.asarray(array, order="C") for key, array in arrays.items()})
         state = canonical_json(
             {
                 "format_version": FORMAT_VERSION,

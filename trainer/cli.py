@@ -36,7 +36,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     name = words[0]
     try:
         module = importlib.import_module(COMMANDS[name][0])
-        parser = OneLineParser(prog=f"python -m trainer {name}", description=module.__doc__, allow_abbrev=False)
+        about = (module.__doc__ or "").split("\n\n")[0]
+        parser = OneLineParser(prog=f"python -m trainer {name}", description=about, allow_abbrev=False)
         module.add_arguments(parser)
         status = int(module.run(parser.parse_args(with_dashes(words[1:], parser))))
         sys.stdout.flush()

@@ -60,7 +60,7 @@ class TrainConfig:
     engine: str = _shapes("auto", ("auto", "fused", "reference"))
     """fused: compiled, fast, CPU only; reference: plain PyTorch, any optimizer; auto: fused on a CPU."""
     optimizer: str = _shapes("sgd", tuple(LEARNING_RATES))
-    """adagrad and adam need --engine reference."""
+    """adagrad and adam need --engine reference; adam moves every row at each step, so it is for small vocabularies."""
     batch_size: int = _shapes(0)
     """Pairs of one step of the reference engine; 0 stands for 256 on a CPU, 4096 on CUDA. A step adds up its pairs'
     gradients, so that each pair counts as in word2vec; with sgd, very large batches diverge."""

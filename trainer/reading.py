@@ -74,7 +74,7 @@ def batch_edges(center_N: Ids, batch_size: int) -> list[int]:
     """Where to cut a row group into batches of whole windows: B + 1 increasing edges from 0 to N.
 
     A batch ends with the first window that ends at or after a multiple of batch_size. A run of equal centers that goes
-    on for another batch_size pairs is cut right there: no batch has 2·batch_size pairs.
+    on for another batch_size pairs is cut right there: no batch has more than 2·batch_size pairs.
 
     A batch_size of 0 is the whole row group.
     """

@@ -21,8 +21,9 @@ from trainer.reading import Ids
 from trainer.tables import Tables
 
 BATCHES_A_STEP = 64
-# Sparse gradients pay where a batch touches few rows; both kinds update the same rows by the same numbers.
-SPARSE_ROWS_RATIO = 4
+# Both kinds update the same rows by the same numbers; sparse ones are as fast where the vocabulary is about as large
+# as what a batch touches, and 9 times as fast at 50 times that (sgd, D=100, one core).
+SPARSE_ROWS_RATIO = 2
 
 
 class ReferenceEngine:
@@ -38,6 +39,8 @@ class ReferenceEngine:
         self.step_pairs = BATCHES_A_STEP * config.batch_size
         touched = config.batch_size * (config.negatives + 1)
         sparse = config.optimizer != "adam" and not config.clip_norm and len(counts_V) > SPARSE_ROWS_RATIO * touched
+        # PyTorch warns at every start unless one says whether to check what its own optimizers make.
+        torch.sparse.check_sparse_tensor_invariants.disable()  # type: ignore[no-untyped-call]
         if config.device == "cpu":
             torch.set_num_threads(config.threads)
         with self._memory_errors():

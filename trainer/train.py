@@ -70,9 +70,10 @@ def train(config: TrainConfig) -> dict[str, Any]:
     checkpoints = Checkpoints(config.model, identity.version, shaping, dataset.dataset_id, config.keep)
     progress = None
     if decision.unfinished is not None:
-        checkpoints.adopt(decision.unfinished)
         progress = load_checkpoint(config.model, decision.unfinished, engine.load_state, warn)
-        if progress is None and config.resume == "must":
+        if progress is not None:
+            checkpoints.adopt(decision.unfinished)
+        elif config.resume == "must":
             raise UserError(f"--resume must: found no whole checkpoint in {storage.redact(config.model)}, expected one")
     if progress is None:
         checkpoints.begin()
@@ -162,7 +163,7 @@ def _warn_of_settings(config: TrainConfig, dataset: Dataset) -> None:
 def _summary(config: TrainConfig, dataset: Dataset, info: dict[str, Any], status: str) -> dict[str, Any]:
     return {
         "status": status,
-        "model": config.model,
+        "model": storage.redact(config.model),
         "version": info["version"],
         "dataset_id": info["lineage"]["dataset_id"],
         "run_id": info["lineage"]["run_id"],

@@ -1,193 +1,238 @@
-"""Worked examples of the field, through the command lines, and their first step by hand.
-
-Each is a small text on which skip-gram with negative sampling is often explained: pairs of a fixed window of two, the
-middle word predicts the words around it, plain mini-batches in autograd.
-"""
+"""The field's teaching examples through the two command lines, their first step checked against plain numpy."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+import math
+import os
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow.parquet as pq
 import pytest
-from numpy.typing import NDArray
 
-from pipeline.cli import main as pipeline
-from pipeline.dataset.reader import open_dataset
-from trainer.cli import main as trainer
-from trainer.config import TrainConfig
-from trainer.engines import make_engine
+from pipeline.dataset.reader import Dataset, open_dataset
 from trainer.negatives import NegativeSampler
 from trainer.reading import epoch_order, negatives_key
+from trainer.store import load_model
 from trainer.tables import initial_tables
 
 pytestmark = pytest.mark.e2e
-
-ONE_SENTENCE = "The cat sat on the mat\n"
-FOUR_SENTENCES = """the quick fox runs past the dog
-the lazy dog sleeps in the sun
-a fox and a dog play in the field
-the fox sees the dog and runs
-"""
-PARAGRAPH = """Bakers rise before the sun and light the oven first. Flour, water, salt and time make bread; the baker
-only helps. When the oven is hot the loaves go in, and when the crust is brown the loaves come out. People wait at the
-door for warm bread, and the baker sells bread until no bread is left.
-"""
-EIGHT_SENTENCES = """the quick brown fox jumps over the lazy dog
-the quick red fox runs after the small dog
-a lazy dog sleeps near the warm fire
-a small cat sleeps near the warm fire
-the brown bear walks through the dark forest
-the quick fox hunts in the dark forest
-the old bear eats honey in the forest
-a playful cat chases the lazy dog
-"""
+ROOT = Path(__file__).resolve().parents[2]
+Floats = npt.NDArray[np.float64]
+SEED = 1
 
 
 @dataclass(frozen=True)
 class Example:
-    """A text and the settings that it is trained with."""
+    """Text, and the settings that an example is known by."""
 
-    text: str
-    settings: dict[str, Any]
+    sentences: tuple[str, ...]
+    dim: int
+    negatives: int
+    power: float
+    exclude: str
+    init: str
+    optimizer: str
+    learning_rate: float
+    epochs: int
+    batch_size: int
+    distinct: bool = False
     min_count: int = 1
-    words: tuple[str, ...] = field(default=("dog",))
+    falls_to: float = 0.8  # of the loss before training
+    flags: tuple[str, ...] = ()
+
+    def train_flags(self, **changes: Any) -> list[str]:
+        names = ("dim", "negatives", "power", "exclude", "init", "optimizer", "learning_rate", "epochs", "batch_size")
+        values = {**{name: getattr(self, name) for name in names}, **changes}
+        words = [f"--{name.replace('_', '-')}={value}" for name, value in values.items()]
+        words += ["--predict=context", "--engine=reference", "--device=cpu", "--threads=1", f"--seed={SEED}"]
+        return [*words, "--schedule=constant", f"--distinct-negatives={str(self.distinct).lower()}"]
 
 
+PARAGRAPH = (
+    "Words that stand in the same company tend to mean the same.",
+    "A model that guesses the company of a word must learn what the word means.",
+    "It keeps a row of numbers for each word, and moves the rows of words that meet toward each other.",
+    "Words that never meet are moved apart, a few of them at a time.",
+)
+ANIMALS = (
+    "the quick brown fox jumps over the lazy dog",
+    "the quick dog chases the lazy cat",
+    "a lazy cat sleeps beside the brown dog",
+    "the brown bear eats honey in the forest",
+    "a quick fox hunts in the dark forest",
+    "the bear and the fox share the forest",
+    "the dog and the cat share the house",
+    "a lazy dog sleeps in the warm house",
+)
 EXAMPLES = {
     "one sentence": Example(
-        ONE_SENTENCE,
-        {"dim": 3, "negatives": 2, "init": "normal", "power": 0.0, "exclude": "output", "optimizer": "sgd",
-         "learning_rate": 0.1, "epochs": 100},
-        words=("cat",),
+        ("The cat sat on the mat",), 3, 2, 0.0, "output", "normal", "sgd", 0.1, epochs=100, batch_size=1
     ),
-    "plain frequency": Example(
-        FOUR_SENTENCES,
-        {"dim": 5, "negatives": 2, "power": 1.0, "optimizer": "sgd", "learning_rate": 0.1, "epochs": 100},
-        words=("fox", "dog"),
+    "four sentences": Example(
+        ("the quick brown fox", "the lazy dog sleeps", "a fox meets a dog", "the dog barks at the fox"),
+        5, 2, 1.0, "output", "uniform", "sgd", 0.1, epochs=100, batch_size=1,
     ),
-    "a paragraph": Example(
-        PARAGRAPH,
-        {"dim": 16, "negatives": 4, "init": "normal", "power": 0.0, "exclude": "input", "optimizer": "adam",
-         "learning_rate": 0.01, "batch_size": 32, "epochs": 60},
-        words=("bread",),
-    ),
+    "a paragraph": Example(PARAGRAPH, 16, 5, 0.0, "input", "normal", "adam", 0.01, epochs=30, batch_size=32),
     "eight sentences": Example(
-        EIGHT_SENTENCES * 20,
-        {"dim": 50, "negatives": 5, "distinct_negatives": True, "init": "uniform", "optimizer": "adam",
-         "learning_rate": 0.01, "epochs": 10},
-        min_count=2,
-        words=("dog", "quick"),
+        ANIMALS * 20, 50, 5, 0.75, "output", "uniform", "adam", 0.01, epochs=10, batch_size=64,
+        distinct=True, min_count=2,
     ),
 }  # fmt: skip
-COMMON = {"predict": "context", "engine": "reference"}
 
 
-def flags(settings: dict[str, Any]) -> list[str]:
-    return [f"--{name.replace('_', '-')}={str(value).lower()}" for name, value in settings.items()]
-
-
-def result(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(capsys.readouterr().out.splitlines()[-1])
+def call(*words: str) -> dict[str, Any]:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore"}
+    done = subprocess.run(
+        [sys.executable, "-m", *words, "--json"], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found
 
 
-@pytest.fixture(params=EXAMPLES)
-def example(request: pytest.FixtureRequest) -> Example:
-    return EXAMPLES[request.param]
+@dataclass(frozen=True)
+class Made:
+    """An example's folder and open dataset."""
+
+    name: str
+    example: Example
+    folder: Path
+    dataset: Dataset
+
+    def train(self, model: str, **changes: Any) -> dict[str, Any]:
+        where = ["--data", f"{self.folder}/data", "--model", f"{self.folder}/{model}"]
+        return call("trainer", "train", *where, *self.example.train_flags(**changes))
 
 
-@pytest.fixture
-def data(example: Example, tmp_path: Path) -> str:
-    (tmp_path / "text.txt").write_text(example.text)
-    words = ["--input", f"{tmp_path}/text.txt", "--output", f"{tmp_path}/data", "--sample", "0", "--fixed-window"]
-    assert pipeline([*words, "--window", "2", "--min-count", str(example.min_count)]) == 0
-    return f"{tmp_path}/data"
+@pytest.fixture(scope="module", params=EXAMPLES)
+def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Made:
+    example: Example = EXAMPLES[request.param]
+    folder = tmp_path_factory.mktemp("example")
+    (folder / "text.txt").write_text("\n".join(example.sentences) + "\n")
+    call("pipeline", "--input", f"{folder}/text.txt", "--output", f"{folder}/data", "--min-count",
+         str(example.min_count), "--sample", "0", "--fixed-window", "--window", "2")  # fmt: skip
+    return Made(request.param, example, folder, open_dataset(f"{folder}/data"))
 
 
-def test_it_learns(example: Example, data: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    model = f"{tmp_path}/model"
-    assert trainer(["train", "--data", data, "--model", model, "--json", *flags(example.settings | COMMON)]) == 0
-    trained = result(capsys)
-    pairs = open_dataset(data).pairs_in_pass(0)
-    assert trained["pairs"] == pairs * example.settings["epochs"]
-    if example.settings.get("init") != "normal":  # small rows: every term starts at ln 2
-        assert trained["first_loss"] == pytest.approx((example.settings["negatives"] + 1) * np.log(2), rel=0.01)
-    assert trained["loss"] < 0.85 * trained["first_loss"]
-
-    assert trainer(["neighbors", "--model", model, "--top", "3", "--json", *example.words]) == 0
-    for answer in result(capsys)["words"]:
-        near = [entry["token"] for entry in answer["neighbors"]]
-        assert len(near) == 3
-        assert answer["word"] not in near
-
-    tables = {}
-    for table in ("input", "output", "average"):
-        path = f"{tmp_path}/{table}.parquet"
-        assert trainer(["export", "--model", model, "--format", "parquet", "--to", path, "--vectors", table]) == 0
-        tables[table] = np.array(pq.read_table(path)["vector"].to_pylist())
-    assert not np.allclose(tables["input"], tables["output"])
-    assert tables["average"] == pytest.approx((tables["input"] + tables["output"]) / 2, abs=1e-6)
-
-
-def sigmoid(x: float) -> float:
-    return float(1 / (1 + np.exp(-x)))
-
-
-def first_step_by_hand(
-    tables: tuple[NDArray[Any], NDArray[Any]],
-    pairs: list[tuple[int, int]],
-    negatives: list[list[int]],
-    config: TrainConfig,
-) -> tuple[NDArray[Any], NDArray[Any], float]:
-    """Loss and tables after one step, pair by pair and word by word; all gradients from the old tables."""
-    old_in, old_out = (table.astype(np.float64) for table in tables)
-    slope_in, slope_out, loss = np.zeros_like(old_in), np.zeros_like(old_out), 0.0
-    for (center, context), noise in zip(pairs, negatives, strict=True):
-        for word, label in [(context, 1.0), *((negative, 0.0) for negative in noise)]:
-            score = sigmoid(float(old_in[center] @ old_out[word]))
-            loss -= np.log(score if label else 1 - score)
-            slope_in[center] += (score - label) * old_out[word]
-            slope_out[word] += (score - label) * old_in[center]
-    rate = config.learning_rate
-    if config.optimizer == "sgd":
-        return old_in - rate * slope_in, old_out - rate * slope_out, loss
-    # Adam's first step (Kingma and Ba 2015, algorithm 1): with both moments corrected it is g / (|g| + ε).
-    return (
-        old_in - rate * slope_in / (np.abs(slope_in) + 1e-8),
-        old_out - rate * slope_out / (np.abs(slope_out) + 1e-8),
-        loss,
+def test_the_pairs_are_those_of_the_text(made: Made) -> None:
+    sentences = [line.lower().replace(".", "").replace(",", "").split() for line in made.example.sentences]
+    counts = Counter(word for words in sentences for word in words)
+    kept = [[word for word in words if counts[word] >= made.example.min_count] for words in sentences]
+    expected = Counter(
+        (words[i], words[j])
+        for words in kept
+        for i in range(len(words))
+        for j in range(len(words))
+        if 0 < abs(i - j) <= 2
     )
+    vocabulary = made.dataset.vocabulary()
+    found = Counter[tuple[str, str]]()
+    for ref in made.dataset.row_groups(0):
+        center, context = made.dataset.read_row_group(ref)
+        found.update((vocabulary.token(c), vocabulary.token(o)) for c, o in zip(center, context, strict=True))
+    assert found == expected
 
 
-def test_its_first_step_is_the_one_computed_by_hand(example: Example, data: str) -> None:
-    dataset = open_dataset(data)
-    config = TrainConfig(data=data, model="unused", **(example.settings | COMMON)).resolve(lambda: False, 1)
-    counts = dataset.vocabulary().counts
-    tables = initial_tables(config.init, len(counts), config.dim, config.seed)
-    place = epoch_order(dataset, config.seed, 0)[0]
-    key = negatives_key(config.seed, place)
-    center, context = (ids[: config.batch_size] for ids in dataset.read_row_group(place.group))
+def first_step(made: Made) -> tuple[float, list[Floats]]:
+    """Loss and tables after one step on the first row group, line by line."""
+    example, vocabulary = made.example, made.dataset.vocabulary()
+    place = epoch_order(made.dataset, SEED, 0)[0]
+    center, context = made.dataset.read_row_group(place.group)
+    tables = [t.astype(np.float64) for t in initial_tables(example.init, len(vocabulary), example.dim, SEED)]
     sampler = NegativeSampler(
-        counts, power=config.power, exclude=config.exclude, distinct=config.distinct_negatives, seed=config.seed
+        vocabulary.counts, power=example.power, exclude=example.exclude, distinct=example.distinct, seed=SEED
     )
-    negatives = sampler.draw(center, context, config.negatives, key=(key, 0)).tolist()
-    pairs = list(zip(center.tolist(), context.tolist(), strict=True))
-    for (middle, around), noise in zip(pairs, negatives, strict=True):
-        assert {"output": around, "input": middle}.get(config.exclude) not in noise
-        assert len(set(noise)) == len(noise) or not config.distinct_negatives
-    expected_in, expected_out, expected_loss = first_step_by_hand(tables, pairs, negatives, config)
+    negatives = sampler.draw(center, context, example.negatives, key=(negatives_key(SEED, place), 0))
+    loss, gradients = 0.0, [np.zeros_like(table) for table in tables]
+    for c, o, row in zip(center, context, negatives, strict=True):
+        assert (c if example.exclude == "input" else o) not in row
+        assert not example.distinct or len(set(row.tolist())) == example.negatives
+        v = tables[0][c]
+        loss += -math.log(1 / (1 + math.exp(-v @ tables[1][o])))
+        gradients[0][c] += (1 / (1 + math.exp(-v @ tables[1][o])) - 1) * tables[1][o]
+        gradients[1][o] += (1 / (1 + math.exp(-v @ tables[1][o])) - 1) * v
+        for n in row:
+            loss += -math.log(1 / (1 + math.exp(v @ tables[1][n])))
+            gradients[0][c] += 1 / (1 + math.exp(-v @ tables[1][n])) * tables[1][n]
+            gradients[1][n] += 1 / (1 + math.exp(-v @ tables[1][n])) * v
+    for table, gradient in zip(tables, gradients, strict=True):
+        if example.optimizer == "sgd":
+            table -= example.learning_rate * gradient
+        else:  # Adam's first step: both averages, corrected for their start, are the gradient and its square
+            table -= example.learning_rate * gradient / (np.abs(gradient) + 1e-8)
+    return loss / len(center), tables
 
-    engine = make_engine(config, (tables[0].copy(), tables[1].copy()), counts)
-    loss = engine.step(center, context, lr_start=config.learning_rate, lr_end=config.learning_rate, key=key)
-    trained_in, trained_out = engine.tables()
-    assert loss == pytest.approx(expected_loss, rel=1e-5)
-    # Where a gradient is rounding noise about zero, Adam's step has its sign: such entries may move either way.
-    for trained, expected in ((trained_in, expected_in), (trained_out, expected_out)):
-        close = np.isclose(trained, expected, rtol=1e-4, atol=1e-5)
-        assert close.mean() > 0.999
-        assert np.abs(trained - expected).max() <= 2.1 * config.learning_rate * (config.optimizer == "adam") + 1e-5
+
+def test_the_first_step_is_the_one_done_by_hand(made: Made) -> None:
+    assert len(made.dataset.row_groups(0)) == 1
+    pairs = made.dataset.pairs_in_pass(0)
+    result = made.train("one-step", epochs=1, batch_size=pairs)
+    loss, tables = first_step(made)
+    assert result["loss"] == pytest.approx(loss, rel=1e-5)
+    model = load_model(f"{made.folder}/one-step")
+    for found, expected in zip((model.input_VD, model.output_VD), tables, strict=True):
+        # Adam divides by the gradient's size: where that is next to nothing, rounding shows.
+        close = np.isclose(found, expected, rtol=1e-4, atol=1e-5)
+        assert close.mean() > (0.999 if made.example.optimizer == "adam" else 0.9999)
+
+
+def test_the_loss_falls_well_below_its_start(made: Made) -> None:
+    result = made.train("model")
+    example = made.example
+    if example.init == "uniform":
+        assert result["first_loss"] == pytest.approx((example.negatives + 1) * math.log(2), rel=0.02)
+    assert result["loss"] < example.falls_to * result["first_loss"]
+    assert result["loss"] < (example.negatives + 1) * math.log(2)
+    word = {"one sentence": "cat", "four sentences": "fox", "a paragraph": "word", "eight sentences": "dog"}[made.name]
+    [answer] = call("trainer", "neighbors", "--model", f"{made.folder}/model", "--top", "3", word)["words"]
+    near = answer["neighbors"]
+    assert len(near) == 3
+    assert word not in [one["token"] for one in near]
+    cosines = [one["cosine"] for one in near]
+    assert cosines == sorted(cosines, reverse=True)
+    assert all(-1.0001 <= cosine <= 1.0001 for cosine in cosines)
+
+
+@pytest.mark.parametrize("vectors", ["input", "output", "average"])
+def test_both_tables_and_their_average_leave(made: Made, vectors: str) -> None:
+    if not (made.folder / "model").exists():
+        made.train("model")
+    path = f"{made.folder}/{vectors}.parquet"
+    call(
+        "trainer",
+        "export",
+        "--model",
+        f"{made.folder}/model",
+        "--format",
+        "parquet",
+        "--vectors",
+        vectors,
+        "--to",
+        path,
+    )
+    model = load_model(f"{made.folder}/model")
+    wanted = {"input": model.input_VD, "output": model.output_VD, "average": (model.input_VD + model.output_VD) / 2}
+    table = pq.read_table(path)
+    rows = model.vocabulary.encode(table["token"].to_pylist())
+    assert sorted(rows.tolist()) == list(range(len(model.vocabulary)))
+    np.testing.assert_allclose(np.array(table["vector"].to_pylist(), np.float32), wanted[vectors][rows], rtol=1e-6)
+
+
+@pytest.mark.parametrize("made", ["eight sentences"], indirect=True)
+def test_what_keeps_company_is_near(made: Made) -> None:
+    if not (made.folder / "model").exists():
+        made.train("model")
+    words = ["dog", "quick", "--top", "6", "--vectors", "average"]
+    answers = call("trainer", "neighbors", "--model", f"{made.folder}/model", *words)["words"]
+    near = {answer["word"]: [one["token"] for one in answer["neighbors"]] for answer in answers}
+    assert {"lazy", "cat", "brown"} & set(near["dog"])
+    assert {"fox", "dog", "brown"} & set(near["quick"])
+    assert "honey" not in near["dog"]

@@ -76,7 +76,7 @@ def finite_differences(case: Case, step: float = 1e-5) -> tuple[Floats, Floats]:
 def test_loss_and_gradients_are_the_formulas(seed: int, pairs: int, negatives: int, words: int, dim: int) -> None:
     case = make_case(seed, pairs, negatives, words, dim)
     loss = case.model()(*map(torch.from_numpy, (case.input_B, case.output_B, case.negatives_BK))).sum()
-    assert float(loss) == pytest.approx(case.loss(case.input_VD, case.output_VD), rel=1e-12)
+    assert loss.item() == pytest.approx(case.loss(case.input_VD, case.output_VD), rel=1e-12)
     for found, expected in zip(case.gradients(), finite_differences(case), strict=True):
         np.testing.assert_allclose(found, expected, atol=1e-7)
 

@@ -1,0 +1,197 @@
+"""Checkpoints: whole or ignored, the newest ones kept, nothing that runs code."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import struct
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.dataset.schema import FormatError
+from trainer.checkpoint import Checkpoints, Progress, find_unfinished, load_checkpoint, remove_checkpoints
+from trainer.engines import State
+
+CONFIG = {"dim": 2, "learning_rate": 0.025}
+PROGRESS = Progress(epoch=1, group=2, row=3, pairs=40, losses=[1.5, 0.1 + 0.2], first_loss=4.2, seconds=1.25)
+
+
+def arrays(value: float = 1.0) -> State:
+    return {"input": np.full((3, 2), value, np.float32), "output.step": np.array(7.0, np.float32)}
+
+
+def write(folder: Path, *pairs: int, keep: int = 2) -> Checkpoints:
+    checkpoints = Checkpoints(str(folder), "v1", CONFIG, "data", keep)
+    for number in pairs:
+        checkpoints.save(replace(PROGRESS, pairs=number), arrays(number))
+    return checkpoints
+
+
+def load(folder: Path) -> tuple[Progress | None, State, list[str]]:
+    unfinished = find_unfinished(str(folder))
+    assert unfinished is not None
+    found: State = {}
+    warnings: list[str] = []
+    progress = load_checkpoint(str(folder), unfinished, found.update, warnings.append)
+    return progress, found, warnings
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in (folder / "checkpoints").iterdir() if path.is_dir())
+
+
+def test_what_was_saved_comes_back(tmp_path: Path) -> None:
+    write(tmp_path, 40)
+    progress, found, warnings = load(tmp_path)
+    assert progress == PROGRESS
+    assert {name: (array.dtype, array.shape, array.tobytes()) for name, array in found.items()} == {
+        name: (array.dtype, array.shape, array.tobytes()) for name, array in arrays(40).items()
+    }
+    assert warnings == []
+
+
+def test_the_pointer_says_whose_they_are(tmp_path: Path) -> None:
+    write(tmp_path, 40)
+    unfinished = find_unfinished(str(tmp_path))
+    assert unfinished is not None
+    assert (unfinished.version, unfinished.config, unfinished.dataset_id) == ("v1", CONFIG, "data")
+
+
+def test_the_newest_are_kept(tmp_path: Path) -> None:
+    write(tmp_path, 10, 20, 30, 40)
+    assert names(tmp_path) == ["000000000000030", "000000000000040"]
+    progress, _, _ = load(tmp_path)
+    assert progress is not None
+    assert progress.pairs == 40
+
+
+def test_those_of_an_earlier_process_count(tmp_path: Path) -> None:
+    write(tmp_path, 10, 20)
+    later = Checkpoints(str(tmp_path), "v1", CONFIG, "data", keep=2)
+    unfinished = find_unfinished(str(tmp_path))
+    assert unfinished is not None
+    later.adopt(unfinished)
+    later.save(replace(PROGRESS, pairs=30), arrays())
+    assert names(tmp_path) == ["000000000000020", "000000000000030"]
+
+
+def test_the_same_position_is_written_once(tmp_path: Path) -> None:
+    checkpoints = write(tmp_path, 10)
+    checkpoints.save(replace(PROGRESS, pairs=10), arrays(99))
+    _, found, _ = load(tmp_path)
+    assert found["input"][0, 0] == 10
+
+
+def test_none_at_all(tmp_path: Path) -> None:
+    assert find_unfinished(str(tmp_path)) is None
+    write(tmp_path).begin()
+    assert find_unfinished(str(tmp_path)) is None
+
+
+def evil_header(size: int) -> bytes:
+    return struct.pack("<Q", size) + b'{"input":{"dtype":"F32","shape":[99999999,9999],"data_offsets":[0,4]}}' + b"abcd"
+
+
+DAMAGE: dict[str, tuple[str, Callable[[bytes], bytes | None]]] = {
+    "arrays cut": ("state.safetensors", lambda data: data[:-1]),
+    "arrays empty": ("state.safetensors", lambda _: b""),
+    "a bit flipped": ("state.safetensors", lambda data: data[:-3] + bytes([data[-3] ^ 4]) + data[-2:]),
+    "arrays gone": ("state.safetensors", lambda _: None),
+    "a pickle": ("state.safetensors", lambda _: pickle.dumps({"input": [1]})),
+    "state cut": ("state.json", lambda data: data[:-5]),
+    "state gone": ("state.json", lambda _: None),
+    "state changed": ("state.json", lambda data: data.replace(b'"pairs": 20', b'"pairs": 21')),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_torn_one_is_passed_over(tmp_path: Path, damage: str) -> None:
+    write(tmp_path, 10, 20)
+    name, change = DAMAGE[damage]
+    path = tmp_path / "checkpoints" / "000000000000020" / name
+    content = change(path.read_bytes())
+    path.unlink() if content is None else path.write_bytes(content)
+    progress, found, warnings = load(tmp_path)
+    assert progress is not None
+    assert progress.pairs == 10
+    assert found["input"][0, 0] == 10
+    assert len(warnings) == 1
+    assert str(path) in warnings[0]
+
+
+@pytest.mark.parametrize("content", [evil_header(70), evil_header(2**63), pickle.dumps([1]), b"", b"{}"], ids=range(5))
+def test_arrays_that_are_no_safetensors_are_refused_even_with_a_right_checksum(tmp_path: Path, content: bytes) -> None:
+    import hashlib
+
+    import xxhash
+
+    write(tmp_path, 10)
+    folder, pointer = tmp_path / "checkpoints" / "000000000000010", tmp_path / "checkpoints" / "LATEST.json"
+    (folder / "state.safetensors").write_bytes(content)
+    state = json.loads((folder / "state.json").read_bytes())
+    state["arrays"] = {"bytes": len(content), "xxh3": xxhash.xxh3_128_hexdigest(content)}
+    (folder / "state.json").write_text(json.dumps(state))
+    fields = json.loads(pointer.read_bytes())
+    fields["checkpoints"][0]["sha256"] = hashlib.sha256((folder / "state.json").read_bytes()).hexdigest()
+    pointer.write_text(json.dumps(fields))
+    progress, _, warnings = load(tmp_path)
+    assert progress is None
+    assert len(warnings) == 1
+    assert "found no valid checkpoint" in warnings[0]
+
+
+def test_one_that_the_engine_refuses_is_passed_over(tmp_path: Path) -> None:
+    write(tmp_path, 10)
+
+    def refuse(_: State) -> None:
+        raise FormatError("found other shapes")
+
+    unfinished = find_unfinished(str(tmp_path))
+    assert unfinished is not None
+    warnings: list[str] = []
+    assert load_checkpoint(str(tmp_path), unfinished, refuse, warnings.append) is None
+    assert "other shapes" in warnings[0]
+
+
+def test_a_folder_that_was_never_listed_is_not_read(tmp_path: Path) -> None:
+    write(tmp_path, 10)
+    other = write(tmp_path / "other", 20)
+    assert other is not None
+    (tmp_path / "other" / "checkpoints" / "000000000000020").rename(tmp_path / "checkpoints" / "000000000000020")
+    progress, _, _ = load(tmp_path)
+    assert progress is not None
+    assert progress.pairs == 10
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"{", "found no valid JSON"),
+        (b"[]", "found a JSON list"),
+        (b'{"format_version": 2}', "found format_version 2"),
+        (b'{"format_version": 1}', "found no valid pointer"),
+        (
+            b"""{"format_version": 1, "version": "v", "config": {}, "dataset_id": "d",
+            "checkpoints": [{"name": "../x", "sha256": ""}]}""",
+            "'../x'",
+        ),
+    ],
+)
+def test_a_damaged_pointer_is_refused(tmp_path: Path, content: bytes, message: str) -> None:
+    write(tmp_path, 10)
+    (tmp_path / "checkpoints" / "LATEST.json").write_bytes(content)
+    with pytest.raises(FormatError, match=message):
+        find_unfinished(str(tmp_path))
+    remove_checkpoints(str(tmp_path))
+    assert find_unfinished(str(tmp_path)) is None
+
+
+def test_removing_leaves_nothing(tmp_path: Path) -> None:
+    write(tmp_path, 10, 20)
+    remove_checkpoints(str(tmp_path))
+    assert list(tmp_path.iterdir()) == []
+    remove_checkpoints(str(tmp_path))

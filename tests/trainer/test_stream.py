@@ -1,0 +1,229 @@
+"""Every pair once, for any number of ranks and workers, in whole windows, from any position."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.utils.data import DataLoader
+
+from pipeline.dataset.reader import Dataset, open_dataset
+from pipeline.dataset.schema import FormatError
+from tests.support import group_of, make_dataset
+from trainer import stream
+from trainer.errors import UserError
+from trainer.reading import (
+    Share,
+    batch_count,
+    batch_edges,
+    deal,
+    epoch_order,
+    negatives_key,
+    padded_batches,
+    read_ahead,
+)
+from trainer.stream import PairStream
+
+WORLDS, WORKERS = (1, 2, 3, 5), (0, 1, 2, 7)
+Pairs = list[tuple[int, int]]
+
+
+def sentence(*lengths: int) -> list[list[int]]:
+    return [[(7 * row + 3 * at) % 20 for at in range(length)] for row, length in enumerate(lengths)]
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """Two passes over shards of unequal size: eleven row groups of 2 to 130 pairs in the first."""
+    first = [[group_of(sentence(n, 5)) for n in (3, 30, 2)], [group_of(sentence(40))]]
+    first += [[group_of(sentence(k + 2, 9)) for k in range(7)]]
+    second = [[group_of(sentence(11, 4)), group_of(sentence(8))]]
+    return open_dataset(make_dataset(tmp_path_factory.mktemp("stream") / "data", passes=[first, second]))
+
+
+def pairs_of(batches: Iterable[dict[str, torch.Tensor]]) -> Pairs:
+    return [pair for batch in batches for pair in zip(batch["center"].tolist(), batch["context"].tolist(), strict=True)]
+
+
+def all_pairs(dataset: Dataset, pass_index: int) -> Counter[tuple[int, int]]:
+    groups = [dataset.read_row_group(ref) for ref in dataset.row_groups(pass_index)]
+    return Counter(pair for center, context in groups for pair in zip(center.tolist(), context.tolist(), strict=True))
+
+
+@given(st.integers(0, 40), st.sampled_from(WORLDS), st.sampled_from(WORKERS))
+def test_shares_are_everything_once(items: int, world_size: int, workers: int) -> None:
+    shares = [
+        deal(range(items), rank, world_size, worker, max(workers, 1))
+        for rank in range(world_size)
+        for worker in range(max(workers, 1))
+    ]
+    assert sorted(item for share in shares for item in share) == list(range(items))
+    ranks = [len(deal(range(items), rank, world_size)) for rank in range(world_size)]
+    assert max(ranks) - min(ranks) <= 1
+
+
+@pytest.mark.parametrize("batch_size", [0, 8])
+@pytest.mark.parametrize("workers", WORKERS)
+@pytest.mark.parametrize("world_size", WORLDS)
+def test_every_pair_once_in_equally_many_batches(
+    dataset: Dataset, world_size: int, workers: int, batch_size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Info:
+        def __init__(self, worker: int) -> None:
+            self.id, self.num_workers = worker, workers
+
+    counts, found = [], Counter[tuple[int, int]]()
+    for rank in range(world_size):
+        batches: list[dict[str, torch.Tensor]] = []
+        for worker in range(max(workers, 1)):
+            info = Info(worker) if workers else None
+            monkeypatch.setattr(stream, "get_worker_info", lambda info=info: info)
+            batches += PairStream(dataset, rank=rank, world_size=world_size, batch_size=batch_size)
+        counts.append(len(batches))
+        found.update(pairs_of(batches))
+    assert found == all_pairs(dataset, 0)
+    assert len(set(counts)) == 1
+
+
+def test_a_real_loader_with_two_workers(dataset: Dataset) -> None:
+    loader = DataLoader(PairStream(dataset.uri), batch_size=None, num_workers=2, multiprocessing_context="spawn")
+    assert Counter(pairs_of(loader)) == all_pairs(dataset, 0)
+
+
+def test_without_workers_the_epochs_follow_each_other(dataset: Dataset) -> None:
+    pairs = PairStream(dataset)
+    epochs = [pairs_of(pairs) for _ in range(3)]
+    assert [Counter(epoch) for epoch in epochs] == [all_pairs(dataset, 0), all_pairs(dataset, 1), all_pairs(dataset, 0)]
+    assert epochs[0] != epochs[2]
+
+
+def test_order_follows_from_seed_and_epoch(dataset: Dataset) -> None:
+    def order(seed: int, epoch: int, shuffle: bool = True) -> list[tuple[int, int]]:
+        return [(place.group.shard, place.group.group) for place in epoch_order(dataset, seed, epoch, shuffle)]
+
+    plain = [(ref.shard, ref.group) for ref in dataset.row_groups(0)]
+    assert order(1, 0, shuffle=False) == plain
+    orders = [order(1, 0), order(1, 2), order(2, 0)]
+    assert all(sorted(one) == sorted(plain) for one in orders)
+    assert len({tuple(one) for one in [*orders, plain]}) == 4
+    assert order(1, 0) == orders[0]
+
+
+def test_keys_differ_by_seed_epoch_and_row_group_but_not_by_order(dataset: Dataset) -> None:
+    places = [place for epoch in range(3) for place in epoch_order(dataset, 1, epoch)]
+    assert len({negatives_key(seed, place) for seed in (1, 2) for place in places}) == 2 * len(places)
+    shuffled = {place.group: negatives_key(1, place) for place in epoch_order(dataset, 1, 0)}
+    plain = {place.group: negatives_key(1, place) for place in epoch_order(dataset, 1, 0, shuffle=False)}
+    assert shuffled == plain
+    assert all(0 <= key < 2**64 for key in plain.values())
+
+
+@given(st.lists(st.integers(1, 12), min_size=1, max_size=30), st.integers(1, 9))
+def test_batches_end_with_windows(runs: list[int], batch_size: int) -> None:
+    center = np.repeat(np.arange(len(runs)) % 3, runs).astype(np.int32)
+    edges = batch_edges(center, batch_size)
+    assert edges[0] == 0
+    assert edges[-1] == center.size
+    sizes = [end - start for start, end in pairwise(edges)]
+    assert all(0 < size <= 2 * batch_size for size in sizes)
+    assert len(sizes) <= batch_count(center.size, batch_size)
+    windows = {int(edge) for edge in np.flatnonzero(center[1:] != center[:-1]) + 1}
+    for edge in edges[1:-1]:
+        # Either a window ends here, or one is longer than the bound.
+        assert edge in windows or not windows & set(range(edge, edge + batch_size))
+
+
+def test_batch_size_0_is_the_row_group() -> None:
+    assert batch_edges(np.array([4, 4, 4, 5], np.int32), 0) == [0, 4]
+    assert batch_count(4, 0) == 1
+
+
+def test_padding_makes_ranks_equal(dataset: Dataset) -> None:
+    groups = dataset.row_groups(0)
+    for world_size in WORLDS:
+        totals = {
+            sum(padded_batches(groups, 8, world_size, Share(rank, worker, 3)) for worker in range(3))
+            for rank in range(world_size)
+        }
+        assert len(totals) == 1
+
+
+@pytest.mark.parametrize("batch_size", [0, 8])
+@pytest.mark.parametrize("world_size", [1, 3])
+def test_it_goes_on_exactly_where_it_stood(dataset: Dataset, batch_size: int, world_size: int) -> None:
+    def fresh() -> PairStream:
+        return PairStream(dataset, batch_size=batch_size, rank=world_size - 1, world_size=world_size)
+
+    def shapes(batches: Iterable[dict[str, torch.Tensor]]) -> list[Pairs]:
+        return [pairs_of([batch]) for batch in batches]
+
+    whole = fresh()
+    expected = [shapes(whole), shapes(whole)]
+    for stop in range(len(expected[0]) + 1):
+        pairs, iterator = fresh(), iter(fresh())
+        before = []
+        if stop:
+            iterator = iter(pairs)
+            before = shapes(next(iterator) for _ in range(stop))
+        other = fresh()
+        other.load_state_dict(pairs.state_dict())
+        assert before + shapes(other) == expected[0]
+        assert shapes(other) == expected[1]
+
+
+def test_a_position_of_another_stream_is_refused(dataset: Dataset) -> None:
+    state = PairStream(dataset, seed=1).state_dict()
+    with pytest.raises(UserError, match="PairStream state: seed: found 1, expected 2"):
+        PairStream(dataset, seed=2).load_state_dict(state)
+    with pytest.raises(UserError, match="dataset_id"):
+        PairStream(dataset).load_state_dict({**state, "dataset_id": "x"})
+
+
+@pytest.mark.parametrize("wrong", [{"rank": 2, "world_size": 2}, {"rank": -1}, {"batch_size": -1}])
+def test_numbers_out_of_range_are_refused(dataset: Dataset, wrong: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match="PairStream: found"):
+        PairStream(dataset, **wrong)
+
+
+def test_batches_are_int32_and_writable(dataset: Dataset) -> None:
+    for batch in PairStream(dataset):
+        assert set(batch) == {"center", "context"}
+        assert batch["center"].dtype == batch["context"].dtype == torch.int32
+        batch["center"] += 1
+
+
+def test_a_damaged_row_group_is_an_error_in_its_turn(tmp_path: Path) -> None:
+    groups = [group_of(sentence(n, 5)) for n in (3, 30, 2)]
+    dataset = open_dataset(make_dataset(tmp_path / "data", passes=[[[group] for group in groups]]))
+    order = epoch_order(dataset, 1, 0, shuffle=False)
+    path = Path(dataset.path_of(order[1].group.path))
+    data = bytearray(path.read_bytes())
+    data[len(data) // 3] ^= 1
+    path.write_bytes(data)
+    reading = read_ahead(dataset, order)
+    assert next(reading)[0] == order[0]
+    with pytest.raises(FormatError, match=path.name):
+        next(reading)
+
+
+def test_reading_ahead_is_bounded(dataset: Dataset) -> None:
+    taken = 0
+
+    def places() -> Any:
+        nonlocal taken
+        for place in epoch_order(dataset, 1, 0):
+            taken += 1
+            yield place
+
+    reading = read_ahead(dataset, places())
+    next(reading)
+    assert taken <= 4
+    reading.close()

@@ -200,4 +200,3 @@ class _WriteShards(ThreadedDoFn):
         self._kept.inc(kept)
         self._pairs.inc(described.rows if described else 0)
         return [Tagged(SHARDS, WrittenShard(pass_index, kept, described))]
-

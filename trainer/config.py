@@ -18,7 +18,8 @@ from trainer.errors import UserError
 from trainer.negatives import EXCLUDE
 from trainer.schedule import SCHEDULES
 
-LEARNING_RATES = {"sgd": 0.025, "adagrad": 0.05, "adam": 0.001}
+# sgd: on 19.9 M words of Wikipedia 0.04 scored above word2vec's 0.025 on every set, after 1 epoch and after 5.
+LEARNING_RATES = {"sgd": 0.04, "adagrad": 0.05, "adam": 0.001}
 BATCH_PAIRS = {"cpu": 256, "cuda": 4096}
 
 
@@ -48,7 +49,7 @@ class TrainConfig:
     power: float = _shapes(0.75)
     """Negatives are drawn by count^power; 0 is uniform, 1 plain frequency."""
     learning_rate: float = _shapes(0.0)
-    """Learning rate at the start; 0 stands for 0.025 with sgd, 0.05 with adagrad, 0.001 with adam."""
+    """Learning rate at the start; 0 stands for 0.04 with sgd, 0.05 with adagrad, 0.001 with adam."""
     epochs: int = _shapes(1)
     """Times to walk over the corpus; a dataset with as many passes has fresh draws for each."""
     device: str = _shapes("auto", ("auto", "cpu", "cuda"))

@@ -120,7 +120,7 @@ def _publish(
     info = {
         "version": identity.version,
         "config": identity.config,
-        "lineage": {"dataset_id": dataset.dataset_id, "run_id": dataset.run_id, "passes": dataset.passes},
+        "lineage": {"dataset_id": dataset.dataset_id, "passes": dataset.passes},
         "metrics": {
             "pairs": sum(pairs),
             "epochs": config.epochs,
@@ -131,6 +131,7 @@ def _publish(
     }
     run = {
         "data": storage.redact(config.data),
+        "data_run": dataset.run_id,  # equal datasets may come from different runs: no part of what is hashed
         "init_from": storage.redact(config.init_from),
         "seconds": progress.seconds,
         "start_up_s": start_up_s,
@@ -166,7 +167,7 @@ def _summary(config: TrainConfig, dataset: Dataset, info: dict[str, Any], status
         "model": storage.redact(config.model),
         "version": info["version"],
         "dataset_id": info["lineage"]["dataset_id"],
-        "run_id": info["lineage"]["run_id"],
+        "run_id": dataset.run_id,
         **info["metrics"],
         "vocabulary": dataset.manifest.vocabulary.rows,
         "dim": info["config"]["dim"],

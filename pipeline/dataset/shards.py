@@ -185,7 +185,7 @@ def parse_shards(data: bytes, path: str) -> tuple[Shard, ...]:
     try:
         file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
         require_schema(file.schema_arrow, SHARDS_SCHEMA, path)
-        rows = file.read().to_pylist()
+        rows = file.read(use_threads=False).to_pylist()
     except (pa.ArrowException, OSError) as error:
         raise FormatError(f"{path}: found an unreadable Parquet file ({str(error).splitlines()[0]})") from None
     return tuple(_shard(row, path) for row in rows)

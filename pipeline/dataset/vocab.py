@@ -130,7 +130,7 @@ def parse_vocab(data: bytes, path: str) -> Vocabulary:
     try:
         file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
         require_schema(file.schema_arrow, VOCAB_SCHEMA, path)
-        table = file.read()
+        table = file.read(use_threads=False)  # so that none is left to outlive the process
     except (pa.ArrowException, OSError) as error:
         raise FormatError(f"{path}: found an unreadable Parquet file ({_first_line(error)})") from None
     counts = table["count"].to_numpy()

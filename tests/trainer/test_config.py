@@ -134,10 +134,10 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "cuda", "expected"),
     [
-        ([], False, ("cpu", "fused", 0.025, 0, 3)),
-        ([], True, ("cuda", "reference", 0.025, 4096, 3)),
-        (["--engine", "fused"], True, ("cpu", "fused", 0.025, 0, 3)),
-        (["--device", "cpu"], True, ("cpu", "fused", 0.025, 0, 3)),
+        ([], False, ("cpu", "fused", 0.04, 0, 3)),
+        ([], True, ("cuda", "reference", 0.04, 4096, 3)),
+        (["--engine", "fused"], True, ("cpu", "fused", 0.04, 0, 3)),
+        (["--device", "cpu"], True, ("cpu", "fused", 0.04, 0, 3)),
         (
             ["--engine", "reference", "--optimizer", "adam", "--threads", "1"],
             False,
@@ -185,6 +185,6 @@ def test_what_shapes_the_bytes_names_the_version() -> None:
     assert len(versions) == 5
     same = {
         model_version(resolve(parse(*words)).shaping(), "dataset")
-        for words in ([], ["--threads", "1"], ["--keep", "9"], ["--learning-rate", "0.025"], ["--engine", "fused"])
+        for words in ([], ["--threads", "1"], ["--keep", "9"], ["--learning-rate", "0.04"], ["--engine", "fused"])
     }
     assert len(same) == 1

@@ -79,7 +79,7 @@ def test_the_result_says_what_was_done(data: str, tmp_path: Path) -> None:
     assert result["resumed"] is False
     info = finished_version(str(tmp_path / "m"))
     assert info is not None
-    assert info["lineage"] == {"dataset_id": result["dataset_id"], "run_id": "run-1", "passes": 2}
+    assert info["lineage"] == {"dataset_id": result["dataset_id"], "passes": 2}
     assert info["config"]["learning_rate"] == 0.05
     assert not {"threads", "model", "data"} & info["config"].keys()
     assert sorted(path.name for path in (tmp_path / "m").iterdir() if not path.name.endswith(".lock")) == [

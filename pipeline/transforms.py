@@ -187,10 +187,7 @@ class _WriteShards(ThreadedDoFn):
         shard, travellers = element
         config = self._config
         counts = load_lookup(vocabulary.uri, vocabulary.entry.sha256)[0].counts
-        rules = PairRules(
-            config.window, config.fixed_window, config.seed, keep_thresholds(counts, config.sample),
-            config.max_sentence_tokens,
-        )  # fmt: skip
+        rules = PairRules(config.window, config.fixed_window, config.seed, keep_thresholds(counts, config.sample))
         runs = [run_from_bytes(self._spill.get(traveller)) for traveller in travellers]
         for pass_index in range(config.passes):
             yield from self.submit(self._write, runs, rules, pass_index, shard, plan.shards)

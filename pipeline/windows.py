@@ -8,7 +8,7 @@ Shape suffixes: T tokens, N pairs.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,14 +30,12 @@ class PairRules:
         fixed: every radius is W; otherwise it is drawn from 1 to W, as word2vec.c does.
         seed: of all draws.
         thresholds_V: uint64, from subsample.keep_thresholds.
-        max_sentence_tokens: no sentence is longer.
     """
 
     window: int
     fixed: bool
     seed: int
     thresholds_V: NDArray[np.uint64]
-    max_sentence_tokens: int
 
 
 def draw_radii(words_T: NDArray[np.uint64], window: int) -> NDArray[np.int64]:
@@ -72,16 +70,17 @@ class PairMaker:
     def __init__(self, rules: PairRules, pass_index: int) -> None:
         self._rules = rules
         self._pass_index = pass_index
-        # A row group closes at the first sentence's end behind its aim, so one sentence's pairs must fit besides.
-        room = ROW_GROUP_PAIRS + rules.max_sentence_tokens * min(2 * rules.window, rules.max_sentence_tokens)
-        self._center, self._context = np.empty(room, np.int32), np.empty(room, np.int32)
         self.kept = 0
 
-    def row_groups(self, runs: Iterable[SentenceRun]) -> Iterator[Pairs]:
+    def row_groups(self, runs: Sequence[SentenceRun]) -> Iterator[Pairs]:
         """Yield row groups that end on a sentence's end; the arrays are good until the next one is asked for."""
         from pipeline.kernels.pairs import pair_sentences
 
         rules, filled = self._rules, 0
+        longest = max((int(run.lengths_S.max()) for run in runs if len(run.lengths_S)), default=0)
+        # A row group closes at the first sentence's end behind its aim, so one sentence's pairs must fit besides.
+        room = ROW_GROUP_PAIRS + longest * min(2 * rules.window, longest)
+        center, context = np.empty(room, np.int32), np.empty(room, np.int32)
         for run in runs:
             keys = [
                 stream_key(rules.seed, purpose, self._pass_index, run.file, run.chunk)
@@ -91,11 +90,11 @@ class PairMaker:
             while sentence < len(run.lengths_S):
                 sentence, token, filled, kept = pair_sentences(
                     run.ids_T, run.lengths_S, sentence, token, run.first, keys[0], keys[1], rules.thresholds_V,
-                    rules.window, rules.fixed, self._center, self._context, filled, ROW_GROUP_PAIRS,
+                    rules.window, rules.fixed, center, context, filled, ROW_GROUP_PAIRS,
                 )  # fmt: skip
                 self.kept += kept
                 if filled >= ROW_GROUP_PAIRS:
-                    yield self._center[:filled], self._context[:filled]
+                    yield center[:filled], context[:filled]
                     filled = 0
         if filled:
-            yield self._center[:filled], self._context[:filled]
+            yield center[:filled], context[:filled]

@@ -103,7 +103,7 @@ def test_it_is_what_the_readable_rules_say(corpus: Path, dataset: Dataset) -> No
     vocabulary = dataset.vocabulary()
     assert [(-n, t.encode()) for t, n in zip(vocabulary.tokens, vocabulary.counts.tolist(), strict=True)] == expected
 
-    rules = PairRules(5, False, 1, keep_thresholds(vocabulary.counts, 0.05), 10_000)
+    rules = PairRules(5, False, 1, keep_thresholds(vocabulary.counts, 0.05))
     for pass_index in range(2):
         wanted: Counter[tuple[int, int]] = Counter()
         kept = 0

@@ -21,7 +21,7 @@ def make_run(sentences: list[list[int]], first: int = 0, chunk: int = 0) -> Sent
 
 def make_rules(window: int = 3, fixed: bool = False, keep: float = 1.0, seed: int = 1) -> PairRules:
     thresholds = np.full(5, int(keep * 2**53), np.uint64)
-    return PairRules(window, fixed, seed, thresholds, max_sentence_tokens=100)
+    return PairRules(window, fixed, seed, thresholds)
 
 
 def all_pairs(runs: list[SentenceRun], rules: PairRules, pass_index: int = 0) -> tuple[list[tuple[int, int]], int]:
@@ -58,7 +58,7 @@ def test_a_fixed_window_pairs_every_neighbour(sentence: list[int], window: int) 
 @given(sentences=SENTENCES, window=st.integers(1, 6))
 def test_no_pair_crosses_a_sentence(sentences: list[list[int]], window: int) -> None:
     marked = [[number] * len(sentence) for number, sentence in enumerate(sentences)]
-    rules = PairRules(window, False, 1, np.full(8, 1 << 53, np.uint64), 100)
+    rules = PairRules(window, False, 1, np.full(8, 1 << 53, np.uint64))
     assert all(center == context for center, context in all_pairs([make_run(marked)], rules)[0])
 
 

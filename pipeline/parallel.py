@@ -51,24 +51,25 @@ class ThreadedDoFn(beam.DoFn):  # type: ignore[misc]
         """
         self._pending.append(self._pool.submit(work, *arguments))
         while self._pending and (len(self._pending) > 2 * self._threads or self._pending[0].done()):
-            yield from _emit(self._pending.popleft().result())
-
-    def drain(self) -> Iterator[Tagged]:
-        """Wait for all work in flight and yield its values."""
-        while self._pending:
-            yield from self._pending.popleft().result()
+            for item in self._finish_oldest():
+                yield beam.pvalue.TaggedOutput(item.tag, item.value)
 
     def finish_bundle(self) -> Iterator[beam.pvalue.TaggedOutput]:
-        """Emit the rest."""
-        yield from in_global_window(self.drain())
+        """Wait for all work in flight and emit its values."""
+        while self._pending:
+            yield from in_global_window(self._finish_oldest())
+
+    def count(self, item: Tagged) -> None:
+        """Add a value to Beam's counters: called on the bundle's own thread, the only one that they know."""
+
+    def _finish_oldest(self) -> list[Tagged]:
+        items = self._pending.popleft().result()
+        for item in items:
+            self.count(item)
+        return items
 
 
 def in_global_window(values: Iterable[Tagged]) -> Iterator[beam.pvalue.TaggedOutput]:
     """Wrap values as finish_bundle must, where no element lends them its window."""
     for item in values:
         yield beam.pvalue.TaggedOutput(item.tag, GlobalWindows.windowed_value(item.value))
-
-
-def _emit(values: Iterable[Tagged]) -> Iterator[beam.pvalue.TaggedOutput]:
-    for item in values:
-        yield beam.pvalue.TaggedOutput(item.tag, item.value)

@@ -76,10 +76,13 @@ class _CountTokens(ThreadedDoFn):
             self._counters.remove(counter)
             self._of_thread.counter = None
             result += _partial_counts(counter)
-        self._tokens.inc(stats.tokens)
-        self._lines.inc(stats.lines)
-        self._dead.inc(len(letters))
         return result
+
+    def count(self, item: Tagged) -> None:
+        if item.tag == STATS:
+            self._tokens.inc(item.value.tokens)
+            self._lines.inc(item.value.lines)
+        self._dead.inc(item.tag == DEAD)
 
 
 def _partial_counts(counter: TokenCounter) -> list[Tagged]:
@@ -153,9 +156,12 @@ class _EncodeChunks(ThreadedDoFn):
 
     def _encode(self, file: InputFile, chunk: Any, lookup: Any, plan: Plan) -> list[Tagged]:
         encoded, runs = stages.encode_chunk(file, chunk, self._config, lookup, plan)
-        self._known.inc(encoded.in_vocabulary)
         result = [Tagged(RUNS, (shard, self._spill.put(run.to_bytes()))) for shard, run in runs]
         return [Tagged(ENCODED, encoded), *result]
+
+    def count(self, item: Tagged) -> None:
+        if item.tag == ENCODED:
+            self._known.inc(item.value.in_vocabulary)
 
 
 class WriteShards(beam.PTransform):  # type: ignore[misc]
@@ -194,6 +200,8 @@ class _WriteShards(ThreadedDoFn):
 
     def _write(self, runs: Any, rules: PairRules, pass_index: int, shard: int, shards: int) -> list[Tagged]:
         described, kept = stages.write_shard(runs, rules, pass_index, shard, shards, self._config, self._folder)
-        self._kept.inc(kept)
-        self._pairs.inc(described.rows if described else 0)
         return [Tagged(SHARDS, WrittenShard(pass_index, kept, described))]
+
+    def count(self, item: Tagged) -> None:
+        self._kept.inc(item.value.kept)
+        self._pairs.inc(item.value.shard.rows if item.value.shard else 0)

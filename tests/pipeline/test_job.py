@@ -11,6 +11,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+import apache_beam as beam
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -169,6 +170,24 @@ def test_equal_bytes_when_ids_go_through_the_shuffle(
     monkeypatch.setattr(job, "make_spill", lambda folder: used.append(folder) or InlineSpill())
     assert files_of(run(corpus, tmp_path)) == files_of(dataset)
     assert len(used) == 1
+
+
+def test_beams_counters_are_the_manifests(corpus: Path, dataset: Dataset, tmp_path: Path) -> None:
+    config = Config((f"{corpus}/*",), str(tmp_path), min_count=2, passes=2, shard_pairs=3000, sample=0.05)
+    pipeline = beam.Pipeline(runner=job.FnApiRunner())
+    job.build(pipeline, job._start_run(config, job.IN_PROCESS), None)
+    counters = pipeline.run().metrics().query()["counters"]
+    found = {
+        counter.key.metric.name: counter.committed
+        for counter in counters
+        if counter.key.metric.namespace == "pairstream"
+    }
+    corpus_totals, passes = dataset.manifest.corpus, dataset.manifest.passes
+    assert found == {
+        "tokens": corpus_totals.tokens, "lines": corpus_totals.lines, "dead_letters": 0,
+        "in_vocabulary": corpus_totals.in_vocabulary, "kept": sum(p.kept for p in passes),
+        "pairs": sum(p.pairs for p in passes),
+    }  # fmt: skip
 
 
 def test_equal_bytes_from_another_folder_locale_zone_and_hash_seed(

@@ -21,7 +21,7 @@ Batch = dict[str, torch.Tensor]
 
 
 class PairStream(IterableDataset[Batch]):
-    """One epoch's pairs per iteration, as dicts of int32 tensors `center` and `context`, both [B].
+    """One epoch's pairs per iteration, as dicts of int32 tensors `center_B` and `context_B`.
 
     Each iteration yields what is left of the current epoch, then moves on to the next. Ranks and the workers of a
     DataLoader (use batch_size=None) share the row groups: every pair comes once. With several ranks, all of them get
@@ -76,13 +76,13 @@ class PairStream(IterableDataset[Batch]):
                 self._batch += 1
                 self._row = 0 if end == center_N.size else end
                 self._group += end == center_N.size
-                yield {"center": _to_tensor(center_N[start:end]), "context": _to_tensor(context_N[start:end])}
+                yield {"center_B": _to_tensor(center_N[start:end]), "context_B": _to_tensor(context_N[start:end])}
         if self.world_size > 1:
             refs = [place.group for place in order]
             target = padded_batches(refs, self.batch_size, self.world_size, share)
             while self._batch < target:
                 self._batch += 1
-                yield {"center": torch.empty(0, dtype=torch.int32), "context": torch.empty(0, dtype=torch.int32)}
+                yield {"center_B": torch.empty(0, dtype=torch.int32), "context_B": torch.empty(0, dtype=torch.int32)}
         self.set_epoch(self._epoch + 1)
 
     def set_epoch(self, epoch: int) -> None:

@@ -62,7 +62,7 @@ def test_every_command_works(ran: list[str], folder: Path) -> None:
 def test_the_python_example_works(ran: list[str], folder: Path) -> None:
     assert ran
     [code] = blocks("python")
-    code = "import warnings; warnings.simplefilter('error')\n" + code + "\nprint(len(batch['center']))"
+    code = "import warnings; warnings.simplefilter('error')\n" + code + "\nprint(len(batch['center_B']))"
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True, text=True, check=False,

@@ -50,7 +50,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 
 def pairs_of(batches: Iterable[dict[str, torch.Tensor]]) -> Pairs:
-    return [pair for batch in batches for pair in zip(batch["center"].tolist(), batch["context"].tolist(), strict=True)]
+    return [pair for batch in batches for pair in zip(batch["center_B"].tolist(), batch["context_B"].tolist(), strict=True)]
 
 
 def all_pairs(dataset: Dataset, pass_index: int) -> Counter[tuple[int, int]]:
@@ -195,9 +195,9 @@ def test_numbers_out_of_range_are_refused(dataset: Dataset, wrong: dict[str, Any
 
 def test_batches_are_int32_and_writable(dataset: Dataset) -> None:
     for batch in PairStream(dataset):
-        assert set(batch) == {"center", "context"}
-        assert batch["center"].dtype == batch["context"].dtype == torch.int32
-        batch["center"] += 1
+        assert set(batch) == {"center_B", "context_B"}
+        assert batch["center_B"].dtype == batch["context_B"].dtype == torch.int32
+        batch["center_B"] += 1
 
 
 def test_a_damaged_row_group_is_an_error_in_its_turn(tmp_path: Path) -> None:

@@ -50,7 +50,9 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 
 def pairs_of(batches: Iterable[dict[str, torch.Tensor]]) -> Pairs:
-    return [pair for batch in batches for pair in zip(batch["center_B"].tolist(), batch["context_B"].tolist(), strict=True)]
+    return [
+        pair for batch in batches for pair in zip(batch["center_B"].tolist(), batch["context_B"].tolist(), strict=True)
+    ]
 
 
 def all_pairs(dataset: Dataset, pass_index: int) -> Counter[tuple[int, int]]:

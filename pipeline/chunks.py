@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 CHUNK_BYTES = 1 << 20
-_BOM = b"\xef\xbb\xbf"
+BOM = b"\xef\xbb\xbf"
 _WHITE_SPACE = b" \t\v\f\r"
 
 
@@ -43,8 +43,8 @@ def cut_chunks(blocks: Iterable[bytes], size: int = CHUNK_BYTES) -> Iterator[Chu
             ended = block is None
             buffer += block or b""
         stop, tears = _find_cut(buffer, mark - origin, size)
-        if index == 0 and buffer.startswith(_BOM):
-            begin = len(_BOM)
+        if index == 0 and buffer.startswith(BOM):
+            begin = len(BOM)
         if stop > begin - origin:
             yield Chunk(index, begin, bytes(buffer[begin - origin : stop]), torn)
         if ended and stop == len(buffer):

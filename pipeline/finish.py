@@ -69,8 +69,9 @@ def write_vocabulary(run: Run, partitions: Iterable[bytes]) -> VocabularyFile:
     config = run.config
     vocabulary = order_vocabulary(pa.concat_tables(tables), config.min_count, config.max_vocab)
     if not len(vocabulary):
+        field = "" if config.input_format == "text" else f", --text-field {config.text_field}"
         raise ConfigError(
-            f"--min-count {config.min_count}: found no token that frequent in the input, expected a vocabulary"
+            f"--min-count {config.min_count}{field}: found no token that frequent in the input, expected a vocabulary"
         )
     data = save_vocab(vocabulary)
     uri = storage.join(run.folder, VOCAB)
@@ -92,6 +93,8 @@ def plan_shards(
     """
     config = run.config
     total, set_aside = sum(s.bytes for s in stats), sum(part.bytes for part in dead)
+    if config.input_format != "text":
+        total += sum(part.line_bytes for part in dead)  # records that were set aside stand in no chunk
     if set_aside > config.max_dead_letter_fraction * total:
         reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(_reasons(dead).items()))
         raise InputError(

@@ -10,6 +10,7 @@ from typing import Any
 
 from pipeline.dataset.flags import OneLineParser, add_flags, flag_of, parse_size, with_dashes
 from pipeline.dataset.shards import COMPRESSIONS
+from pipeline.records import INPUT_FORMATS
 from pipeline.tokenize import TOKENIZERS
 
 
@@ -24,6 +25,10 @@ class Config:
     """Globs of the input files, in the order that numbers them."""
     output: str = dataclasses.field(metadata={"metavar": "URI"})
     """The dataset's folder: a path or a URI."""
+    input_format: str = dataclasses.field(default="text", metadata={"shapes": True, "choices": INPUT_FORMATS})
+    """text: lines; jsonl: a JSON object a line, whose --text-field is the text; parquet: that column is the text."""
+    text_field: str = dataclasses.field(default="text", metadata={"shapes": True, "metavar": "NAME"})
+    """Field of the records that holds the text, for jsonl and parquet."""
     min_count: int = dataclasses.field(default=5, metadata={"shapes": True})
     """Tokens that stand fewer times in the corpus are left out of the vocabulary."""
     max_vocab: int = dataclasses.field(default=0, metadata={"shapes": True})
@@ -49,7 +54,8 @@ class Config:
     encoding_errors: str = dataclasses.field(
         default="dead-letter", metadata={"shapes": True, "choices": ("fail", "replace", "dead-letter")}
     )
-    """What to do with lines that are no UTF-8: end the run, put U+FFFD for each bad byte, or set the line aside."""
+    """What to do with lines that are no UTF-8: end the run, put U+FFFD for each bad byte, or set the line aside.
+    Records without text end the run under fail and are set aside otherwise."""
     max_dead_letter_fraction: float = 0.001
     """End the run if more than this share of the corpus' bytes was set aside."""
     max_sentence_tokens: int = dataclasses.field(default=10_000, metadata={"shapes": True})
@@ -70,9 +76,10 @@ class Config:
     """Print the result as one JSON object on the last line of standard output."""
 
     def shaping_options(self) -> dict[str, Any]:
-        """Return the options that decide the dataset's bytes, by name."""
+        """Return the options that decide the dataset's bytes, by name; those of records only where there are any."""
         fields = [field.name for field in dataclasses.fields(self) if field.metadata.get("shapes")]
-        return {name: getattr(self, name) for name in fields}
+        idle = ("input_format", "text_field") if self.input_format == "text" else ()
+        return {name: getattr(self, name) for name in fields if name not in idle}
 
     @property
     def thread_count(self) -> int:

@@ -36,16 +36,23 @@ class WrittenShard(NamedTuple):
 
 
 class DeadLetterPart(NamedTuple):
-    """One file of dead letters."""
+    """One file of dead letters.
+
+    Attributes:
+        bytes: of all of them.
+        line_bytes: of those that are whole lines or records, not tokens of a line.
+    """
 
     name: str
     entry: FileEntry
     reasons: dict[str, int]
     bytes: int
+    line_bytes: int
 
     @classmethod
     def of(cls, name: str, data: pa.Buffer, letters: Sequence[DeadLetter]) -> DeadLetterPart:
         """Describe a part by its content."""
         entry = file_entries({name: memoryview(data)})[name]
         reasons = Counter(letter.reason for letter in letters)
-        return cls(name, entry, dict(reasons), sum(len(letter.content) for letter in letters))
+        sizes = [(len(letter.content), letter.reason != "token-too-long") for letter in letters]
+        return cls(name, entry, dict(reasons), sum(n for n, _ in sizes), sum(n for n, whole in sizes if whole))

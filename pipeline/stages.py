@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import IO, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -22,6 +22,7 @@ from pipeline.errors import InputError
 from pipeline.inputs import InputFile
 from pipeline.options import Config
 from pipeline.plan import ChunkStats, Plan, weight_table
+from pipeline.records import RecordRules, read_jsonl, read_parquet
 from pipeline.text import DeadLetter, TextRules, line_offset, normalize_lines
 from pipeline.tokenize import Tokens, scan_tokens, token_classes
 from pipeline.windows import PairMaker, PairRules
@@ -36,18 +37,33 @@ class EncodedChunk(NamedTuple):
     digest: str
 
 
-def read_chunks(file: InputFile, config: Config) -> Iterator[Chunk]:
+def read_chunks(file: InputFile, config: Config, set_aside: Callable[[DeadLetter], None]) -> Iterator[Chunk]:
     """Read one file's chunks.
 
+    Args:
+        file: to read.
+        config: format of its content.
+        set_aside: takes the records without text, before or between the chunks.
+
     Raises:
-        InputError: the file is missing, unreadable or damaged.
+        InputError: the file is missing, unreadable or damaged, or holds a bad record under --encoding-errors fail.
     """
     shown = storage.redact(file.uri)
     try:
         with storage.open_binary(file.uri) as stream:
-            yield from cut_chunks(read_blocks(stream, shown, config.read_block_bytes))
+            yield from cut_chunks(_read_text(stream, shown, config, set_aside))
     except OSError as error:
         raise InputError(f"{shown}: found {error.strerror or error}, expected a readable file") from None
+
+
+def _read_text(
+    stream: IO[bytes], shown: str, config: Config, set_aside: Callable[[DeadLetter], None]
+) -> Iterator[bytes]:
+    rules = RecordRules(shown, config.text_field, config.encoding_errors, set_aside)
+    if config.input_format == "parquet":
+        return read_parquet(stream, rules)
+    blocks = read_blocks(stream, shown, config.read_block_bytes)
+    return read_jsonl(blocks, rules) if config.input_format == "jsonl" else blocks
 
 
 def tokenize_chunk(file: InputFile, chunk: Chunk, config: Config) -> tuple[Tokens, list[DeadLetter]]:

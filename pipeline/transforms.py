@@ -56,8 +56,11 @@ class _CountTokens(ThreadedDoFn):
 
     def process(self, batch: list[InputFile]) -> Iterator[beam.pvalue.TaggedOutput]:
         for file in batch:
-            for chunk in stages.read_chunks(file, self._config):
+            letters: list[DeadLetter] = []
+            for chunk in stages.read_chunks(file, self._config, letters.append):
                 yield from self.submit(self._count, file, chunk)
+                yield from self._set_aside(file, letters)
+            yield from self._set_aside(file, letters)
 
     def finish_bundle(self) -> Iterator[beam.pvalue.TaggedOutput]:
         yield from super().finish_bundle()
@@ -71,18 +74,30 @@ class _CountTokens(ThreadedDoFn):
             self._counters.append(counter)
         stats, letters = stages.count_chunk(file, chunk, self._config, counter)
         result = [Tagged(STATS, stats)]
-        result += [Tagged(DEAD, (file.ordinal % DEAD_LETTER_PARTS, (file.name, letter))) for letter in letters]
+        result += [_dead_letter(file, letter) for letter in letters]
         if counter.is_large:
             self._counters.remove(counter)
             self._of_thread.counter = None
             result += _partial_counts(counter)
         return result
 
+    def _set_aside(self, file: InputFile, letters: list[DeadLetter]) -> Iterator[beam.pvalue.TaggedOutput]:
+        """Hand on what reading the file set aside since the last call."""
+        for letter in letters:
+            item = _dead_letter(file, letter)
+            self.count(item)
+            yield beam.pvalue.TaggedOutput(item.tag, item.value)
+        letters.clear()
+
     def count(self, item: Tagged) -> None:
         if item.tag == STATS:
             self._tokens.inc(item.value.tokens)
             self._lines.inc(item.value.lines)
         self._dead.inc(item.tag == DEAD)
+
+
+def _dead_letter(file: InputFile, letter: DeadLetter) -> Tagged:
+    return Tagged(DEAD, (file.ordinal % DEAD_LETTER_PARTS, (file.name, letter)))
 
 
 def _partial_counts(counter: TokenCounter) -> list[Tagged]:
@@ -147,7 +162,7 @@ class _EncodeChunks(ThreadedDoFn):
     ) -> Iterator[beam.pvalue.TaggedOutput]:
         _, lookup = load_lookup(vocabulary.uri, vocabulary.entry.sha256)
         for file in batch:
-            for chunk in stages.read_chunks(file, self._config):
+            for chunk in stages.read_chunks(file, self._config, _ignore):
                 yield from self.submit(self._encode, file, chunk, lookup, plan)
 
     def finish_bundle(self) -> Iterator[beam.pvalue.TaggedOutput]:
@@ -162,6 +177,10 @@ class _EncodeChunks(ThreadedDoFn):
     def count(self, item: Tagged) -> None:
         if item.tag == ENCODED:
             self._known.inc(item.value.in_vocabulary)
+
+
+def _ignore(letter: DeadLetter) -> None:
+    """Drop what the counting pass has reported already."""
 
 
 class WriteShards(beam.PTransform):  # type: ignore[misc]

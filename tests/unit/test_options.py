@@ -26,6 +26,13 @@ def test_the_defaults_are_a_contract() -> None:
     assert config.max_dead_letter_fraction == 0.001
 
 
+def test_records_shape_the_bytes_only_where_they_are_read() -> None:
+    config, _ = parse_arguments([*BASE, "--text-field", "body"])
+    assert config.shaping_options() == parse_arguments(BASE)[0].shaping_options()
+    config, _ = parse_arguments([*BASE, "--input-format=jsonl", "--text_field=body"])
+    assert config.shaping_options().items() >= {"input_format": "jsonl", "text_field": "body"}.items()
+
+
 def test_templates_pass_one_value_a_parameter() -> None:
     config, _ = parse_arguments(
         ["--input=a,b", "--output=o", "--fixed_window=true", "--lowercase=false", "--min_count=2"]
@@ -53,6 +60,7 @@ def test_beams_flags_are_left_to_beam() -> None:
         (["--window", "0"], "argument --window: found 0, expected 1 to 1000"),
         (["--sample", "nan"], "argument --sample: found nan, expected 0 or more"),
         (["--shard-pairs", "16M"], "argument --shard-pairs: found '16M', expected a number such as"),
+        (["--input-format", "csv"], "argument --input-format: invalid choice: 'csv'"),
         (["--tokenizer", "bpe"], "argument --tokenizer: invalid choice: 'bpe'"),
         (["--min-cuont", "3"], "unrecognized arguments: --min-cuont 3"),
         (["--win", "3"], "unrecognized arguments: --win 3"),

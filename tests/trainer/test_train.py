@@ -332,7 +332,6 @@ def test_a_damaged_shard_ends_the_run_and_keeps_the_checkpoint(tmp_path: Path) -
         (["--model", "{w}/file/m"], ["file"]),
         (["--model", "{w}/file", "--overwrite"], ["file"]),
         (["--model", "{w}/m", "--device", "cuda"], ["--device cuda", "found no usable CUDA device"]),
-        (["--model", "{w}/m", "--optimizer", "adam"], ["--optimizer", "--engine reference"]),
         (["--model", "{w}/m", "--init-from", "{w}/none"], ["none", "expected a trained model"]),
         (["--model", "{w}/m", "--config", "{w}/none.toml"], ["none.toml"]),
     ],

@@ -62,6 +62,8 @@ def error_line(error: BaseException) -> str | None:
     """
     cause: BaseException | None = error
     while cause is not None:
+        if isinstance(cause, OSError) and cause.filename is not None:
+            return f"{cause.filename}: found {cause.strerror}, expected to be able to use it"
         if isinstance(cause, (*_OURS, OSError)):
             return _one_line(str(cause))
         cause = cause.__cause__ or cause.__context__

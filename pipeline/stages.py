@@ -84,7 +84,7 @@ def count_chunk(
         file=file.ordinal,
         chunk=chunk.index,
         bytes=len(chunk.data),
-        lines=chunk.data.count(b"\n") + (not chunk.data.endswith(b"\n")),
+        lines=chunk.lines,
         sentences=len(lengths),
         paired=int((lengths > 1).sum()),
         tokens=len(tokens.starts_T),

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import apache_beam as beam
+from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 from apache_beam.pvalue import AsList, AsSingleton
 from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
@@ -84,6 +85,7 @@ def run_job(config: Config, beam_flags: Sequence[str]) -> Run:
     options = PipelineOptions(list(beam_flags))
     runner = options.view_as(StandardOptions).runner or IN_PROCESS
     in_process = runner == IN_PROCESS
+    FileSystems.set_options(options)  # object stores cannot be listed before
     run = _start_run(config, runner)
     with _clean_up(run), _spill_folder(run, in_process) as spill_folder:
         pipeline = beam.Pipeline(runner=FnApiRunner() if in_process else None, options=options)

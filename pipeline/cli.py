@@ -80,6 +80,7 @@ def describe(result: dict[str, Any]) -> str:
     dead = sum(result["dead_letters"].values())
     coverage = result["in_vocabulary"] / max(1, result["tokens"])
     rate = result["tokens"] / result["seconds"]
+    stages = ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in result["stage_seconds"].items())
     return "\n".join(
         [
             f"published run {result['run']} to {result['output']}",
@@ -92,6 +93,6 @@ def describe(result: dict[str, Any]) -> str:
                 f"  pairs       {sum(result['pairs']):,} in {sum(result['shards']):,} shards, "
                 f"{len(result['pairs'])} pass{'es' * (len(result['pairs']) > 1)}"
             ),
-            f"  time        {result['seconds']:.1f} s, {rate:,.0f} tokens/s",
+            f"  time        {result['seconds']:.1f} s, {rate:,.0f} tokens/s ({stages})",
         ]
     )

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import xxhash
 
+from pipeline import progress
 from pipeline.chunks import Chunk, cut_chunks
 from pipeline.counting import TokenCounter
 from pipeline.dataset import storage
@@ -37,15 +38,18 @@ class EncodedChunk(NamedTuple):
 
 
 def read_chunks(file: InputFile, config: Config) -> Iterator[Chunk]:
-    """Read one file's chunks.
+    """Read one file's chunks, and report how much of it is read.
 
     Raises:
         InputError: the file is missing, unreadable or damaged.
     """
-    shown = storage.redact(file.uri)
+    shown, done = storage.redact(file.uri), 0
     try:
         with storage.open_binary(file.uri) as stream:
-            yield from cut_chunks(read_blocks(stream, shown, config.read_block_bytes))
+            for chunk in cut_chunks(read_blocks(stream, shown, config.read_block_bytes)):
+                yield chunk
+                before, done = done, stream.tell()
+                progress.advance(done - before)
     except OSError as error:
         raise InputError(f"{shown}: found {error.strerror or error}, expected a readable file") from None
 

@@ -16,7 +16,8 @@ from pipeline.dataset.reader import Dataset, open_dataset
 from pipeline.dataset.vocab import Vocabulary
 from trainer.checkpoint import Checkpoints, Progress, load_checkpoint, remove_checkpoints
 from trainer.config import TrainConfig, add_arguments, read_config, usable_cores
-from trainer.engines import Engine, make_engine
+from trainer.engine import Engine
+from trainer.engines import make_engine
 from trainer.errors import UserError
 from trainer.loop import Loop, Stopped, require_finite
 from trainer.progress import warn

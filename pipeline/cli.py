@@ -13,6 +13,7 @@ from typing import Any
 from pipeline.dataset.schema import FormatError
 from pipeline.dataset.storage import PointerMovedError
 from pipeline.errors import PipelineError
+from pipeline.maintenance import COMMANDS, parse_command, run_command
 
 _OURS = (PipelineError, FormatError, PointerMovedError)
 _KNOWN = re.compile(
@@ -26,8 +27,23 @@ _STEP = re.compile(r"\s*\[while running .*", re.DOTALL)
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status: 0 done, 1 failed (2, wrong usage, exits in argparse)."""
     words = list(sys.argv[1:] if argv is None else argv)
-    if words[:1] == ["run"]:
-        words = words[1:]
+    if words and words[0] in COMMANDS:
+        return _maintain(words)
+    return _run(words[1:] if words[:1] == ["run"] else words)
+
+
+def _maintain(words: Sequence[str]) -> int:
+    args = parse_command(words)
+    try:
+        result, text = run_command(args)
+    except (*_OURS, OSError) as error:
+        print(f"error: {error_line(error)}", file=sys.stderr)
+        return 1
+    print(json.dumps(result) if args.json else text)
+    return 0
+
+
+def _run(words: Sequence[str]) -> int:
     # Beam warns at import and logs every failing bundle with its traceback; what matters is the error itself.
     logging.basicConfig(level=logging.ERROR)
     logging.getLogger("apache_beam").setLevel(logging.CRITICAL)

@@ -123,11 +123,11 @@ class TrainConfig:
     def _require_fused(self) -> None:
         if self.device == "cuda":
             raise UserError("--engine fused: found --device cuda, expected cpu (CUDA needs --engine reference)")
-        for name in self._reference_only():
+        for name in self.reference_only():
             value = str(getattr(self, name)).lower()
             raise UserError(f"{flag_of(name)}: found {value} with the fused engine, expected --engine reference")
 
-    def _reference_only(self) -> list[str]:
+    def reference_only(self) -> list[str]:
         """Fields that ask for what only the reference engine has."""
         return [name for name, off in _REFERENCE_ONLY.items() if getattr(self, name) != off]
 
@@ -144,7 +144,7 @@ class TrainConfig:
         engine = self.engine
         if engine == "auto":
             # The compiled kernel on a few cores outruns plain PyTorch on any device, so it is what one gets unasked.
-            engine = "reference" if self.device == "cuda" or self._reference_only() else "fused"
+            engine = "reference" if self.device == "cuda" or self.reference_only() else "fused"
         device = self.device
         if device == "auto":
             device = "cuda" if engine == "reference" and has_cuda() else "cpu"

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 CHUNK_BYTES = 1 << 20
 BOM = b"\xef\xbb\xbf"
+_LF = 0x0A
 _WHITE_SPACE = b" \t\v\f\r"
 
 
@@ -24,12 +25,19 @@ class Chunk:
         offset: of its first byte in the decompressed file.
         data: the bytes, whole lines unless a very long line is cut.
         torn: it starts inside an overlong run without white space.
+        inside: it starts inside a line that was cut.
     """
 
     index: int
     offset: int
     data: bytes
-    torn: bool
+    torn: bool = False
+    inside: bool = False
+
+    @property
+    def lines(self) -> int:
+        """Lines that begin in it."""
+        return self.data.count(b"\n") + (not self.data.endswith(b"\n")) - self.inside
 
 
 def cut_chunks(blocks: Iterable[bytes], size: int = CHUNK_BYTES) -> Iterator[Chunk]:
@@ -46,7 +54,8 @@ def cut_chunks(blocks: Iterable[bytes], size: int = CHUNK_BYTES) -> Iterator[Chu
         if index == 0 and buffer.startswith(BOM):
             begin = len(BOM)
         if stop > begin - origin:
-            yield Chunk(index, begin, bytes(buffer[begin - origin : stop]), torn)
+            inside = index > 0 and buffer[begin - origin - 1] != _LF
+            yield Chunk(index, begin, bytes(buffer[begin - origin : stop]), torn, inside)
         if ended and stop == len(buffer):
             return
         begin, torn, index = max(begin, origin + stop), tears, index + 1

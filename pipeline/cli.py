@@ -13,6 +13,7 @@ from typing import Any
 from pipeline.dataset.schema import FormatError
 from pipeline.dataset.storage import PointerMovedError
 from pipeline.errors import PipelineError
+from pipeline.maintenance import COMMANDS, parse_command, run_command
 
 _OURS = (PipelineError, FormatError, PointerMovedError)
 _KNOWN = re.compile(
@@ -26,8 +27,23 @@ _STEP = re.compile(r"\s*\[while running .*", re.DOTALL)
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status: 0 done, 1 failed (2, wrong usage, exits in argparse)."""
     words = list(sys.argv[1:] if argv is None else argv)
-    if words[:1] == ["run"]:
-        words = words[1:]
+    if words and words[0] in COMMANDS:
+        return _maintain(words)
+    return _run(words[1:] if words[:1] == ["run"] else words)
+
+
+def _maintain(words: Sequence[str]) -> int:
+    args = parse_command(words)
+    try:
+        result, text = run_command(args)
+    except (*_OURS, OSError) as error:
+        print(f"error: {error_line(error)}", file=sys.stderr)
+        return 1
+    print(json.dumps(result) if args.json else text)
+    return 0
+
+
+def _run(words: Sequence[str]) -> int:
     # Beam warns at import and logs every failing bundle with its traceback; what matters is the error itself.
     logging.basicConfig(level=logging.ERROR)
     logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
@@ -62,6 +78,8 @@ def error_line(error: BaseException) -> str | None:
     """
     cause: BaseException | None = error
     while cause is not None:
+        if isinstance(cause, OSError) and cause.filename is not None:
+            return f"{cause.filename}: found {cause.strerror}, expected to be able to use it"
         if isinstance(cause, (*_OURS, OSError)):
             return _one_line(str(cause))
         cause = cause.__cause__ or cause.__context__
@@ -78,6 +96,7 @@ def describe(result: dict[str, Any]) -> str:
     dead = sum(result["dead_letters"].values())
     coverage = result["in_vocabulary"] / max(1, result["tokens"])
     rate = result["tokens"] / result["seconds"]
+    stages = ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in result["stage_seconds"].items())
     return "\n".join(
         [
             f"published run {result['run']} to {result['output']}",
@@ -90,6 +109,6 @@ def describe(result: dict[str, Any]) -> str:
                 f"  pairs       {sum(result['pairs']):,} in {sum(result['shards']):,} shards, "
                 f"{len(result['pairs'])} pass{'es' * (len(result['pairs']) > 1)}"
             ),
-            f"  time        {result['seconds']:.1f} s, {rate:,.0f} tokens/s",
+            f"  time        {result['seconds']:.1f} s, {rate:,.0f} tokens/s ({stages})",
         ]
     )

@@ -7,7 +7,7 @@ import platform
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -44,6 +44,7 @@ class Run:
         expected: content of LATEST.json when the run started, None where there was none.
         started: UTC start time, ISO 8601.
         runner: Beam's name of what executes it.
+        stage_seconds: seconds of each stage, filled in by the launcher where the stages ran in its process.
     """
 
     config: Config
@@ -52,6 +53,7 @@ class Run:
     expected: bytes | None
     started: str
     runner: str
+    stage_seconds: dict[str, float] = field(default_factory=dict, compare=False)
 
     @property
     def folder(self) -> str:

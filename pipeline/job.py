@@ -12,11 +12,12 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import apache_beam as beam
+from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 from apache_beam.pvalue import AsList, AsSingleton
 from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 
-from pipeline import finish
+from pipeline import finish, progress
 from pipeline.dataset import storage
 from pipeline.dataset.manifest import LATEST, MANIFEST, require_run_id
 from pipeline.dataset.schema import FormatError
@@ -24,6 +25,7 @@ from pipeline.errors import ConfigError
 from pipeline.finish import Run
 from pipeline.inputs import batch_inputs, list_inputs
 from pipeline.options import Config
+from pipeline.progress import Meter
 from pipeline.spill import make_spill
 from pipeline.transforms import (
     COUNTS,
@@ -84,8 +86,9 @@ def run_job(config: Config, beam_flags: Sequence[str]) -> Run:
     options = PipelineOptions(list(beam_flags))
     runner = options.view_as(StandardOptions).runner or IN_PROCESS
     in_process = runner == IN_PROCESS
+    FileSystems.set_options(options)  # object stores cannot be listed before
     run = _start_run(config, runner)
-    with _clean_up(run), _spill_folder(run, in_process) as spill_folder:
+    with _clean_up(run), _spill_folder(run, in_process) as spill_folder, _progress(run):
         pipeline = beam.Pipeline(runner=FnApiRunner() if in_process else None, options=options)
         build(pipeline, run, spill_folder)
         result = pipeline.run()
@@ -143,6 +146,19 @@ def _spill_folder(run: Run, in_process: bool) -> Iterator[str | None]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+@contextlib.contextmanager
+def _progress(run: Run) -> Iterator[None]:
+    """Show how far the stages are, where they run in this process."""
+    meter = Meter(sum(file.bytes for file in run.files))
+    progress.show(meter)
+    try:
+        yield
+    finally:
+        meter.close()
+        progress.show(None)
+        run.stage_seconds.update(meter.seconds)
+
+
 def summary(run: Run) -> dict[str, Any]:
     """Read back what a finished run published, for the user."""
     from pipeline.dataset.reader import open_dataset
@@ -164,4 +180,5 @@ def summary(run: Run) -> dict[str, Any]:
         "kept": [totals.kept for totals in dataset.manifest.passes],
         "pairs": [totals.pairs for totals in dataset.manifest.passes],
         "shards": [totals.shards for totals in dataset.manifest.passes],
+        "stage_seconds": run.stage_seconds,
     }

@@ -100,7 +100,8 @@ def make_parser() -> OneLineParser:
     """Return the parser of ``python -m pipeline run``, one flag a field of Config."""
     parser = OneLineParser(
         prog="python -m pipeline",
-        description="Build a dataset of skip-gram pairs from sharded text and publish it. Flags that are not listed "
+        description="Build a dataset of skip-gram pairs from sharded text and publish it. (Beside this command, `run`, "
+        "there are `verify` and `publish`: python -m pipeline verify --help.) Flags that are not listed "
         "here must be Apache Beam's (--runner=…).",
         allow_abbrev=False,
     )

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import xxhash
 
+from pipeline import progress
 from pipeline.chunks import Chunk, cut_chunks
 from pipeline.counting import TokenCounter
 from pipeline.dataset import storage
@@ -38,7 +39,7 @@ class EncodedChunk(NamedTuple):
 
 
 def read_chunks(file: InputFile, config: Config, set_aside: Callable[[DeadLetter], None]) -> Iterator[Chunk]:
-    """Read one file's chunks.
+    """Read one file's chunks, and report how much of it is read.
 
     Args:
         file: to read.
@@ -48,10 +49,13 @@ def read_chunks(file: InputFile, config: Config, set_aside: Callable[[DeadLetter
     Raises:
         InputError: the file is missing, unreadable or damaged, or holds a bad record under --encoding-errors fail.
     """
-    shown = storage.redact(file.uri)
+    shown, done = storage.redact(file.uri), 0
     try:
         with storage.open_binary(file.uri) as stream:
-            yield from cut_chunks(_read_text(stream, shown, config, set_aside))
+            for chunk in cut_chunks(_read_text(stream, shown, config, set_aside)):
+                yield chunk
+                before, done = done, stream.tell()
+                progress.advance(done - before)
     except OSError as error:
         raise InputError(f"{shown}: found {error.strerror or error}, expected a readable file") from None
 
@@ -100,7 +104,7 @@ def count_chunk(
         file=file.ordinal,
         chunk=chunk.index,
         bytes=len(chunk.data),
-        lines=chunk.data.count(b"\n") + (not chunk.data.endswith(b"\n")),
+        lines=chunk.lines,
         sentences=len(lengths),
         paired=int((lengths > 1).sum()),
         tokens=len(tokens.starts_T),

@@ -9,7 +9,7 @@ from typing import Any
 import apache_beam as beam
 from apache_beam.metrics import Metrics
 
-from pipeline import stages
+from pipeline import progress, stages
 from pipeline.counting import TokenCounter, merge_counts, table_from_bytes, table_to_bytes
 from pipeline.dataset import storage
 from pipeline.encode import load_lookup, run_from_bytes
@@ -55,6 +55,7 @@ class _CountTokens(ThreadedDoFn):
         self._of_thread = threading.local()
 
     def process(self, batch: list[InputFile]) -> Iterator[beam.pvalue.TaggedOutput]:
+        progress.begin("counting")
         for file in batch:
             letters: list[DeadLetter] = []
             for chunk in stages.read_chunks(file, self._config, letters.append):
@@ -161,6 +162,7 @@ class _EncodeChunks(ThreadedDoFn):
         self, batch: list[InputFile], vocabulary: VocabularyFile, plan: Plan
     ) -> Iterator[beam.pvalue.TaggedOutput]:
         _, lookup = load_lookup(vocabulary.uri, vocabulary.entry.sha256)
+        progress.begin("encoding")
         for file in batch:
             for chunk in stages.read_chunks(file, self._config, _ignore):
                 yield from self.submit(self._encode, file, chunk, lookup, plan)
@@ -211,6 +213,7 @@ class _WriteShards(ThreadedDoFn):
     ) -> Iterator[beam.pvalue.TaggedOutput]:
         shard, travellers = element
         config = self._config
+        progress.begin("writing pairs", plan.shards * config.passes, "shards")
         counts = load_lookup(vocabulary.uri, vocabulary.entry.sha256)[0].counts
         rules = PairRules(config.window, config.fixed_window, config.seed, keep_thresholds(counts, config.sample))
         runs = [run_from_bytes(self._spill.get(traveller)) for traveller in travellers]
@@ -222,5 +225,6 @@ class _WriteShards(ThreadedDoFn):
         return [Tagged(SHARDS, WrittenShard(pass_index, kept, described))]
 
     def count(self, item: Tagged) -> None:
+        progress.advance(1)
         self._kept.inc(item.value.kept)
         self._pairs.inc(item.value.shard.rows if item.value.shard else 0)

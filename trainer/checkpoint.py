@@ -29,7 +29,7 @@ from pipeline.dataset.schema import (
     require_version,
     sha256_hex,
 )
-from trainer.engines import State
+from trainer.engine import State
 
 FOLDER = "checkpoints"
 POINTER = "LATEST.json"

@@ -53,15 +53,16 @@ class TrainConfig:
     epochs: int = _shapes(1)
     """Times to walk over the corpus; a dataset with as many passes has fresh draws for each."""
     device: str = _shapes("auto", ("auto", "cpu", "cuda"))
-    """Where to train; auto takes CUDA where there is one."""
+    """Where to train; auto takes CUDA where there is one and the engine can use it."""
     threads: int = 0
     """Threads to train with; 0 for one per core. One thread gives the same bytes each time."""
     seed: int = _shapes(1)
     """Seed of every random draw."""
     engine: str = _shapes("auto", ("auto", "fused", "reference"))
-    """fused: compiled, fast, CPU only; reference: plain PyTorch, any optimizer; auto: fused on a CPU."""
+    """fused: compiled, fast, CPU only; reference: plain PyTorch, any optimizer, also on CUDA; auto: fused, unless
+    another setting asks for what only the reference has."""
     optimizer: str = _shapes("sgd", tuple(LEARNING_RATES))
-    """adagrad and adam need --engine reference; adam moves every row at each step, so it is for small vocabularies."""
+    """adagrad and adam are the reference engine's; adam moves every row at each step: for small vocabularies."""
     batch_size: int = _shapes(0)
     """Pairs of one step of the reference engine; 0 stands for 256 on a CPU, 4096 on CUDA. A step adds up its pairs'
     gradients, so that each pair counts as in word2vec; with sgd, very large batches diverge."""
@@ -122,10 +123,13 @@ class TrainConfig:
     def _require_fused(self) -> None:
         if self.device == "cuda":
             raise UserError("--engine fused: found --device cuda, expected cpu (CUDA needs --engine reference)")
-        for name, off in _REFERENCE_ONLY.items():
-            if getattr(self, name) != off:
-                value = str(getattr(self, name)).lower()
-                raise UserError(f"{flag_of(name)}: found {value} with the fused engine, expected --engine reference")
+        for name in self.reference_only():
+            value = str(getattr(self, name)).lower()
+            raise UserError(f"{flag_of(name)}: found {value} with the fused engine, expected --engine reference")
+
+    def reference_only(self) -> list[str]:
+        """Fields that ask for what only the reference engine has."""
+        return [name for name, off in _REFERENCE_ONLY.items() if getattr(self, name) != off]
 
     def resolve(self, has_cuda: Callable[[], bool], cores: int) -> TrainConfig:
         """Replace each "choose for me" by what this machine gives.
@@ -137,12 +141,15 @@ class TrainConfig:
         Raises:
             UserError: CUDA was asked for where there is none; a flag that the chosen engine does not have.
         """
+        engine = self.engine
+        if engine == "auto":
+            # The compiled kernel on a few cores outruns plain PyTorch on any device, so it is what one gets unasked.
+            engine = "reference" if self.device == "cuda" or self.reference_only() else "fused"
         device = self.device
         if device == "auto":
-            device = "cuda" if self.engine != "fused" and has_cuda() else "cpu"
+            device = "cuda" if engine == "reference" and has_cuda() else "cpu"
         elif device == "cuda" and not has_cuda():
             raise UserError("--device cuda: found no usable CUDA device, expected one (--device cpu needs none)")
-        engine = self.engine if self.engine != "auto" else {"cpu": "fused", "cuda": "reference"}[device]
         return dataclasses.replace(
             self,
             device=device,

@@ -1,58 +1,13 @@
-"""One training step behind one interface: the compiled kernel, or plain PyTorch.
-
-Shapes: B pairs, K negatives, V vocabulary rows, D dimensions.
-"""
+"""Which engine a config asks for; each is imported only then, so that neither needs the other's libraries."""
 
 from __future__ import annotations
-
-from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.dataset.schema import FormatError
 from trainer.config import TrainConfig
-from trainer.reading import Ids
+from trainer.engine import Engine
 from trainer.tables import Tables
-
-State = dict[str, npt.NDArray[Any]]
-
-
-class Engine(Protocol):
-    """Holds the tables and updates them."""
-
-    #: Pairs that one call of `step` should have; 0 for a whole row group.
-    step_pairs: int
-
-    def step(
-        self, center_B: Ids, context_B: Ids, *, lr_start: float, lr_end: float, key: int, first_row: int = 0
-    ) -> float:
-        """Train on pairs of one row group; returns the loss summed over them, each pair's before its update.
-
-        Args:
-            center_B: ids below V.
-            context_B: ids below V.
-            lr_start: learning rate at the first pair; it changes linearly.
-            lr_end: learning rate after the last pair.
-            key: the row group's random stream, from 0 to 2⁶⁴ − 1.
-            first_row: where in the row group the pairs begin: 0 or a multiple of step_pairs.
-        """
-
-    def measure(self, center_B: Ids, context_B: Ids, *, key: int) -> float:
-        """The loss summed over pairs, without training."""
-
-    def tables(self) -> Tables:
-        """Input and output table, float32 [V, D], on the host; they may change with the next step."""
-
-    def state(self) -> State:
-        """Copies of the tables and of all that the optimizer remembers."""
-
-    def load_state(self, state: State) -> None:
-        """Put back what `state` returned.
-
-        Raises:
-            FormatError: another set of arrays, or another shape.
-        """
 
 
 def make_engine(config: TrainConfig, tables: Tables, counts_V: npt.NDArray[np.int64]) -> Engine:
@@ -62,90 +17,9 @@ def make_engine(config: TrainConfig, tables: Tables, counts_V: npt.NDArray[np.in
         UserError: too few words for the negatives that were asked for, out of GPU memory.
     """
     if config.engine == "fused":
+        from trainer.fused import FusedEngine
+
         return FusedEngine(config, tables, counts_V)
     from trainer.reference import ReferenceEngine
 
     return ReferenceEngine(config, tables, counts_V)
-
-
-class FusedEngine:
-    """The Numba kernel: negatives shared by a window, threads without locks."""
-
-    step_pairs = 0  # the kernel's draws count from the start of the row group
-
-    def __init__(self, config: TrainConfig, tables: Tables, counts_V: npt.NDArray[np.int64]) -> None:
-        """Take the tables over; compiles, or loads what was compiled before."""
-        from trainer.kernels.cpu import train_batch
-        from trainer.negatives import build_alias, check_exclude, unigram_weights
-
-        probabilities_V = unigram_weights(counts_V, config.power)
-        check_exclude(config.exclude, int(np.count_nonzero(probabilities_V)))
-        self._tables = tables
-        self._alias = build_alias(probabilities_V)
-        self._train_batch = train_batch
-        self._settings: dict[str, Any] = {
-            "negatives": config.negatives,
-            "predict": config.predict,
-            "exclude": config.exclude,
-            "threads": config.threads,
-        }
-        self._compile()
-
-    def _compile(self) -> None:
-        pair = np.array([0], np.int32), np.array([1], np.int32)
-        dim = self._tables[0].shape[1]
-        tables = np.zeros((2, dim), np.float32), np.zeros((2, dim), np.float32)
-        alias = np.array([1, 1, 1, 0], np.uint32)
-        self._train_batch(
-            *pair, *tables, alias, learning_rate_start=0.0, learning_rate_end=0.0, key=0, **self._settings
-        )
-
-    def step(
-        self, center_B: Ids, context_B: Ids, *, lr_start: float, lr_end: float, key: int, first_row: int = 0
-    ) -> float:
-        """See Engine."""
-        assert first_row == 0
-        return self._train_batch(
-            center_B,
-            context_B,
-            *self._tables,
-            self._alias,
-            learning_rate_start=lr_start,
-            learning_rate_end=lr_end,
-            key=key,
-            **self._settings,
-        )
-
-    def measure(self, center_B: Ids, context_B: Ids, *, key: int) -> float:
-        """See Engine. Rows are written back as they were: at rate 0 they do not change."""
-        return self.step(center_B, context_B, lr_start=0.0, lr_end=0.0, key=key)
-
-    def tables(self) -> Tables:
-        """See Engine."""
-        return self._tables
-
-    def state(self) -> State:
-        """See Engine."""
-        return {"input": self._tables[0].copy(), "output": self._tables[1].copy()}
-
-    def load_state(self, state: State) -> None:
-        """See Engine."""
-        require_state(state, dict(zip(("input", "output"), self._tables, strict=True)))
-        for table_VD, name in zip(self._tables, ("input", "output"), strict=True):
-            table_VD[:] = state[name]
-
-
-def require_state(found: State, expected: State) -> None:
-    """Refuse arrays that do not fit.
-
-    Raises:
-        FormatError: other names, shapes or dtypes.
-    """
-    if found.keys() != expected.keys():
-        raise FormatError(f"checkpoint: found the arrays {sorted(found)}, expected {sorted(expected)}")
-    for name, array in expected.items():
-        if found[name].shape != array.shape or found[name].dtype != array.dtype:
-            raise FormatError(
-                f"checkpoint: found {name} {found[name].dtype} {found[name].shape}, "
-                f"expected {array.dtype} {array.shape}"
-            )

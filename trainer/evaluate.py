@@ -13,8 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +23,7 @@ import numpy.typing as npt
 from pipeline.dataset import storage
 from pipeline.dataset.schema import FormatError
 from trainer.errors import UserError
+from trainer.evalsets import Pair, Question, parse_analogies, parse_similarity
 from trainer.store import Floats, Model, load_model
 from trainer.vectors import add_model_arguments, frequency_order, pick_table, unit_rows
 
@@ -47,23 +47,6 @@ class RankedVectors:
         return [self.rows.get(word.lower()) for word in words]
 
 
-@dataclass(frozen=True)
-class Pair:
-    """One line of a similarity file."""
-
-    first: str
-    second: str
-    score: float
-
-
-@dataclass(frozen=True)
-class Question:
-    """One line of an analogy file: a : b :: c : d."""
-
-    section: str
-    words: tuple[str, str, str, str]
-
-
 def rank_vectors(model: Model, vectors: str = "input") -> RankedVectors:
     """Prepare a model's vectors for scoring."""
     order_V = frequency_order(model.vocabulary.counts)
@@ -72,43 +55,6 @@ def rank_vectors(model: Model, vectors: str = "input") -> RankedVectors:
     for row, token_id in enumerate(order_V.tolist()):
         rows.setdefault(tokens[token_id].lower(), row)
     return RankedVectors(unit_rows(pick_table(model, vectors)[order_V]), rows)
-
-
-def parse_similarity(text: str, path: str) -> list[Pair]:
-    """Read `word word score` lines, separated by tabs, commas or spaces; further columns are ignored.
-
-    Empty lines and lines from # on are skipped, and a first line whose score is no number, as a heading.
-
-    Raises:
-        FormatError: a line that is none of these.
-    """
-    pairs: list[Pair] = []
-    for number, (line_number, line) in enumerate(_content_lines(text)):
-        fields = _split_fields(line)
-        score = _parse_number(fields[2]) if len(fields) >= 3 else None
-        if score is not None and fields[0] and fields[1]:
-            pairs.append(Pair(fields[0], fields[1], score))
-        elif number > 0 or len(fields) < 3:
-            raise FormatError(f"{path}:{line_number}: found {line[:80]!r}, expected two words and a number")
-    return pairs
-
-
-def parse_analogies(text: str, path: str) -> list[Question]:
-    """Read Google's format: `: section` lines, and four words a question.
-
-    Raises:
-        FormatError: a line of another number of words.
-    """
-    questions, section = [], ""
-    for line_number, line in _content_lines(text):
-        if line.startswith(":"):
-            section = line[1:].strip()
-            continue
-        words = line.split()
-        if len(words) != 4:
-            raise FormatError(f"{path}:{line_number}: found {len(words)} words in {line[:80]!r}, expected 4")
-        questions.append(Question(section, (words[0], words[1], words[2], words[3])))
-    return questions
 
 
 def mean_ranks(values: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
@@ -231,29 +177,6 @@ def describe(result: dict[str, Any]) -> str:
             for name, group in groups.items()
         ]
     return "\n".join(lines)
-
-
-def _content_lines(text: str) -> Iterator[tuple[int, str]]:
-    for number, line in enumerate(text.splitlines(), 1):
-        stripped = line.strip()
-        if stripped and not stripped.startswith("#"):
-            yield number, stripped
-
-
-def _split_fields(line: str) -> list[str]:
-    if "\t" in line:
-        return [field.strip() for field in line.split("\t")]
-    by_comma = [field.strip() for field in line.split(",")]
-    # A word may hold a comma too: these lines are separated by spaces.
-    return by_comma if len(by_comma) >= 3 and _parse_number(by_comma[2]) is not None else line.split()
-
-
-def _parse_number(text: str) -> float | None:
-    try:
-        value = float(text)
-    except ValueError:
-        return None
-    return value if math.isfinite(value) else None
 
 
 def _unknown_words(words: Sequence[str], vectors: RankedVectors, limit: int | None = None) -> int:

@@ -19,7 +19,7 @@ from typing import Any
 from pipeline.dataset.reader import Dataset
 from trainer.checkpoint import Checkpoints, Progress
 from trainer.config import TrainConfig
-from trainer.engines import Engine
+from trainer.engine import Engine
 from trainer.errors import UserError
 from trainer.progress import Meter
 from trainer.reading import Ids, Place, epoch_order, negatives_key, read_ahead

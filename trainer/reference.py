@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 
 from trainer.config import TrainConfig
-from trainer.engines import State, require_state
+from trainer.engine import State, require_state
 from trainer.errors import UserError
 from trainer.model import SGNS
 from trainer.negatives import NegativeSampler

@@ -12,11 +12,13 @@ from importlib import metadata
 from typing import Any
 
 from pipeline.dataset import storage
+from pipeline.dataset.flags import flag_of
 from pipeline.dataset.reader import Dataset, open_dataset
 from pipeline.dataset.vocab import Vocabulary
 from trainer.checkpoint import Checkpoints, Progress, load_checkpoint, remove_checkpoints
 from trainer.config import TrainConfig, add_arguments, read_config, usable_cores
-from trainer.engines import Engine, make_engine
+from trainer.engine import Engine
+from trainer.engines import make_engine
 from trainer.errors import UserError
 from trainer.loop import Loop, Stopped, require_finite
 from trainer.progress import warn
@@ -66,7 +68,7 @@ def train(config: TrainConfig) -> dict[str, Any]:
     vocabulary = dataset.vocabulary()
     tables = initial_tables(config.init, len(vocabulary), config.dim, config.seed)
     engine = make_engine(resolved, warm_tables(tables, vocabulary, base) if base else tables, vocabulary.counts)
-    _warn_of_settings(resolved, dataset)
+    _warn_of_settings(config, resolved, dataset)
     checkpoints = Checkpoints(config.model, identity.version, shaping, dataset.dataset_id, config.keep)
     progress = None
     if decision.unfinished is not None:
@@ -151,7 +153,10 @@ def _library_version(name: str) -> str | None:
         return None
 
 
-def _warn_of_settings(config: TrainConfig, dataset: Dataset) -> None:
+def _warn_of_settings(asked: TrainConfig, config: TrainConfig, dataset: Dataset) -> None:
+    if asked.engine == "auto" and config.engine == "reference":
+        causes = ", ".join(map(flag_of, asked.reference_only())) or "--device cuda"
+        warn(f"{causes}: only the reference engine has it, which is many times slower than the fused one")
     if config.epochs > dataset.passes:
         warn(
             f"--epochs {config.epochs} over a dataset of {dataset.passes} pass{'es' * (dataset.passes > 1)}: its draws "

@@ -35,7 +35,15 @@ def publish_run(uri: str, run_id: str, manifest: Manifest, expected: bytes | Non
     Raises:
         PointerMovedError: another run was published meanwhile; this one stays complete, and unpublished.
     """
-    data = manifest.to_json()
-    storage.write_bytes(storage.join(uri, "runs", run_id, MANIFEST), data)
-    pointer = Pointer(run=run_id, manifest_sha256=sha256_hex(data))
+    storage.write_bytes(storage.join(uri, "runs", run_id, MANIFEST), manifest.to_json())
+    point_to(uri, run_id, manifest.dataset_id, expected)
+
+
+def point_to(uri: str, run_id: str, dataset_id: str, expected: bytes | None) -> None:
+    """Swap LATEST.json to a run whose files are all written, if it still holds ``expected``.
+
+    Raises:
+        PointerMovedError: another run was published meanwhile.
+    """
+    pointer = Pointer(run=run_id, manifest_sha256=dataset_id)
     storage.swap_pointer(storage.join(uri, LATEST), expected, pointer.to_json())

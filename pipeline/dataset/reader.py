@@ -113,12 +113,19 @@ class Dataset:
         Raises:
             FormatError: the shard is missing, truncated, damaged, or holds an id outside the vocabulary.
         """
-        shard, path = self.shards[ref.shard], self.path_of(ref.path)
-        group = shard.row_groups[ref.group]
-        footer = self._footer(ref.shard)
-        data = self._read_range(ref.path, group.offset, group.bytes)
+        group = self.shards[ref.shard].row_groups[ref.group]
+        self.footer(ref.shard)
+        return self.decode_row_group(ref, self._read_range(ref.path, group.offset, group.bytes))
+
+    def decode_row_group(self, ref: RowGroupRef, data: bytes) -> Pairs:
+        """Check and decode the bytes of one row group, as read_row_group does with those it fetched.
+
+        Raises:
+            FormatError: as read_row_group.
+        """
+        group, path = self.shards[ref.shard].row_groups[ref.group], self.path_of(ref.path)
         require_checksum(data, group, ref.group, path)
-        pairs = decode_row_group(data, ref.group, footer, group.offset, path)
+        pairs = decode_row_group(data, ref.group, self.footer(ref.shard), group.offset, path)
         for name, ids_N in zip(("center", "context"), pairs, strict=True):
             self._require_ids(ids_N, name, ref, path)
         return pairs
@@ -131,7 +138,12 @@ class Dataset:
     def _footers(self) -> dict[int, pq.FileMetaData]:
         return {}
 
-    def _footer(self, number: int) -> pq.FileMetaData:
+    def footer(self, number: int) -> pq.FileMetaData:
+        """Read the footer of one shard, by its number; it is kept.
+
+        Raises:
+            FormatError: the shard is missing, truncated, or its footer is not the one listed.
+        """
         found = self._footers.get(number)
         if found is None:
             shard = self.shards[number]

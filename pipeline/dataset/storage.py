@@ -178,7 +178,7 @@ def _swap_local(uri: str, expected: bytes | None, new: bytes) -> None:
 
 def _require_expected(uri: str, found: bytes | None, expected: bytes | None, new: bytes) -> None:
     if found not in (expected, new):
-        raise PointerMovedError(f"{redact(uri)}: was swapped by another publisher since this run started")
+        raise PointerMovedError(f"{redact(uri)}: was swapped by another publisher since this command started")
 
 
 def _swap_s3(uri: str, expected: bytes | None, new: bytes) -> None:

@@ -51,10 +51,11 @@ def ran(folder: Path) -> list[str]:
 
 
 def test_every_command_works(ran: list[str], folder: Path) -> None:
-    assert len(ran) == 6
+    assert len(ran) == 7
     assert "published run" in ran[0]
-    assert "trained version" in ran[1]
-    assert ran[2].startswith("king  (count ")
+    assert ran[1].startswith("verified run ")
+    assert "trained version" in ran[2]
+    assert ran[3].startswith("king  (count ")
     assert (folder / "vectors.txt").read_text().splitlines()[0] == f"{4 + 8 * len(TOPICS)} 100"
     assert (folder / "vectors.parquet").exists()
 

@@ -389,6 +389,7 @@ def test_a_giant_line_is_cut_and_loses_nothing(tmp_path: Path) -> None:
     dataset = run(tmp_path / "in", tmp_path / "out", passes=1, shard_pairs=200_000, max_sentence_tokens=500)
     vocabulary = dataset.vocabulary()
     assert dict(zip(vocabulary.tokens, vocabulary.counts.tolist(), strict=True)) == Counter(words)
+    assert dataset.manifest.corpus.lines == 1
     assert dataset.manifest.corpus.sentences > 1200
     rows = [shard.rows for shard in dataset.shards]
     assert max(rows) < 1.2 * min(rows)

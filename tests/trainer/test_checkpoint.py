@@ -14,7 +14,7 @@ import pytest
 
 from pipeline.dataset.schema import FormatError
 from trainer.checkpoint import Checkpoints, Progress, find_unfinished, load_checkpoint, remove_checkpoints
-from trainer.engines import State
+from trainer.engine import State
 
 CONFIG = {"dim": 2, "learning_rate": 0.025}
 PROGRESS = Progress(epoch=1, group=2, row=3, pairs=40, losses=[1.5, 0.1 + 0.2], first_loss=4.2, seconds=1.25)

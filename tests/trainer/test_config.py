@@ -135,7 +135,13 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     ("words", "cuda", "expected"),
     [
         ([], False, ("cpu", "fused", 0.04, 0, 3)),
-        ([], True, ("cuda", "reference", 0.04, 4096, 3)),
+        ([], True, ("cpu", "fused", 0.04, 0, 3)),
+        (["--device", "cuda"], True, ("cuda", "reference", 0.04, 4096, 3)),
+        (["--engine", "reference"], True, ("cuda", "reference", 0.04, 4096, 3)),
+        (["--optimizer", "adam"], False, ("cpu", "reference", 0.001, 256, 3)),
+        (["--batch-size", "7"], False, ("cpu", "reference", 0.04, 7, 3)),
+        (["--distinct-negatives"], False, ("cpu", "reference", 0.04, 256, 3)),
+        (["--clip-norm", "1"], True, ("cuda", "reference", 0.04, 4096, 3)),
         (["--engine", "fused"], True, ("cpu", "fused", 0.04, 0, 3)),
         (["--device", "cpu"], True, ("cpu", "fused", 0.04, 0, 3)),
         (
@@ -158,12 +164,6 @@ def test_choices_left_open_are_made(words: list[str], cuda: bool, expected: tupl
 def test_cuda_where_there_is_none_is_refused() -> None:
     with pytest.raises(UserError, match="--device cuda: found no usable CUDA device"):
         resolve(parse("--device", "cuda"))
-
-
-@pytest.mark.parametrize("words", [["--optimizer", "adam"], ["--distinct-negatives"], ["--clip-norm", "1"]])
-def test_the_default_engine_refuses_what_it_lacks(words: list[str]) -> None:
-    with pytest.raises(UserError, match="expected --engine reference"):
-        resolve(parse(*words))
 
 
 def test_what_shapes_the_bytes_names_the_version() -> None:

@@ -15,8 +15,10 @@ from pipeline.dataset.schema import FormatError
 from tests.support import group_of
 from trainer import reference
 from trainer.config import TrainConfig
-from trainer.engines import Engine, FusedEngine, make_engine
+from trainer.engine import Engine
+from trainer.engines import make_engine
 from trainer.errors import UserError
+from trainer.fused import FusedEngine
 from trainer.negatives import NegativeSampler
 from trainer.reference import ReferenceEngine
 from trainer.tables import initial_tables

@@ -18,7 +18,8 @@ from pipeline.dataset.schema import FormatError
 from pipeline.dataset.vocab import make_vocabulary
 from trainer import evaluate
 from trainer.errors import UserError
-from trainer.evaluate import Pair, Question, parse_analogies, parse_similarity, rank_vectors, spearman
+from trainer.evalsets import Pair, Question, parse_analogies, parse_similarity
+from trainer.evaluate import rank_vectors, spearman
 from trainer.store import Model, save_model
 from trainer.vectors import VECTORS, cosines, frequency_order, pick_table, top_rows, unit_rows
 

@@ -332,7 +332,6 @@ def test_a_damaged_shard_ends_the_run_and_keeps_the_checkpoint(tmp_path: Path) -
         (["--model", "{w}/file/m"], ["file"]),
         (["--model", "{w}/file", "--overwrite"], ["file"]),
         (["--model", "{w}/m", "--device", "cuda"], ["--device cuda", "found no usable CUDA device"]),
-        (["--model", "{w}/m", "--optimizer", "adam"], ["--optimizer", "--engine reference"]),
         (["--model", "{w}/m", "--init-from", "{w}/none"], ["none", "expected a trained model"]),
         (["--model", "{w}/m", "--config", "{w}/none.toml"], ["none.toml"]),
     ],
@@ -379,3 +378,12 @@ def test_a_signal_ends_the_command_with_its_status(
         assert "the same command goes on" in capsys.readouterr().err
         assert signal.getsignal(number) is before
     assert main(words) == 0
+
+
+@pytest.mark.parametrize(("flags", "said"), [([], False), (["--batch-size", "64"], True)])
+def test_a_slower_engine_is_not_taken_silently(
+    data: str, tmp_path: Path, flags: list[str], said: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train", "--data", data, "--model", f"{tmp_path}/m", "--dim", "4", "--device", "cpu", *flags]) == 0
+    warning = "warning: --batch-size: only the reference engine has it"
+    assert (warning in capsys.readouterr().err) is said

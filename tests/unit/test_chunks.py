@@ -35,11 +35,12 @@ def cut_at(data: bytes, mark: int, size: int) -> tuple[int, bool]:
 def expected_chunks(data: bytes, size: int) -> list[Chunk]:
     """The definition, on the whole file at once."""
     chunks, index, torn = [], 0, False
-    start = len(BOM) if data.startswith(BOM) else 0
+    start = bom = len(BOM) if data.startswith(BOM) else 0
     while True:
         stop, tears = cut_at(data, (index + 1) * size, size)
         if stop > start:
-            chunks.append(Chunk(index, start, data[start:stop], torn))
+            inside = index > 0 and data[start - 1 : start] != b"\n" and start > bom
+            chunks.append(Chunk(index, start, data[start:stop], torn, inside))
         if stop == len(data):
             return chunks
         start, torn, index = max(start, stop), tears, index + 1
@@ -52,6 +53,8 @@ def test_chunks_follow_their_definition(data: bytes, size: int, block: int) -> N
     assert chunks == expected_chunks(data, size)
     assert b"".join(chunk.data for chunk in chunks) == data.removeprefix(BOM)
     assert all(len(chunk.data) <= 2 * size + 3 for chunk in chunks)
+    text = data.removeprefix(BOM)
+    assert sum(chunk.lines for chunk in chunks) == text.count(b"\n") + (not text.endswith(b"\n") and text != b"")
 
 
 def test_one_line_of_many_chunks_is_cut_between_words() -> None:

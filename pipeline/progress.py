@@ -1,0 +1,100 @@
+"""What a person sees of a run in this process: one line, renewed on a terminal, now and then added to a log.
+
+Workers elsewhere have no terminal: there the calls do nothing, and Beam's counters say how far the job is.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import TextIO
+
+TERMINAL_SECONDS, LOG_SECONDS = 0.5, 10.0
+
+
+class Meter:
+    """Progress of one stage after the other; safe to call from several threads."""
+
+    def __init__(
+        self, input_bytes: int, out: TextIO | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """Begin without a stage.
+
+        Args:
+            input_bytes: stored size of all input files.
+            out: stderr by default.
+            clock: seconds.
+        """
+        self._input_bytes = input_bytes
+        self._out, self._clock, self._lock = out or sys.stderr, clock, threading.Lock()
+        self._terminal = self._out.isatty()
+        self._stage, self._unit, self._total, self._done, self._width = "", "", 0, 0, 0
+        self._started = self._shown = clock()
+        self.seconds: dict[str, float] = {}
+
+    def begin(self, stage: str, total: int, unit: str) -> None:
+        """Enter a stage of ``total`` units, or of all input's bytes without a unit; one that is under way goes on."""
+        with self._lock:
+            if stage != self._stage:
+                self._finish()
+                self._stage, self._unit, self._total, self._done = stage, unit, total or self._input_bytes, 0
+                self._started = self._shown = self._clock()
+
+    def advance(self, amount: int) -> None:
+        """Count units that are done, and show how far it is if it is time to."""
+        with self._lock:
+            self._done += amount
+            now = self._clock()
+            if now - self._shown >= (TERMINAL_SECONDS if self._terminal else LOG_SECONDS):
+                self._shown = now
+                self._show(self._line(now - self._started))
+
+    def close(self) -> None:
+        """Leave the last stage and clear the line on a terminal."""
+        with self._lock:
+            self._finish()
+            self._stage = ""
+            if self._width:
+                self._out.write("\r" + " " * self._width + "\r")
+                self._out.flush()
+                self._width = 0
+
+    def _finish(self) -> None:
+        if self._stage:
+            spent = self.seconds.get(self._stage, 0.0) + self._clock() - self._started
+            self.seconds[self._stage] = round(spent, 3)
+
+    def _line(self, seconds: float) -> str:
+        done, total = (f"{n / 2**20:,.0f} MiB" if not self._unit else f"{n:,}" for n in (self._done, self._total))
+        left = max(0.0, seconds * (self._total / max(1, self._done) - 1))
+        share = min(1.0, self._done / max(1, self._total))
+        clock = f"{round(left) // 60}:{round(left) % 60:02}"
+        return f"{self._stage}  {share:.0%}  {done} of {total} {self._unit}  {clock} left"
+
+    def _show(self, line: str) -> None:
+        self._out.write("\r" + line.ljust(self._width) if self._terminal else line + "\n")
+        self._width = len(line) if self._terminal else 0
+        self._out.flush()
+
+
+_current: Meter | None = None
+
+
+def show(meter: Meter | None) -> None:
+    """Make ``meter`` the one that this process reports to."""
+    global _current
+    _current = meter
+
+
+def begin(stage: str, total: int = 0, unit: str = "") -> None:
+    """See Meter.begin."""
+    if _current is not None:
+        _current.begin(stage, total, unit)
+
+
+def advance(amount: int) -> None:
+    """See Meter.advance."""
+    if _current is not None:
+        _current.advance(amount)

@@ -1,0 +1,72 @@
+"""Text, dataset and model in an object store: a stand-in for S3 on loopback, through the same two commands."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+boto3 = pytest.importorskip("boto3")
+moto_server = pytest.importorskip("moto.server")
+
+from pipeline.cli import main as pipeline  # noqa: E402
+from pipeline.dataset import storage  # noqa: E402
+from pipeline.dataset.reader import open_dataset  # noqa: E402
+from pipeline.dataset.schema import FormatError  # noqa: E402
+from pipeline.dataset.storage import PointerMovedError  # noqa: E402
+from tests.e2e.test_text_to_vectors import planted_text  # noqa: E402
+from trainer.cli import main as trainer  # noqa: E402
+
+# botocore itself still asks for the time in a way that Python 3.12 warns of.
+pytestmark = [pytest.mark.e2e, pytest.mark.filterwarnings("ignore:datetime.datetime.utcnow:DeprecationWarning")]
+
+
+@pytest.fixture(scope="module")
+def bucket() -> Iterator[str]:
+    server = moto_server.ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    server.start()
+    host, port = server.get_host_and_port()
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            environment.setenv(name, "none")
+        environment.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        boto3.client("s3").create_bucket(Bucket="pairs")
+        yield "s3://pairs"
+    server.stop()
+
+
+def test_files_and_the_pointer(bucket: str) -> None:
+    uri = f"{bucket}/files/LATEST.json"
+    assert storage.read_pointer(uri) is None
+    assert not storage.exists(uri)
+    with pytest.raises(FormatError, match=r"LATEST\.json: found no file"):
+        open_dataset(f"{bucket}/files")
+    storage.write_bytes(f"{bucket}/files/text.gz", b"hello")
+    assert storage.read_range(f"{bucket}/files/text.gz", 1, 3) == b"ell"
+    storage.swap_pointer(uri, None, b"one")
+    storage.swap_pointer(uri, b"one", b"two")
+    storage.swap_pointer(uri, b"one", b"two")  # a retry of a swap that went through
+    for expected in (b"one", None):
+        with pytest.raises(PointerMovedError):
+            storage.swap_pointer(uri, expected, b"three")
+    assert storage.read_bytes(uri) == b"two"
+
+
+def test_from_text_to_neighbours(bucket: str, tmp_path: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    text = planted_text(400)
+    storage.write_bytes(f"{bucket}/text/a.txt", text.encode())
+    (tmp_path / "text").mkdir()
+    (tmp_path / "text" / "a.txt").write_text(text)
+    flags = ["--min-count", "1", "--shard-pairs", "5000", "--json"]
+    digests = []
+    for root in (bucket, str(tmp_path)):
+        assert pipeline(["--input", f"{root}/text/*.txt", "--output", f"{root}/data", *flags]) == 0
+        digests.append(json.loads(capsys.readouterr().out)["dataset_id"])
+    assert digests[0] == digests[1]
+    assert trainer(["train", "--data", f"{bucket}/data", "--model", f"{bucket}/model", "--dim", "8"]) == 0
+    assert trainer(["neighbors", "--model", f"{bucket}/model", "fox", "--top", "3", "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert len(answer["words"][0]["neighbors"]) == 3

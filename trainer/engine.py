@@ -1,0 +1,69 @@
+"""What every engine is: it holds the tables, takes steps, and can be stopped and continued.
+
+Shapes: B pairs, V vocabulary rows, D dimensions.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy.typing as npt
+
+from pipeline.dataset.schema import FormatError
+from trainer.reading import Ids
+from trainer.tables import Tables
+
+State = dict[str, npt.NDArray[Any]]
+
+
+class Engine(Protocol):
+    """Holds the tables and updates them."""
+
+    #: Pairs that one call of `step` should have; 0 for a whole row group.
+    step_pairs: int
+
+    def step(
+        self, center_B: Ids, context_B: Ids, *, lr_start: float, lr_end: float, key: int, first_row: int = 0
+    ) -> float:
+        """Train on pairs of one row group; returns the loss summed over them, each pair's before its update.
+
+        Args:
+            center_B: ids below V.
+            context_B: ids below V.
+            lr_start: learning rate at the first pair; it changes linearly.
+            lr_end: learning rate after the last pair.
+            key: the row group's random stream, from 0 to 2⁶⁴ − 1.
+            first_row: where in the row group the pairs begin: 0 or a multiple of step_pairs.
+        """
+
+    def measure(self, center_B: Ids, context_B: Ids, *, key: int) -> float:
+        """The loss summed over pairs, without training."""
+
+    def tables(self) -> Tables:
+        """Input and output table, float32 [V, D], on the host; they may change with the next step."""
+
+    def state(self) -> State:
+        """Copies of the tables and of all that the optimizer remembers."""
+
+    def load_state(self, state: State) -> None:
+        """Put back what `state` returned.
+
+        Raises:
+            FormatError: another set of arrays, or another shape.
+        """
+
+
+def require_state(found: State, expected: State) -> None:
+    """Refuse arrays that do not fit.
+
+    Raises:
+        FormatError: other names, shapes or dtypes.
+    """
+    if found.keys() != expected.keys():
+        raise FormatError(f"checkpoint: found the arrays {sorted(found)}, expected {sorted(expected)}")
+    for name, array in expected.items():
+        if found[name].shape != array.shape or found[name].dtype != array.dtype:
+            raise FormatError(
+                f"checkpoint: found {name} {found[name].dtype} {found[name].shape}, "
+                f"expected {array.dtype} {array.shape}"
+            )

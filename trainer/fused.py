@@ -1,0 +1,83 @@
+"""The fused engine: the compiled kernel, which needs neither PyTorch nor a GPU.
+
+Shapes: B pairs, V vocabulary rows, D dimensions.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from trainer.config import TrainConfig
+from trainer.engine import State, require_state
+from trainer.reading import Ids
+from trainer.tables import Tables
+
+
+class FusedEngine:
+    """The Numba kernel: negatives shared by a window, threads without locks."""
+
+    step_pairs = 0  # the kernel's draws count from the start of the row group
+
+    def __init__(self, config: TrainConfig, tables: Tables, counts_V: npt.NDArray[np.int64]) -> None:
+        """Take the tables over; compiles, or loads what was compiled before."""
+        from trainer.kernels.cpu import train_batch
+        from trainer.negatives import build_alias, check_exclude, unigram_weights
+
+        probabilities_V = unigram_weights(counts_V, config.power)
+        check_exclude(config.exclude, int(np.count_nonzero(probabilities_V)))
+        self._tables = tables
+        self._alias = build_alias(probabilities_V)
+        self._train_batch = train_batch
+        self._settings: dict[str, Any] = {
+            "negatives": config.negatives,
+            "predict": config.predict,
+            "exclude": config.exclude,
+            "threads": config.threads,
+        }
+        self._compile()
+
+    def _compile(self) -> None:
+        pair = np.array([0], np.int32), np.array([1], np.int32)
+        dim = self._tables[0].shape[1]
+        tables = np.zeros((2, dim), np.float32), np.zeros((2, dim), np.float32)
+        alias = np.array([1, 1, 1, 0], np.uint32)
+        self._train_batch(
+            *pair, *tables, alias, learning_rate_start=0.0, learning_rate_end=0.0, key=0, **self._settings
+        )
+
+    def step(
+        self, center_B: Ids, context_B: Ids, *, lr_start: float, lr_end: float, key: int, first_row: int = 0
+    ) -> float:
+        """See Engine."""
+        assert first_row == 0
+        return self._train_batch(
+            center_B,
+            context_B,
+            *self._tables,
+            self._alias,
+            learning_rate_start=lr_start,
+            learning_rate_end=lr_end,
+            key=key,
+            **self._settings,
+        )
+
+    def measure(self, center_B: Ids, context_B: Ids, *, key: int) -> float:
+        """See Engine. Rows are written back as they were: at rate 0 they do not change."""
+        return self.step(center_B, context_B, lr_start=0.0, lr_end=0.0, key=key)
+
+    def tables(self) -> Tables:
+        """See Engine."""
+        return self._tables
+
+    def state(self) -> State:
+        """See Engine."""
+        return {"input": self._tables[0].copy(), "output": self._tables[1].copy()}
+
+    def load_state(self, state: State) -> None:
+        """See Engine."""
+        require_state(state, dict(zip(("input", "output"), self._tables, strict=True)))
+        for table_VD, name in zip(self._tables, ("input", "output"), strict=True):
+            table_VD[:] = state[name]

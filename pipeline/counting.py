@@ -80,7 +80,11 @@ class TokenCounter:
     def _allocate(self, rows: int, arena_bytes: int) -> None:
         """Make room, keeping the rows there are; at most half of the slots are ever full."""
         used = self._rows
-        counts, ends, arena = np.empty(rows, np.int64), np.zeros(rows + 1, np.int64), np.empty(arena_bytes + PADDING, np.uint8)
+        counts, ends, arena = (
+            np.empty(rows, np.int64),
+            np.zeros(rows + 1, np.int64),
+            np.empty(arena_bytes + PADDING, np.uint8),
+        )
         if used:
             counts[:used], ends[: used + 1] = self._counts[:used], self._ends[: used + 1]
             arena[: ends[used]] = self._arena[: ends[used]]

@@ -82,13 +82,24 @@ def _fill_in(
     """Put the lines that the table left out into their places, by way of str."""
     lines = [data[begin:end] for begin, end, _ in hard]
     texts, dead = _decode(lines, rules)
-    pieces, done = [], 0
-    # Line by line: Python's check for "already normal" gives up at the first mark, and most lines have none.
+    pieces, done, known = [], 0, dict[str, str]()
     for line, (_, _, place) in zip(texts, hard, strict=True):
-        pieces += (text[done:place], normalize_text(line, rules).encode("utf-8"))
+        pieces += (text[done:place], _normalize_words(line, rules, known).encode("utf-8"))
         done = place
     letters = [DeadLetter(offset + hard[index][0], "invalid-utf-8", lines[index]) for index in dead]
     return b"".join([*pieces, text[done:]]), letters
+
+
+def _normalize_words(line: str, rules: TextRules, known: dict[str, str]) -> str:
+    """Normalise a line word by word: most words of a line need it as little as they change from line to line.
+
+    A space ends every context: nothing composes across it, and no sigma looks beyond it.
+    """
+    words = line.split(" ")
+    for word in words:
+        if word not in known:
+            known[word] = normalize_text(word, rules)
+    return " ".join([known[word] for word in words])
 
 
 @functools.lru_cache(maxsize=8)
@@ -104,7 +115,7 @@ def simple_characters(lowercase: bool, normalize: str) -> NDArray[np.uint16]:
     for code in (*range(0x80, 0xD800), *range(0xE000, 1 << 16)):
         one = chr(code)
         lower = one.lower() if lowercase else one
-        if len(lower) > 1 or one == "\u03a3" or ord(lower) >= 1 << 16:
+        if len(lower) > 1 or (lowercase and one == "\u03a3") or ord(lower) >= 1 << 16:
             continue
         if normalize == "none" or all(_is_inert(c, normalize, beside) for c in {one, lower}):
             table[code] = ord(lower)

@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 from pipeline.jit import as_int, compiled, inlined
 from pipeline.kernels.machine import BLOCK, foreign, lower_block
 
-_LF = 10
+_LF, _SPACE = 10, 32
+_CAPITAL_SIGMA, _SIGMA = 0x3A3, 0x3C3
 
 
 @compiled
@@ -91,6 +92,8 @@ def map_lines(
                 continue
             code, width = _code_point(source, i)
             mapped = as_int(table[code])
+            if code == _CAPITAL_SIGMA and lowercase and (i == 0 or source[i - 1] == _LF or source[i - 1] == _SPACE):
+                mapped = as_int(_SIGMA)  # what stands at a word's start is no final sigma
             if mapped != 0:
                 i, j = i + width, _put(target, j, mapped)
                 continue

@@ -76,7 +76,13 @@ def _token_end(text: NDArray[np.uint8], n: int, start: int, base: int, classes: 
 
 @inlined
 def _joining_quotes(
-    text: NDArray[np.uint8], i: int, n: int, classes: NDArray[np.uint8], quote: np.uint64, letter: np.uint64, digit: np.uint64
+    text: NDArray[np.uint8],
+    i: int,
+    n: int,
+    classes: NDArray[np.uint8],
+    quote: np.uint64,
+    letter: np.uint64,
+    digit: np.uint64,
 ) -> np.uint64:
     """Mask of the apostrophes of an ASCII block that stand between two letters or two digits."""
     before = as_int(classes[text[i - 1]]) if i > 0 and text[i - 1] < 0x80 else as_int(SEPARATOR)

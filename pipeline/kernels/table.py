@@ -182,9 +182,7 @@ def find(
             while True:
                 content = slots[slot]
                 row = as_int(content & _ROW) - 1
-                if row < 0 or (
-                    (content ^ h) >> np.uint64(32) == 0 and _equal(text, start, length, arena, ends, row)
-                ):
+                if row < 0 or ((content ^ h) >> np.uint64(32) == 0 and _equal(text, start, length, arena, ends, row)):
                     out[t] = row
                     break
                 slot = (slot + 1) & mask

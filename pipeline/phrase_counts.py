@@ -139,7 +139,8 @@ def score_pairs(
     """Return the phrases among the pairs of one partition by second word, columns of SCORED_SCHEMA.
 
     The score is that of word2phrase.c, (count − δ) / count(first) / count(second) · tokens with δ = ``min_count``, in
-    IEEE double precision: each operation is rounded correctly, so that it is the same number everywhere.
+    IEEE double precision: each operation is rounded correctly, so that it is the same number everywhere. (The C code has
+    single precision, counts pairs across the ends of lines too, and forgets rare ones when its table is full.)
 
     Args:
         parts: from merge_pairs.
@@ -221,5 +222,5 @@ def _partitions(words: pa.ChunkedArray, partitions: int) -> NDArray[np.int64]:
 
 def _order(partition_of: NDArray[np.int64], partitions: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return rows in order of partition, and where each partition begins and the last one ends."""
-    order = np.argsort(partition_of.astype(np.uint8), kind="stable")  # numpy sorts bytes by radix
+    order = np.argsort(partition_of.astype(np.uint8), kind="stable")  # numpy sorts bytes by radix; 256 parts at most
     return order, np.concatenate(([0], np.cumsum(np.bincount(partition_of, minlength=partitions))))

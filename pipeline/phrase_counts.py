@@ -28,7 +28,7 @@ FIRST_PARTITIONS = 128
 #: Parts of the frequent pairs, by second word; they are far fewer, and each of the parts above feeds all of these.
 SECOND_PARTITIONS = 16
 
-#: Partial counts leave a counter when it holds this many pairs: 16 to 64 bytes each.
+#: Partial counts leave a counter when it holds this many pairs, of 32 bytes each.
 PAIR_LIMIT = 1 << 22
 
 #: Partial counts are added up whenever this much of them has come together.
@@ -139,8 +139,8 @@ def score_pairs(
     """Return the phrases among the pairs of one partition by second word, columns of SCORED_SCHEMA.
 
     The score is that of word2phrase.c, (count − δ) / count(first) / count(second) · tokens with δ = ``min_count``, in
-    IEEE double precision: each operation is rounded correctly, so that it is the same number everywhere. (The C code has
-    single precision, counts pairs across the ends of lines too, and forgets rare ones when its table is full.)
+    IEEE double precision: each operation is rounded correctly, so that it is the same number everywhere. (The C code
+    has single precision, counts pairs across the ends of lines too, and forgets rare ones when its table is full.)
 
     Args:
         parts: from merge_pairs.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import json
 import os
@@ -18,7 +19,9 @@ import pytest
 
 from pipeline import cli, job, phrase_rounds, phrase_transforms
 from pipeline.chunks import cut_chunks
+from pipeline.dataset import storage
 from pipeline.dataset.phrases import phrase_files
+from pipeline.dataset.publish import file_entries, publish_run
 from pipeline.dataset.reader import Dataset, open_dataset
 from pipeline.dataset.verify import verify_run
 from pipeline.options import Config
@@ -313,6 +316,38 @@ def test_verify_reads_the_phrases(corpus: Path, tmp_path: Path, capsys: pytest.C
     file.unlink()
     assert cli.main(["verify", "--output", str(tmp_path)]) == 1
     assert "round-02.parquet: found no file" in capsys.readouterr().err
+
+
+def list_again(dataset: Dataset, **files: bytes | None) -> None:
+    """Give rounds other bytes, or none, and a manifest that says so."""
+    entries = dict(dataset.manifest.files)
+    for number, data in files.items():
+        name = f"phrases/{number.replace('_', '-')}.parquet"
+        entries.pop(name, None)
+        if data is not None:
+            storage.write_bytes(dataset.path_of(name), data)
+            entries |= file_entries({name: data})
+    manifest = dataclasses.replace(dataset.manifest, files=entries)
+    publish_run(dataset.uri, dataset.run_id, manifest, storage.read_pointer(f"{dataset.uri}/LATEST.json"))
+
+
+def test_verify_refuses_what_a_foreign_manifest_lists(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dataset = run(corpus, tmp_path)
+    vocabulary = Path(dataset.path_of("vocab.parquet")).read_bytes()
+    first, second = (Path(uri).read_bytes() for uri, _ in phrase_files(dataset))
+    for files, message in (
+        ({"round_02": vocabulary}, "round-02.parquet: found columns (token: string not null, count: int64 not null)"),
+        ({"round_02": b"PAR1"}, "round-02.parquet: found an unreadable Parquet file ("),
+        ({"round_02": None}, "/phrases: found files ['"),
+        ({"round_03": first}, "/phrases: found files ['"),
+    ):
+        list_again(dataset, **({"round_02": second} | files))
+        assert cli.main(["verify", "--output", str(tmp_path)]) == 1
+        error = capsys.readouterr().err
+        assert message in error
+        assert error.count("\n") == 1
 
 
 def test_known_digests(dataset: Dataset) -> None:

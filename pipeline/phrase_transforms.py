@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import apache_beam as beam
-import pyarrow as pa
 from apache_beam.metrics import Metrics
 from apache_beam.pvalue import AsList, AsSingleton
 
 from pipeline import phrase_rounds, progress, stages
+from pipeline.counting import table_from_bytes, table_to_bytes
 from pipeline.inputs import InputFile
 from pipeline.options import Config
 from pipeline.parallel import Tagged, ThreadedDoFn
@@ -59,15 +59,23 @@ class FindPhrases(beam.PTransform):  # type: ignore[misc]
         scoring = _ScorePairs(self._number, config, spill)
         scored = merged[COUNTS] | "BySecond" >> beam.GroupByKey()
         scored = scored | beam.ParDo(scoring, AsSingleton(tokens)).with_outputs(PHRASES)
-        start = batches.pipeline | beam.Create([None])
-        return start | "Write" >> beam.Map(self._write, self._earlier, AsList(scored[PHRASES]), AsList(counted[READ]))
+        place = (self._run_folder, self._number, self._spill_folder)
+        sides = (self._earlier, AsList(scored[PHRASES]), AsList(counted[READ]))
+        return batches.pipeline | beam.Create([place]) | "Write" >> beam.Map(_write_round, *sides)
 
-    def _write(
-        self, _: None, earlier: Rounds, tables: Sequence[pa.Table], chunks: Sequence[phrase_rounds.ReadChunk]
-    ) -> Rounds:
-        if self._spill_folder is not None:
-            shutil.rmtree(self._spill_folder, ignore_errors=True)  # all of it is read by now
-        return (*earlier, phrase_rounds.write_phrases(self._run_folder, self._number, tables, chunks))
+
+def _write_round(
+    place: tuple[str, int, str | None],
+    earlier: Rounds,
+    tables: Sequence[bytes],
+    chunks: Sequence[phrase_rounds.ReadChunk],
+) -> Rounds:
+    run_folder, number, spill_folder = place
+    if spill_folder is not None:
+        shutil.rmtree(spill_folder, ignore_errors=True)  # all of it is read by now
+    found = phrase_rounds.write_phrases(run_folder, number, list(map(table_from_bytes, tables)), chunks)
+    Metrics.counter("pairstream", "phrases").inc(found.rows)
+    return (*earlier, found)
 
 
 class _CountPairs(ThreadedDoFn):
@@ -157,7 +165,6 @@ class _ScorePairs(_PartsDoFn):
     def __init__(self, number: int, config: Config, spill: Spill) -> None:
         super().__init__(config, spill)
         self._threshold = config.phrase_thresholds[number - 1]
-        self._phrases = Metrics.counter("pairstream", "phrases")
 
     def process(self, element: tuple[int, Iterable[bytes]], tokens: int) -> Iterator[beam.pvalue.TaggedOutput]:
         yield from self.work_on(element[1], self._score, tokens)
@@ -165,7 +172,4 @@ class _ScorePairs(_PartsDoFn):
     def _score(self, parts: Iterable[Counts], tokens: int) -> list[Tagged]:
         config = self._config
         found = score_pairs(parts, tokens, config.phrase_min_count, self._threshold, config.max_token_bytes)
-        return [Tagged(PHRASES, found)] if len(found) else []
-
-    def count(self, item: Tagged) -> None:
-        self._phrases.inc(len(item.value))
+        return [Tagged(PHRASES, table_to_bytes(found))]

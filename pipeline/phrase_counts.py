@@ -92,24 +92,22 @@ class PairCounter(TokenCounter):
         """Yield ``(partition, counts)``: words by themselves, pairs by their first word."""
         ends = pa.py_buffer(self._ends[: self._rows + 1].astype(np.int32))
         words = pa.Array.from_buffers(pa.binary(), self._rows, [None, ends, pa.py_buffer(self._arena)])
-        used = self._keys >= 0
-        first, second = self._keys[used] >> 32, self._keys[used] & 0xFFFFFFFF
         partition_of = _partitions(pa.chunked_array([words]), FIRST_PARTITIONS)
-        pair_order, pair_bounds = _order(partition_of[first], FIRST_PARTITIONS)
-        first, second, counts = first[pair_order], second[pair_order], self._pair_counts[used][pair_order]
-        word_order, word_bounds = _order(partition_of, FIRST_PARTITIONS)
+        rows, row_bounds = _order(partition_of, FIRST_PARTITIONS)
+        slots = np.flatnonzero(self._keys >= 0)
+        order, slot_bounds = _order(partition_of[self._keys[slots] >> 32], FIRST_PARTITIONS)
+        slots = slots[order]
         for part in range(FIRST_PARTITIONS):
-            members = word_order[word_bounds[part] : word_bounds[part + 1]]
-            if len(members):
-                span = slice(pair_bounds[part], pair_bounds[part + 1])
-                pairs = [words.take(pa.array(first[span])), words.take(pa.array(second[span])), counts[span]]
-                yield (
-                    part,
-                    Counts(
-                        pa.table([words.take(pa.array(members)), self._counts[members]], schema=COUNTS_SCHEMA),
-                        pa.table(pairs, schema=PAIRS_SCHEMA),
-                    ),
-                )
+            of_words = rows[row_bounds[part] : row_bounds[part + 1]]
+            of_pairs = slots[slot_bounds[part] : slot_bounds[part + 1]]
+            if len(of_words):
+                yield part, self._counts_of(words, of_words, of_pairs)
+
+    def _counts_of(self, words: pa.Array, rows: NDArray[np.int64], slots: NDArray[np.int64]) -> Counts:
+        keys = self._keys[slots]
+        pairs = [words.take(pa.array(keys >> 32)), words.take(pa.array(keys & 0xFFFFFFFF)), self._pair_counts[slots]]
+        of_words = [words.take(pa.array(rows)), self._counts[rows]]
+        return Counts(pa.table(of_words, schema=COUNTS_SCHEMA), pa.table(pairs, schema=PAIRS_SCHEMA))
 
     def _grow(self) -> None:
         keys, counts = self._keys, self._pair_counts
@@ -210,17 +208,17 @@ def _split(table: pa.Table, column: str) -> list[pa.Table]:
     return [dealt.slice(start, stop - start) for start, stop in itertools.pairwise(bounds)]
 
 
-def _partitions(words: pa.ChunkedArray, partitions: int) -> NDArray[np.int64]:
-    """Return a number below ``partitions`` for each word, by its hash."""
+def _partitions(words: pa.ChunkedArray, partitions: int) -> NDArray[np.uint8]:
+    """Return a number below ``partitions``, 256 at most, for each word, by its hash."""
     wide = words.cast(pa.large_binary()).combine_chunks()
     hashes = np.empty(len(wide), np.uint64)
     if len(wide):
         ends = np.frombuffer(wide.buffers()[1], np.int64)[wide.offset : wide.offset + len(wide) + 1]
         hash_rows(np.frombuffer(wide.buffers()[2] or b"", np.uint8), ends, hashes)
-    return (hashes % np.uint64(partitions)).astype(np.int64)
+    return (hashes % np.uint64(partitions)).astype(np.uint8)
 
 
-def _order(partition_of: NDArray[np.int64], partitions: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _order(partition_of: NDArray[np.uint8], partitions: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return rows in order of partition, and where each partition begins and the last one ends."""
-    order = np.argsort(partition_of.astype(np.uint8), kind="stable")  # numpy sorts bytes by radix; 256 parts at most
+    order = np.argsort(partition_of, kind="stable")  # numpy sorts bytes by radix
     return order, np.concatenate(([0], np.cumsum(np.bincount(partition_of, minlength=partitions))))

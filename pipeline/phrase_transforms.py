@@ -78,10 +78,25 @@ def _write_round(
     return (*earlier, found)
 
 
-class _CountPairs(ThreadedDoFn):
-    def __init__(self, number: int, config: Config, spill: Spill) -> None:
+class _SpillingDoFn(ThreadedDoFn):
+    """Base of the DoFns here: the payloads that they hand on go through a spill."""
+
+    def __init__(self, config: Config, spill: Spill) -> None:
         super().__init__(config.thread_count)
-        self._number, self._config, self._spill = number, config, spill
+        self._config, self._spill = config, spill
+
+    def finish_bundle(self) -> Iterator[beam.pvalue.TaggedOutput]:
+        yield from super().finish_bundle()
+        self._spill.close()
+        # Idle threads would hold on to the memory that Arrow freed in them, round after round.
+        self.teardown()
+        self.setup()
+
+
+class _CountPairs(_SpillingDoFn):
+    def __init__(self, number: int, config: Config, spill: Spill) -> None:
+        super().__init__(config, spill)
+        self._number = number
 
     def start_bundle(self) -> None:
         super().start_bundle()
@@ -95,11 +110,10 @@ class _CountPairs(ThreadedDoFn):
                 yield from self.submit(self._count, file, chunk, phrases)
 
     def finish_bundle(self) -> Iterator[beam.pvalue.TaggedOutput]:
-        yield from super().finish_bundle()
+        yield from ThreadedDoFn.finish_bundle(self)  # all is counted; only then
         self._pending.extend(self._pool.submit(self._hand_on, counter) for counter in self._counters)
         yield from super().finish_bundle()
         self._forget()
-        self._spill.close()
 
     def _forget(self) -> None:
         """Let go of the counters: a runner keeps this object when it has no more work for it."""
@@ -126,12 +140,8 @@ def _ignore(letter: DeadLetter) -> None:
     """Drop what the counting pass reports."""
 
 
-class _PartsDoFn(ThreadedDoFn):
+class _PartsDoFn(_SpillingDoFn):
     """Base of the DoFns that take all Counts of one partition."""
-
-    def __init__(self, config: Config, spill: Spill) -> None:
-        super().__init__(config.thread_count)
-        self._config, self._spill = config, spill
 
     def work_on(
         self, travellers: Iterable[bytes], work: Callable[..., list[Tagged]], *arguments: Any
@@ -143,10 +153,6 @@ class _PartsDoFn(ThreadedDoFn):
         for item in work(self._parts(travellers), *arguments):
             self.count(item)
             yield beam.pvalue.TaggedOutput(item.tag, item.value)
-
-    def finish_bundle(self) -> Iterator[beam.pvalue.TaggedOutput]:
-        yield from super().finish_bundle()
-        self._spill.close()
 
     def _parts(self, travellers: Iterable[bytes]) -> Iterator[Counts]:
         return (counts_from_bytes(self._spill.get(traveller)) for traveller in travellers)

@@ -25,8 +25,9 @@ from pipeline.dataset.vocab import order_vocabulary, save_vocab
 from pipeline.errors import ConfigError, InputError
 from pipeline.inputs import InputFile
 from pipeline.options import Config
+from pipeline.phrase_rounds import require_same_text
 from pipeline.plan import ChunkStats, Plan, make_plan
-from pipeline.results import DeadLetterPart, VocabularyFile, WrittenShard
+from pipeline.results import DeadLetterPart, PhraseFile, VocabularyFile, WrittenShard
 from pipeline.subsample import keep_probabilities
 from pipeline.tokenize import describe_tokenizer
 
@@ -117,6 +118,7 @@ def publish(
     vocabulary: VocabularyFile,
     dead: Sequence[DeadLetterPart],
     written: Sequence[WrittenShard],
+    phrases: Sequence[PhraseFile],
 ) -> str:
     """Hold the two passes against each other, write the tables and the manifest, swap the pointer.
 
@@ -124,15 +126,17 @@ def publish(
         The dataset's id.
 
     Raises:
-        InputError: an input file changed between the two passes.
+        InputError: an input file changed between two passes.
         ConfigError: no pair came out.
         PointerMovedError: another run was published meanwhile.
     """
+    require_same_text(run.files, phrases, stats)
     _require_same_text(run, stats, encoded)
     shards = [item.shard for item in written if item.shard is not None]
     if not shards:
         raise ConfigError("--min-count, --sample: found no sentence with two words left, expected at least one pair")
     files: dict[str, FileEntry] = {VOCAB: vocabulary.entry, **{part.name: part.entry for part in dead}}
+    files |= {found.name: found.entry for found in phrases}
     for name, data in ((INPUTS, stages.describe_inputs(run.files, stats)), (SHARDS, save_shards(shards))):
         storage.write_bytes(storage.join(run.folder, name), memoryview(data))
         files |= file_entries({name: memoryview(data)})

@@ -25,6 +25,7 @@ from pipeline.errors import ConfigError
 from pipeline.finish import Run
 from pipeline.inputs import batch_inputs, list_inputs
 from pipeline.options import Config
+from pipeline.phrase_transforms import find_phrases
 from pipeline.progress import Meter
 from pipeline.spill import make_spill
 from pipeline.transforms import (
@@ -45,7 +46,7 @@ IN_PROCESS = "FnApiRunner"
 
 
 def build(pipeline: beam.Pipeline, run: Run, spill_folder: str | None) -> None:
-    """Add the whole job to ``pipeline``: two readings of the text, each with a barrier behind it.
+    """Add the whole job to ``pipeline``: two readings of the text, or --phrases more, each with a barrier behind it.
 
     Args:
         pipeline: to add to.
@@ -56,7 +57,8 @@ def build(pipeline: beam.Pipeline, run: Run, spill_folder: str | None) -> None:
     start = pipeline | "Start" >> beam.Create([None])
     batches = pipeline | "List" >> beam.Create(list(batch_inputs(run.files))) | "Spread" >> beam.Reshuffle()
 
-    counted = batches | "CountTokens" >> CountTokens(run.config)
+    phrases = find_phrases(batches, run.config, run.folder, spill_folder)
+    counted = batches | "CountTokens" >> CountTokens(run.config, phrases)
     dead = counted[DEAD] | "WriteDeadLetters" >> WriteDeadLetters(run.folder)
     # A token's partial counts meet in one partition, so a part of --min-count's work can be done there.
     partitions = counted[COUNTS] | "MergeCounts" >> MergeCounts(run.config.min_count)
@@ -69,11 +71,12 @@ def build(pipeline: beam.Pipeline, run: Run, spill_folder: str | None) -> None:
     )  # fmt: skip
 
     sides = (AsSingleton(vocabulary), AsSingleton(plan))
-    encoded = batches | "EncodeChunks" >> EncodeChunks(run.config, spill, *sides)
+    encoded = batches | "EncodeChunks" >> EncodeChunks(run.config, spill, *sides, phrases)
     written = encoded[RUNS] | "WriteShards" >> WriteShards(run.config, spill, run.folder, *sides)
     start | "Publish" >> beam.Map(
-        lambda _, stats, chunks, vocab, parts, shards: finish.publish(run, stats, chunks, vocab, parts, shards),
+        lambda _, *found: finish.publish(run, *found),
         AsList(counted[STATS]), AsList(encoded[ENCODED]), AsSingleton(vocabulary), AsList(dead), AsList(written),
+        phrases,
     )  # fmt: skip
 
 
@@ -161,6 +164,7 @@ def _progress(run: Run) -> Iterator[None]:
 
 def summary(run: Run) -> dict[str, Any]:
     """Read back what a finished run published, for the user."""
+    from pipeline.dataset.phrases import load_phrases, phrase_files
     from pipeline.dataset.reader import open_dataset
 
     dataset = open_dataset(run.config.output, run.run_id)
@@ -177,6 +181,7 @@ def summary(run: Run) -> dict[str, Any]:
         "in_vocabulary": corpus.in_vocabulary,
         "dead_letters": corpus.dead_letters,
         "vocabulary": dataset.manifest.vocabulary.rows,
+        "phrases": [len(load_phrases(*file)) for file in phrase_files(dataset)],
         "kept": [totals.kept for totals in dataset.manifest.passes],
         "pairs": [totals.pairs for totals in dataset.manifest.passes],
         "shards": [totals.shards for totals in dataset.manifest.passes],

@@ -93,6 +93,17 @@ class TokenCounter:
         fill_slots(self._slots, arena, ends, used)
 
 
+def unpack_tokens(column: pa.ChunkedArray) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Return a column's bytes end to end, with padding as the kernels need it, and where each token ends, after a 0."""
+    joined = pa.concat_arrays(column.cast(pa.large_binary()).chunks or [pa.array([], pa.large_binary())])
+    ends = np.frombuffer(joined.buffers()[1], np.int64)[joined.offset : joined.offset + len(joined) + 1]
+    size = int(ends[-1] - ends[0])
+    arena = np.zeros(size + PADDING, np.uint8)
+    if size:
+        arena[:size] = np.frombuffer(joined.buffers()[2], np.uint8)[ends[0] : ends[-1]]
+    return arena, ends - ends[0]
+
+
 def merge_counts(tables: Iterable[pa.Table], min_count: int) -> pa.Table:
     """Add up partial counts of one partition and drop the tokens below ``min_count``.
 

@@ -9,11 +9,10 @@ import functools
 from dataclasses import dataclass
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
+from pipeline.counting import unpack_tokens
 from pipeline.dataset.vocab import Vocabulary, load_vocab
-from pipeline.kernels.machine import PADDING
 from pipeline.kernels.table import fill_slots, find
 from pipeline.tokenize import Tokens
 
@@ -22,13 +21,9 @@ class TokenLookup:
     """Ids by token bytes, for a vocabulary; read-only once made, so any number of threads may share it."""
 
     def __init__(self, vocabulary: Vocabulary) -> None:
-        joined = pa.concat_arrays(vocabulary.column.cast(pa.large_binary()).chunks)
-        ends = np.frombuffer(joined.buffers()[1], np.int64)[joined.offset : joined.offset + len(joined) + 1]
-        self._ends = ends - ends[0]
-        self._arena = np.zeros(int(self._ends[-1]) + PADDING, np.uint8)
-        self._arena[: self._ends[-1]] = np.frombuffer(joined.buffers()[2] or b"", np.uint8)[ends[0] : ends[-1]]
-        self._slots = np.zeros(1 << max(4, (2 * len(joined)).bit_length()), np.uint64)
-        fill_slots(self._slots, self._arena, self._ends, len(joined))
+        self._arena, self._ends = unpack_tokens(vocabulary.column)
+        self._slots = np.zeros(1 << max(4, (2 * len(vocabulary)).bit_length()), np.uint64)
+        fill_slots(self._slots, self._arena, self._ends, len(vocabulary))
 
     def encode(self, tokens: Tokens) -> NDArray[np.int32]:
         """Return one id a token, int32, −1 outside the vocabulary."""

@@ -16,10 +16,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from pipeline.counting import COUNTS_SCHEMA, TokenCounter
+from pipeline.counting import COUNTS_SCHEMA, TokenCounter, unpack_tokens
 from pipeline.dataset.schema import PHRASES_SCHEMA
 from pipeline.kernels.phrases import add_pairs, set_pairs
-from pipeline.kernels.table import find, hash_rows
+from pipeline.kernels.table import hash_rows
 from pipeline.phrases import JOINT
 from pipeline.tokenize import Tokens
 
@@ -71,12 +71,7 @@ class PairCounter(TokenCounter):
     def add(self, tokens: Tokens) -> None:
         """Count every token, and every pair of neighbours in a sentence."""
         super().add(tokens)
-        rows = np.empty(len(tokens.starts_T), np.int32)
-        find(
-            tokens.text, tokens.starts_T, tokens.lengths_T,
-            self._slots, self._hashes, self._ends, self._arena, rows,
-        )  # fmt: skip
-        pairs, done = _neighbours(rows, tokens.ends_S), 0
+        pairs, done = _neighbours(self.rows_of(tokens), tokens.ends_S), 0
         while True:
             done, self._pairs = add_pairs(pairs, done, self._keys, self._pair_counts, self._pairs)
             if done == len(pairs):
@@ -210,11 +205,9 @@ def _split(table: pa.Table, column: str) -> list[pa.Table]:
 
 def _partitions(words: pa.ChunkedArray, partitions: int) -> NDArray[np.uint8]:
     """Return a number below ``partitions``, 256 at most, for each word, by its hash."""
-    wide = words.cast(pa.large_binary()).combine_chunks()
-    hashes = np.empty(len(wide), np.uint64)
-    if len(wide):
-        ends = np.frombuffer(wide.buffers()[1], np.int64)[wide.offset : wide.offset + len(wide) + 1]
-        hash_rows(np.frombuffer(wide.buffers()[2] or b"", np.uint8), ends, hashes)
+    arena, ends = unpack_tokens(words)
+    hashes = np.empty(len(words), np.uint64)
+    hash_rows(arena, ends, hashes)
     return (hashes % np.uint64(partitions)).astype(np.uint8)
 
 

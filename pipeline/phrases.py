@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from pipeline.dataset.phrases import load_phrases
 from pipeline.dataset.vocab import Vocabulary
 from pipeline.encode import TokenLookup
+from pipeline.kernels.machine import PADDING
 from pipeline.kernels.phrases import join_units, set_pairs, write_units
 from pipeline.results import PhraseFile
 from pipeline.tokenize import Tokens
@@ -84,12 +85,12 @@ def _pair_table(table: pa.Table, words: pa.Array) -> tuple[NDArray[np.int64], ND
 def _write(tokens: Tokens, firsts_U: NDArray[np.int32], ends_S: NDArray[np.int32]) -> Tokens:
     """Return units as tokens of a text that has the joined ones behind it."""
     units, used = len(firsts_U) - 1, len(tokens.text)
-    room = used + int(tokens.lengths_T.sum()) + len(tokens.lengths_T)
+    room = used + int(tokens.lengths_T.sum()) + len(tokens.lengths_T) + PADDING
     text = np.empty(room, np.uint8)
     text[:used] = tokens.text
     starts_U, lengths_U = np.empty(units, np.int32), np.empty(units, np.int32)
     used = write_units(text, tokens.starts_T, tokens.lengths_T, firsts_U, used, starts_U, lengths_U)
-    return Tokens(text[:used], starts_U, lengths_U, ends_S, tokens.oversize)
+    return Tokens(text[: used + PADDING], starts_U, lengths_U, ends_S, tokens.oversize)
 
 
 #: Joins nothing.

@@ -46,7 +46,7 @@ def _put(target: NDArray[np.uint8], j: int, code: int) -> int:
 
 @inlined
 def _code_point(text: NDArray[np.uint8], i: int) -> tuple[int, int]:
-    """The character of two or three bytes at ``i`` and its width; code point 0 for anything else, and what is no UTF-8."""
+    """The character of two or three bytes at ``i``, and its width; 0 for all others, and what is no UTF-8."""
     a, n = as_int(text[i]), len(text)
     if 0xC2 <= a <= 0xDF and i + 1 < n and text[i + 1] >> 6 == 2:
         return (a & 0x1F) << 6 | as_int(text[i + 1] & 0x3F), 2

@@ -82,7 +82,7 @@ def _fill_in(
     """Put the lines that the table left out into their places, by way of str."""
     lines = [data[begin:end] for begin, end, _ in hard]
     texts, dead = _decode(lines, rules)
-    pieces, done, known = [], 0, dict[str, str]()
+    pieces, done, known = list[bytes](), 0, dict[str, str]()
     for line, (_, _, place) in zip(texts, hard, strict=True):
         pieces += (text[done:place], _normalize_words(line, rules, known).encode("utf-8"))
         done = place

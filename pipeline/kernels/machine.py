@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, cast
 
+import numpy as np
 from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
@@ -102,7 +103,7 @@ def _foreign(builder: Any, block: Any) -> Any:
     return builder.icmp_signed("<", block, _splat(0))
 
 
-def _mask_of(question: Callable[[Any, Any], Any]) -> Callable[[Any, int], Any]:
+def _mask_of(question: Callable[[Any, Any], Any]) -> Callable[[Any, int], np.uint64]:
     """Make the compiled function (array, index) → mask of the block there."""
 
     def mask(_context: Any, array: Any, _index: Any) -> Any:
@@ -112,7 +113,7 @@ def _mask_of(question: Callable[[Any, Any], Any]) -> Callable[[Any, int], Any]:
 
         return types.uint64(array, types.int64), emit
 
-    return cast(Callable[[Any, int], Any], intrinsic(mask))
+    return cast(Callable[[Any, int], np.uint64], intrinsic(mask))
 
 
 def _lower_block(_context: Any, source: Any, _index: Any, target: Any, _position: Any) -> Any:
@@ -128,11 +129,11 @@ def _lower_block(_context: Any, source: Any, _index: Any, target: Any, _position
 
 
 # multiply_high(a, b): upper 64 bits of the product of two uint64
-multiply_high = cast(Callable[[Any, Any], Any], intrinsic(_multiply_high))
+multiply_high = cast(Callable[[Any, Any], np.uint64], intrinsic(_multiply_high))
 # trailing_zeros(word): index of the lowest bit that is set, 64 for none
 trailing_zeros = cast(Callable[[Any], int], intrinsic(_trailing_zeros))
 # load_word(array, index): eight bytes of a uint8 array from there on, the first one lowest
-load_word = cast(Callable[[Any, int], Any], intrinsic(_load_word))
+load_word = cast(Callable[[Any, int], np.uint64], intrinsic(_load_word))
 # prefetch(array, index): ask for the item's cache line ahead of its use
 prefetch = cast(Callable[[Any, int], None], intrinsic(_prefetch))
 # Masks of the 64 bytes of a uint8 array from an index on: ASCII letters, digits, what str.split() splits at,

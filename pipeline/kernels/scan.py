@@ -161,7 +161,7 @@ def _is_foreign(text: NDArray[np.uint8], i: int, n: int, valid: np.uint64) -> bo
     """Whether a block holds what is no ASCII, or an apostrophe at its end that such a character may follow."""
     last = np.uint64(BLOCK - 1)
     beyond = i + BLOCK < n and text[i + BLOCK] >= 0x80 and (quotes(text, i) >> last) != 0
-    return beyond or (foreign(text, i) & valid) != 0
+    return bool(beyond or (foreign(text, i) & valid) != 0)
 
 
 @compiled

@@ -56,7 +56,7 @@ def _equal(
         if load_word(text, start + i) != load_word(arena, begin + i):
             return False
         i, left = i + 8, left - 8
-    return left == 0 or _last_word(text, start + i, left) == _last_word(arena, begin + i, left)
+    return bool(left == 0 or _last_word(text, start + i, left) == _last_word(arena, begin + i, left))
 
 
 @inlined

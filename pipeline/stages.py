@@ -18,9 +18,10 @@ from pipeline.dataset.schema import DEAD_LETTERS_SCHEMA, INPUTS_SCHEMA
 from pipeline.dataset.shards import Shard, encode_shard, shard_name
 from pipeline.decompress import read_blocks
 from pipeline.draws import order_key
-from pipeline.encode import SentenceRun, TokenLookup, split_runs
+from pipeline.encode import SentenceRun, split_runs
 from pipeline.errors import InputError
 from pipeline.inputs import InputFile
+from pipeline.lookup import TokenLookup
 from pipeline.options import Config
 from pipeline.phrases import NO_PHRASES, Phrases
 from pipeline.plan import ChunkStats, Plan, weight_table

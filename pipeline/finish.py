@@ -140,7 +140,10 @@ def publish(
 
 def _shaping_options(run: Run) -> dict[str, Any]:
     options = {**run.config.shaping_options(), "chunk_bytes": CHUNK_BYTES, "row_group_pairs": ROW_GROUP_PAIRS}
-    return options | ({"vocab": {"digest": run.base.digest, "rows": run.base.rows}} if run.base else {})
+    if run.base:
+        options["vocab"] = {"digest": run.base.digest, "rows": run.base.rows}
+        options |= {"phrases": len(run.base.phrases)} if run.base.phrases else {}
+    return options
 
 
 def _require_same_text(run: Run, stats: Iterable[ChunkStats], encoded: Iterable[stages.EncodedChunk]) -> None:

@@ -23,7 +23,7 @@ from pipeline.dataset.schema import ROW_GROUP_PAIRS, canonical_json
 from pipeline.dataset.shards import save_shards
 from pipeline.dataset.vocab import order_vocabulary, save_vocab
 from pipeline.errors import ConfigError, InputError
-from pipeline.inputs import InputFile
+from pipeline.listing import LISTING, read_listing
 from pipeline.options import Config
 from pipeline.plan import ChunkStats, Plan, make_plan
 from pipeline.results import DeadLetterPart, VocabularyFile, WrittenShard
@@ -40,7 +40,6 @@ class Run:
     Attributes:
         config: what to build.
         run_id: its name.
-        files: the input files, by ordinal.
         expected: content of LATEST.json when the run started, None where there was none.
         started: UTC start time, ISO 8601.
         runner: Beam's name of what executes it.
@@ -49,7 +48,6 @@ class Run:
 
     config: Config
     run_id: str
-    files: tuple[InputFile, ...]
     expected: bytes | None
     started: str
     runner: str
@@ -59,6 +57,11 @@ class Run:
     def folder(self) -> str:
         """URI of the run's folder."""
         return storage.join(self.config.output, "runs", self.run_id)
+
+    @property
+    def listing(self) -> str:
+        """URI of the list of its input files."""
+        return storage.join(self.folder, LISTING)
 
 
 def write_vocabulary(run: Run, partitions: Iterable[bytes]) -> VocabularyFile:
@@ -128,12 +131,13 @@ def publish(
         ConfigError: no pair came out.
         PointerMovedError: another run was published meanwhile.
     """
-    _require_same_text(run, stats, encoded)
+    listing = read_listing(run.listing)
+    _require_same_text(listing, stats, encoded)
     shards = [item.shard for item in written if item.shard is not None]
     if not shards:
         raise ConfigError("--min-count, --sample: found no sentence with two words left, expected at least one pair")
     files: dict[str, FileEntry] = {VOCAB: vocabulary.entry, **{part.name: part.entry for part in dead}}
-    for name, data in ((INPUTS, stages.describe_inputs(run.files, stats)), (SHARDS, save_shards(shards))):
+    for name, data in ((INPUTS, stages.describe_inputs(listing["name"], stats)), (SHARDS, save_shards(shards))):
         storage.write_bytes(storage.join(run.folder, name), memoryview(data))
         files |= file_entries({name: memoryview(data)})
     passes = range(run.config.passes)
@@ -141,7 +145,7 @@ def publish(
         tokenizer={**describe_tokenizer(run.config.tokenizer), "unicode": unicodedata.unidata_version},
         options={**run.config.shaping_options(), "chunk_bytes": CHUNK_BYTES, "row_group_pairs": ROW_GROUP_PAIRS},
         corpus=CorpusTotals(
-            files=len(run.files), bytes=sum(s.bytes for s in stats), lines=sum(s.lines for s in stats),
+            files=len(listing), bytes=sum(s.bytes for s in stats), lines=sum(s.lines for s in stats),
             sentences=sum(s.sentences for s in stats), tokens=sum(s.tokens for s in stats),
             in_vocabulary=sum(e.in_vocabulary for e in encoded), dead_letters=_reasons(dead),
             dead_letter_bytes=sum(part.bytes for part in dead),
@@ -161,13 +165,13 @@ def publish(
     return manifest.dataset_id
 
 
-def _require_same_text(run: Run, stats: Iterable[ChunkStats], encoded: Iterable[stages.EncodedChunk]) -> None:
+def _require_same_text(listing: pa.Table, stats: Iterable[ChunkStats], encoded: Iterable[stages.EncodedChunk]) -> None:
     """Refuse an input that was not the same in both passes."""
     counted = stages.file_digests((s.file, s.chunk, s.digest) for s in stats)
     paired = stages.file_digests((e.file, e.chunk, e.digest) for e in encoded)
-    for file in run.files:
-        if counted.get(file.ordinal) != paired.get(file.ordinal):
-            raise InputError(f"{storage.redact(file.uri)}: changed between the counting and the pair pass")
+    if counted != paired:
+        ordinal = min(file for file in counted.keys() | paired.keys() if counted.get(file) != paired.get(file))
+        raise InputError(f"{listing['uri'][ordinal].as_py()}: changed between the counting and the pair pass")
 
 
 def _reasons(dead: Iterable[DeadLetterPart]) -> dict[str, int]:
@@ -182,6 +186,6 @@ def _describe_run(run: Run) -> dict[str, Any]:
         "run": run.run_id,
         "started": run.started,
         "runner": run.runner,
-        "inputs": [storage.redact(file.uri) for file in run.files],
+        "input": [storage.redact(pattern) for pattern in run.config.input],
         "versions": {"python": platform.python_version(), **{p: importlib.metadata.version(p) for p in packages}},
     }

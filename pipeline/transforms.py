@@ -13,7 +13,7 @@ from pipeline import progress, stages
 from pipeline.counting import TokenCounter, merge_counts, table_from_bytes, table_to_bytes
 from pipeline.dataset import storage
 from pipeline.encode import load_lookup, run_from_bytes
-from pipeline.inputs import InputFile
+from pipeline.inputs import InputFile, Part
 from pipeline.options import Config
 from pipeline.parallel import Tagged, ThreadedDoFn, in_global_window
 from pipeline.plan import Plan
@@ -30,7 +30,7 @@ COUNTS, STATS, DEAD, RUNS, ENCODED, SHARDS = "counts", "stats", "dead", "runs", 
 
 
 class CountTokens(beam.PTransform):  # type: ignore[misc]
-    """Batches of InputFile → outputs ``counts`` (partition, Arrow bytes), ``stats`` and ``dead``."""
+    """Batches of Part → outputs ``counts`` (partition, Arrow bytes), ``stats`` and ``dead``."""
 
     def __init__(self, config: Config) -> None:
         super().__init__()
@@ -54,14 +54,14 @@ class _CountTokens(ThreadedDoFn):
         self._counters: list[TokenCounter] = []
         self._of_thread = threading.local()
 
-    def process(self, batch: list[InputFile]) -> Iterator[beam.pvalue.TaggedOutput]:
+    def process(self, batch: list[Part]) -> Iterator[beam.pvalue.TaggedOutput]:
         progress.begin("counting")
-        for file in batch:
+        for part in batch:
             letters: list[DeadLetter] = []
-            for chunk in stages.read_chunks(file, self._config, letters.append):
-                yield from self.submit(self._count, file, chunk)
-                yield from self._set_aside(file, letters)
-            yield from self._set_aside(file, letters)
+            for chunk in stages.read_chunks(part, self._config, letters.append):
+                yield from self.submit(self._count, part.file, chunk)
+                yield from self._set_aside(part.file, letters)
+            yield from self._set_aside(part.file, letters)
 
     def finish_bundle(self) -> Iterator[beam.pvalue.TaggedOutput]:
         yield from super().finish_bundle()
@@ -139,7 +139,7 @@ class WriteDeadLetters(beam.PTransform):  # type: ignore[misc]
 
 
 class EncodeChunks(beam.PTransform):  # type: ignore[misc]
-    """Batches of InputFile → outputs ``runs`` (shard, what travels of its ids) and ``encoded``."""
+    """Batches of Part → outputs ``runs`` (shard, what travels of its ids) and ``encoded``."""
 
     def __init__(self, config: Config, spill: Spill, vocabulary: Any, plan: Any) -> None:
         super().__init__()
@@ -158,14 +158,12 @@ class _EncodeChunks(ThreadedDoFn):
         self._spill = spill
         self._known = Metrics.counter("pairstream", "in_vocabulary")
 
-    def process(
-        self, batch: list[InputFile], vocabulary: VocabularyFile, plan: Plan
-    ) -> Iterator[beam.pvalue.TaggedOutput]:
+    def process(self, batch: list[Part], vocabulary: VocabularyFile, plan: Plan) -> Iterator[beam.pvalue.TaggedOutput]:
         _, lookup = load_lookup(vocabulary.uri, vocabulary.entry.sha256)
         progress.begin("encoding")
-        for file in batch:
-            for chunk in stages.read_chunks(file, self._config, _ignore):
-                yield from self.submit(self._encode, file, chunk, lookup, plan)
+        for part in batch:
+            for chunk in stages.read_chunks(part, self._config, _ignore):
+                yield from self.submit(self._encode, part.file, chunk, lookup, plan)
 
     def finish_bundle(self) -> Iterator[beam.pvalue.TaggedOutput]:
         yield from super().finish_bundle()

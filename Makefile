@@ -25,6 +25,7 @@ types: $(READY)
 
 # What needs more than the checkout: real corpora beside it. Set CORPORA to their folder.
 quality: $(READY)
+	$(BIN)/python -m tests.quality.phrases
 	$(BIN)/python -m tests.quality.lane
 
 bench: $(READY)

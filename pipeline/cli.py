@@ -91,6 +91,10 @@ def _one_line(text: str) -> str:
     return " ".join(_STEP.sub("", text).split("\n")).strip()
 
 
+def _describe_phrases(rounds: Sequence[int]) -> str:
+    return ", ".join(f"{count:,} in round {number}" for number, count in enumerate(rounds, 1))
+
+
 def describe(result: dict[str, Any]) -> str:
     """Format a run's summary for people."""
     dead = sum(result["dead_letters"].values())
@@ -104,6 +108,7 @@ def describe(result: dict[str, Any]) -> str:
                 f"  corpus      {result['files']:,} files, {result['lines']:,} lines, {result['tokens']:,} tokens, "
                 f"{dead:,} dead letters"
             ),
+            *([f"  phrases     {found}"] if (found := _describe_phrases(result["phrases"])) else []),
             f"  vocabulary  {result['vocabulary']:,} tokens, which cover {coverage:.2%} of the text",
             (
                 f"  pairs       {sum(result['pairs']):,} in {sum(result['shards']):,} shards, "

@@ -9,7 +9,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from pipeline.kernels.table import fill_slots, find_or_add
+from pipeline.kernels.machine import PADDING
+from pipeline.kernels.table import fill_slots, find, find_or_add, hash_rows
 from pipeline.tokenize import Tokens
 
 #: Parts into which the distinct tokens fall by hash; each is summed and pruned by itself.
@@ -26,8 +27,7 @@ class TokenCounter:
 
     def __init__(self) -> None:
         self._rows = 0
-        self._slots: NDArray[np.int32]
-        self._hashes: NDArray[np.uint64]
+        self._slots: NDArray[np.uint64]
         self._ends: NDArray[np.int64]
         self._arena: NDArray[np.uint8]
         self._counts: NDArray[np.int64]
@@ -37,14 +37,23 @@ class TokenCounter:
         """Count every token."""
         done = 0
         while True:
+            room = len(self._arena) - PADDING
             done, self._rows = find_or_add(
                 tokens.text, tokens.starts_T, tokens.lengths_T, done,
-                self._slots, self._hashes, self._ends, self._arena, self._counts, self._rows,
+                self._slots, self._ends, self._arena, room, self._counts, self._rows,
             )  # fmt: skip
             if done == len(tokens.starts_T):
                 return
+            # What is full grows; the other may have room for a long time yet.
             length = int(tokens.lengths_T[done])
-            self._allocate(2 * len(self._hashes), 2 * len(self._arena) + length)
+            full = self._rows + 1 >= len(self._ends)
+            self._allocate(len(self._counts) * (1 + full), room if full else room + max(room, length))
+
+    def rows_of(self, tokens: Tokens) -> NDArray[np.int32]:
+        """Return the row of each token, int32, in order of their first appearance; −1 for tokens never counted."""
+        rows = np.empty(len(tokens.starts_T), np.int32)
+        find(tokens.text, tokens.starts_T, tokens.lengths_T, self._slots, self._ends, self._arena, rows)
+        return rows
 
     @property
     def is_large(self) -> bool:
@@ -57,8 +66,10 @@ class TokenCounter:
         ends = pa.py_buffer(self._ends[: rows + 1].astype(np.int32))
         tokens = pa.Array.from_buffers(pa.binary(), rows, [None, ends, pa.py_buffer(self._arena)])
         table = pa.table([tokens, pa.array(self._counts[:rows])], schema=COUNTS_SCHEMA)
+        hashes = np.empty(rows, np.uint64)
+        hash_rows(self._arena, self._ends, hashes)
         # The upper bits choose the slot in a table; the lower ones are free to choose the partition.
-        partition_of = (self._hashes[:rows] % np.uint64(PARTITIONS)).astype(np.int64)
+        partition_of = (hashes % np.uint64(PARTITIONS)).astype(np.int64)
         order = np.argsort(partition_of, kind="stable")
         bounds = np.searchsorted(partition_of[order], np.arange(PARTITIONS + 1))
         for partition in range(PARTITIONS):
@@ -68,16 +79,29 @@ class TokenCounter:
 
     def _allocate(self, rows: int, arena_bytes: int) -> None:
         """Make room, keeping the rows there are; at most half of the slots are ever full."""
-        old = (self._hashes, self._ends, self._arena, self._counts) if self._rows else None
-        self._hashes, self._counts = np.empty(rows, np.uint64), np.empty(rows, np.int64)
-        self._ends, self._arena = np.zeros(rows + 1, np.int64), np.empty(arena_bytes, np.uint8)
-        self._slots = np.zeros(2 * rows, np.int32)
-        if old is not None:
-            hashes, ends, arena, counts = old
-            used = int(ends[self._rows])
-            self._hashes[: self._rows], self._counts[: self._rows] = hashes[: self._rows], counts[: self._rows]
-            self._ends[: self._rows + 1], self._arena[:used] = ends[: self._rows + 1], arena[:used]
-            fill_slots(self._slots, self._hashes, self._rows)
+        used = self._rows
+        counts, ends, arena = (
+            np.empty(rows, np.int64),
+            np.zeros(rows + 1, np.int64),
+            np.empty(arena_bytes + PADDING, np.uint8),
+        )
+        if used:
+            counts[:used], ends[: used + 1] = self._counts[:used], self._ends[: used + 1]
+            arena[: ends[used]] = self._arena[: ends[used]]
+        self._counts, self._ends, self._arena = counts, ends, arena
+        self._slots = np.zeros(2 * rows, np.uint64)
+        fill_slots(self._slots, arena, ends, used)
+
+
+def unpack_tokens(column: pa.ChunkedArray) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Return a column's bytes end to end, with padding as the kernels need it, and where each token ends, after a 0."""
+    joined = pa.concat_arrays(column.cast(pa.large_binary()).chunks or [pa.array([], pa.large_binary())])
+    ends = np.frombuffer(joined.buffers()[1], np.int64)[joined.offset : joined.offset + len(joined) + 1]
+    size = int(ends[-1] - ends[0])
+    arena = np.zeros(size + PADDING, np.uint8)
+    if size:
+        arena[:size] = np.frombuffer(joined.buffers()[2], np.uint8)[ends[0] : ends[-1]]
+    return arena, ends - ends[0]
 
 
 def merge_counts(tables: Iterable[pa.Table], min_count: int) -> pa.Table:

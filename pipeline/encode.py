@@ -9,11 +9,11 @@ import functools
 from dataclasses import dataclass
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
+from pipeline.counting import unpack_tokens
 from pipeline.dataset.vocab import Vocabulary, load_vocab
-from pipeline.kernels.table import fill_slots, find, hash_rows
+from pipeline.kernels.table import fill_slots, find
 from pipeline.tokenize import Tokens
 
 
@@ -21,20 +21,16 @@ class TokenLookup:
     """Ids by token bytes, for a vocabulary; read-only once made, so any number of threads may share it."""
 
     def __init__(self, vocabulary: Vocabulary) -> None:
-        joined = pa.concat_arrays(vocabulary.column.cast(pa.large_binary()).chunks)
-        self._ends = np.frombuffer(joined.buffers()[1], np.int64)[joined.offset : joined.offset + len(joined) + 1]
-        self._arena = np.frombuffer(joined.buffers()[2] or b"", np.uint8)
-        self._hashes = np.empty(len(joined), np.uint64)
-        hash_rows(self._arena, self._ends, self._hashes)
-        self._slots = np.zeros(1 << max(4, (2 * len(joined)).bit_length()), np.int32)
-        fill_slots(self._slots, self._hashes, len(joined))
+        self._arena, self._ends = unpack_tokens(vocabulary.column)
+        self._slots = np.zeros(1 << max(4, (2 * len(vocabulary)).bit_length()), np.uint64)
+        fill_slots(self._slots, self._arena, self._ends, len(vocabulary))
 
     def encode(self, tokens: Tokens) -> NDArray[np.int32]:
         """Return one id a token, int32, −1 outside the vocabulary."""
         ids = np.empty(len(tokens.starts_T), np.int32)
         find(
             tokens.text, tokens.starts_T, tokens.lengths_T,
-            self._slots, self._hashes, self._ends, self._arena, ids,
+            self._slots, self._ends, self._arena, ids,
         )  # fmt: skip
         return ids
 

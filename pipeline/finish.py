@@ -23,10 +23,11 @@ from pipeline.dataset.schema import ROW_GROUP_PAIRS, canonical_json
 from pipeline.dataset.shards import save_shards
 from pipeline.dataset.vocab import order_vocabulary, save_vocab
 from pipeline.errors import ConfigError, InputError
-from pipeline.listing import LISTING, read_listing
+from pipeline.listing import LISTING, files_of, read_listing
 from pipeline.options import Config
+from pipeline.phrase_rounds import require_same_text
 from pipeline.plan import ChunkStats, Plan, make_plan
-from pipeline.results import DeadLetterPart, VocabularyFile, WrittenShard
+from pipeline.results import DeadLetterPart, PhraseFile, VocabularyFile, WrittenShard
 from pipeline.subsample import keep_probabilities
 from pipeline.tokenize import describe_tokenizer
 
@@ -120,6 +121,7 @@ def publish(
     vocabulary: VocabularyFile,
     dead: Sequence[DeadLetterPart],
     written: Sequence[WrittenShard],
+    phrases: Sequence[PhraseFile],
 ) -> str:
     """Hold the two passes against each other, write the tables and the manifest, swap the pointer.
 
@@ -127,16 +129,18 @@ def publish(
         The dataset's id.
 
     Raises:
-        InputError: an input file changed between the two passes.
+        InputError: an input file changed between two passes.
         ConfigError: no pair came out.
         PointerMovedError: another run was published meanwhile.
     """
     listing = read_listing(run.listing)
+    require_same_text(files_of(listing), phrases, stats)
     _require_same_text(listing, stats, encoded)
     shards = [item.shard for item in written if item.shard is not None]
     if not shards:
         raise ConfigError("--min-count, --sample: found no sentence with two words left, expected at least one pair")
     files: dict[str, FileEntry] = {VOCAB: vocabulary.entry, **{part.name: part.entry for part in dead}}
+    files |= {found.name: found.entry for found in phrases}
     for name, data in ((INPUTS, stages.describe_inputs(listing["name"], stats)), (SHARDS, save_shards(shards))):
         storage.write_bytes(storage.join(run.folder, name), memoryview(data))
         files |= file_entries({name: memoryview(data)})

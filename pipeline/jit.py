@@ -10,9 +10,6 @@ from typing import Any, TypeVar
 
 import numba
 import numpy as np
-from llvmlite import ir
-from numba.core import types
-from numba.extending import intrinsic
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -30,17 +27,3 @@ def inlined(function: F) -> F:
     """Compile a helper into its callers, for those too small to pay for a call."""
     wrapped: F = numba.njit(nogil=True, cache=True, error_model="numpy", inline="always")(function)
     return wrapped
-
-
-def _multiply_high(typing_context: Any, a: Any, b: Any) -> Any:
-    """Upper 64 bits of the product of two uint64: one instruction that Numba has no name for."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        wide = ir.IntType(128)
-        product = builder.mul(builder.zext(arguments[0], wide), builder.zext(arguments[1], wide))
-        return builder.trunc(builder.lshr(product, ir.Constant(wide, 64)), ir.IntType(64))
-
-    return types.uint64(types.uint64, types.uint64), generate
-
-
-multiply_high: Callable[[Any, Any], Any] = intrinsic(_multiply_high)

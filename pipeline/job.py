@@ -27,6 +27,7 @@ from pipeline.finish import Run
 from pipeline.inputs import list_inputs
 from pipeline.listing import save_listing
 from pipeline.options import Config
+from pipeline.phrase_transforms import find_phrases
 from pipeline.progress import Meter
 from pipeline.sources import ReadListing, SpreadChunks
 from pipeline.spill import make_spill
@@ -48,7 +49,7 @@ IN_PROCESS = "FnApiRunner"
 
 
 def build(pipeline: beam.Pipeline, run: Run, spill_folder: str | None) -> None:
-    """Add the whole job to ``pipeline``: two readings of the text, each with a barrier behind it.
+    """Add the whole job to ``pipeline``: two readings of the text, or --phrases more, each with a barrier behind it.
 
     Args:
         pipeline: to add to.
@@ -61,7 +62,8 @@ def build(pipeline: beam.Pipeline, run: Run, spill_folder: str | None) -> None:
     if spill_folder is None:  # where there may be other workers; here, threads share the work on what one reads
         batches |= "SpreadChunks" >> SpreadChunks(run.config, inputs.PART_BYTES)
 
-    counted = batches | "CountTokens" >> CountTokens(run.config)
+    phrases = find_phrases(batches, run.config, run.folder, spill_folder)
+    counted = batches | "CountTokens" >> CountTokens(run.config, phrases)
     dead = counted[DEAD] | "WriteDeadLetters" >> WriteDeadLetters(run.folder)
     # A token's partial counts meet in one partition, so a part of --min-count's work can be done there.
     partitions = counted[COUNTS] | "MergeCounts" >> MergeCounts(run.config.min_count)
@@ -74,11 +76,12 @@ def build(pipeline: beam.Pipeline, run: Run, spill_folder: str | None) -> None:
     )  # fmt: skip
 
     sides = (AsSingleton(vocabulary), AsSingleton(plan))
-    encoded = batches | "EncodeChunks" >> EncodeChunks(run.config, spill, *sides)
+    encoded = batches | "EncodeChunks" >> EncodeChunks(run.config, spill, *sides, phrases)
     written = encoded[RUNS] | "WriteShards" >> WriteShards(run.config, spill, run.folder, *sides)
     start | "Publish" >> beam.Map(
-        lambda _, stats, chunks, vocab, parts, shards: finish.publish(run, stats, chunks, vocab, parts, shards),
+        lambda _, *found: finish.publish(run, *found),
         AsList(counted[STATS]), AsList(encoded[ENCODED]), AsSingleton(vocabulary), AsList(dead), AsList(written),
+        phrases,
     )  # fmt: skip
 
 
@@ -177,6 +180,7 @@ def _progress(run: Run, input_bytes: int) -> Iterator[None]:
 
 def summary(run: Run) -> dict[str, Any]:
     """Read back what a finished run published, for the user."""
+    from pipeline.dataset.phrases import load_phrases, phrase_files
     from pipeline.dataset.reader import open_dataset
 
     dataset = open_dataset(run.config.output, run.run_id)
@@ -193,6 +197,7 @@ def summary(run: Run) -> dict[str, Any]:
         "in_vocabulary": corpus.in_vocabulary,
         "dead_letters": corpus.dead_letters,
         "vocabulary": dataset.manifest.vocabulary.rows,
+        "phrases": [len(load_phrases(*file)) for file in phrase_files(dataset)],
         "kept": [totals.kept for totals in dataset.manifest.passes],
         "pairs": [totals.pairs for totals in dataset.manifest.passes],
         "shards": [totals.shards for totals in dataset.manifest.passes],

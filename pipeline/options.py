@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +14,17 @@ from pipeline.dataset.flags import OneLineParser, add_flags, flag_of, parse_size
 from pipeline.dataset.shards import COMPRESSIONS
 from pipeline.records import INPUT_FORMATS
 from pipeline.tokenize import TOKENIZERS
+
+
+def _parse_thresholds(text: str) -> tuple[float, ...]:
+    """Read one number or several, with commas between them."""
+    try:
+        values = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        values = (-1.0,)
+    if not all(0 <= value < math.inf for value in values):
+        raise argparse.ArgumentTypeError(f"found {text!r}, expected numbers from 0 on, such as 100 or 200,100")
+    return values
 
 
 @dataclass(frozen=True)
@@ -33,6 +46,14 @@ class Config:
     """Tokens that stand fewer times in the corpus are left out of the vocabulary."""
     max_vocab: int = dataclasses.field(default=0, metadata={"shapes": True})
     """Rows of the vocabulary at most, the most frequent ones; 0 for no limit."""
+    phrases: int = dataclasses.field(default=0, metadata={"shapes": True})
+    """Rounds of joining words that are phrases, as in new_york; each is one more reading of the text."""
+    phrase_threshold: tuple[float, ...] = dataclasses.field(
+        default=(100.0,), metadata={"shapes": True, "parse": _parse_thresholds, "shown": "100", "metavar": "SCORE"}
+    )
+    """Words are joined whose score is above this, as word2phrase.c's -threshold; or one for each round: 200,100."""
+    phrase_min_count: int = dataclasses.field(default=5, metadata={"shapes": True})
+    """Pairs that stand fewer times in the text are no phrases; also what the score takes off a pair's count."""
     window: int = dataclasses.field(default=5, metadata={"shapes": True})
     """Largest distance, in words, between the two words of a pair."""
     fixed_window: bool = dataclasses.field(default=False, metadata={"shapes": True})
@@ -76,10 +97,17 @@ class Config:
     """Print the result as one JSON object on the last line of standard output."""
 
     def shaping_options(self) -> dict[str, Any]:
-        """Return the options that decide the dataset's bytes, by name; those of records only where there are any."""
+        """Return the options that decide the dataset's bytes, by name; those of records and phrases only where used."""
         fields = [field.name for field in dataclasses.fields(self) if field.metadata.get("shapes")]
-        idle = ("input_format", "text_field") if self.input_format == "text" else ()
-        return {name: getattr(self, name) for name in fields if name not in idle}
+        idle = {"input_format", "text_field"} if self.input_format == "text" else set()
+        idle |= set() if self.phrases else {"phrases", "phrase_threshold", "phrase_min_count"}
+        options = {name: getattr(self, name) for name in fields if name not in idle}
+        return options | ({"phrase_threshold": list(self.phrase_thresholds)} if self.phrases else {})
+
+    @property
+    def phrase_thresholds(self) -> tuple[float, ...]:
+        """The threshold of each round."""
+        return self.phrase_threshold * self.phrases if len(self.phrase_threshold) == 1 else self.phrase_threshold
 
     @property
     def thread_count(self) -> int:
@@ -90,6 +118,7 @@ class Config:
 #: Smallest and largest value of each number; None for no limit.
 _RANGES: dict[str, tuple[float, float | None]] = {
     "min_count": (1, None), "max_vocab": (0, 2**31 - 1), "window": (1, 1000), "sample": (0, None),
+    "phrases": (0, 10), "phrase_min_count": (1, None),
     "passes": (1, 100), "shard_pairs": (1, None), "seed": (0, 2**63 - 1), "max_dead_letter_fraction": (0, 1),
     "max_sentence_tokens": (2, 1_000_000), "max_token_bytes": (1, 1 << 20), "threads": (0, 4096),
     "read_block_bytes": (1, 1 << 30),
@@ -122,6 +151,11 @@ def parse_arguments(argv: Sequence[str]) -> tuple[Config, list[str]]:
         if not (low <= values[name] and (high is None or values[name] <= high)):
             limit = f"{low} or more" if high is None else f"{low} to {high}"
             parser.error(f"argument {flag_of(name)}: found {values[name]}, expected {limit}")
+    if len(values["phrase_threshold"]) not in (1, values["phrases"]):
+        parser.error(
+            f"argument --phrase-threshold: found {len(values['phrase_threshold'])} values, expected one, or one for "
+            f"each round of --phrases {values['phrases']}"
+        )
     unknown = _unknown_to_beam(rest)
     if unknown:
         parser.error(f"unrecognized arguments: {' '.join(unknown)}")

@@ -56,3 +56,18 @@ class DeadLetterPart(NamedTuple):
         reasons = Counter(letter.reason for letter in letters)
         sizes = [(len(letter.content), letter.reason != "token-too-long") for letter in letters]
         return cls(name, entry, dict(reasons), sum(n for n, _ in sizes), sum(n for n, whole in sizes if whole))
+
+
+class PhraseFile(NamedTuple):
+    """What one round of joining found, as it was written.
+
+    Attributes:
+        rows: phrases in it.
+        digests: of every input file as the round read it, hexadecimal, by ordinal.
+    """
+
+    name: str
+    uri: str
+    entry: FileEntry
+    rows: int
+    digests: dict[int, str]

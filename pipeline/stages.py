@@ -22,6 +22,7 @@ from pipeline.encode import SentenceRun, TokenLookup, split_runs
 from pipeline.errors import InputError
 from pipeline.inputs import InputFile, Part, unreadable
 from pipeline.options import Config
+from pipeline.phrases import NO_PHRASES, Phrases
 from pipeline.plan import ChunkStats, Plan, weight_table
 from pipeline.records import RecordRules, read_jsonl, read_parquet
 from pipeline.text import DeadLetter, TextRules, line_offset, normalize_lines
@@ -97,8 +98,10 @@ def _read_text(
     return read_jsonl(blocks, rules) if config.input_format == "jsonl" else blocks
 
 
-def tokenize_chunk(file: InputFile, chunk: Chunk, config: Config) -> tuple[Tokens, list[DeadLetter]]:
-    """Normalise and cut one chunk; also what was set aside.
+def tokenize_chunk(
+    file: InputFile, chunk: Chunk, config: Config, phrases: Phrases = NO_PHRASES
+) -> tuple[Tokens, list[DeadLetter]]:
+    """Normalise and cut one chunk, and join what is a phrase; also what was set aside.
 
     Raises:
         InputError: bytes that are no UTF-8, under --encoding-errors fail.
@@ -116,14 +119,14 @@ def tokenize_chunk(file: InputFile, chunk: Chunk, config: Config) -> tuple[Token
         DeadLetter(line_offset(chunk.data, chunk.offset, line), "token-too-long", text[start : start + length])
         for line, start, length in tokens.oversize
     ]
-    return tokens, letters
+    return phrases.join(tokens), letters
 
 
 def count_chunk(
-    file: InputFile, chunk: Chunk, config: Config, counter: TokenCounter
+    file: InputFile, chunk: Chunk, config: Config, counter: TokenCounter, phrases: Phrases = NO_PHRASES
 ) -> tuple[ChunkStats, list[DeadLetter]]:
     """Count one chunk's tokens into ``counter``."""
-    tokens, letters = tokenize_chunk(file, chunk, config)
+    tokens, letters = tokenize_chunk(file, chunk, config, phrases)
     counter.add(tokens)
     lengths = np.diff(tokens.ends_S, prepend=0)
     weights = weight_table(config.max_sentence_tokens, config.window, config.fixed_window)[lengths]
@@ -142,14 +145,14 @@ def count_chunk(
 
 
 def encode_chunk(
-    file: InputFile, chunk: Chunk, config: Config, lookup: TokenLookup, plan: Plan
+    file: InputFile, chunk: Chunk, config: Config, lookup: TokenLookup, plan: Plan, phrases: Phrases = NO_PHRASES
 ) -> tuple[EncodedChunk, list[tuple[int, SentenceRun]]]:
     """Encode one chunk and split it among the shards.
 
     Raises:
         InputError: the chunk is not one that the counting pass saw.
     """
-    tokens, _ = tokenize_chunk(file, chunk, config)
+    tokens, _ = tokenize_chunk(file, chunk, config, phrases)
     if (file.ordinal, chunk.index) not in plan.positions:
         raise InputError(f"{storage.redact(file.uri)}: changed between the counting and the pair pass")
     ids = lookup.encode(tokens)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import unicodedata
 from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.errors import InputError
 
@@ -47,7 +51,7 @@ def normalize_text(text: str, rules: TextRules) -> str:
 def normalize_lines(data: bytes, offset: int, rules: TextRules) -> tuple[bytes, list[DeadLetter]]:
     """Normalise whole lines of raw bytes; lines that are set aside become empty ones.
 
-    ASCII lines are their own normal form, so only the others take the way through str.
+    Nearly all characters have a place in a table; only lines with others take the way through str.
 
     Args:
         data: lines, each ended by a line feed but the last.
@@ -60,20 +64,82 @@ def normalize_lines(data: bytes, offset: int, rules: TextRules) -> tuple[bytes, 
     Raises:
         InputError: bytes that are no UTF-8, under the policy "fail".
     """
+    from pipeline.kernels.lower import map_lines
+
     if data.isascii():
         return _lower_ascii(data, rules), []
-    lines = data.split(b"\n")
-    foreign = [number for number, line in enumerate(lines) if not line.isascii()]
-    texts, dead = _decode([lines[number] for number in foreign], rules)
-    # Line by line: Python's check for "already normal" gives up at the first mark, and most lines have none.
-    normal = "\n".join([normalize_text(text, rules) for text in texts]).encode("utf-8").split(b"\n")
-    letters = []
-    if dead:
-        starts = _line_starts(lines, offset)
-        letters = [DeadLetter(starts[foreign[i]], "invalid-utf-8", lines[foreign[i]]) for i in dead]
-    for number, line in zip(foreign, normal, strict=True):
-        lines[number] = line
-    return _lower_ascii(b"\n".join(lines), rules), letters
+    target = np.empty(len(data) * 3 // 2 + 64, np.uint8)
+    hard = np.empty((data.count(b"\n") + 1, 3), np.int64)
+    table = simple_characters(rules.lowercase, rules.normalize)
+    size, rows = map_lines(np.frombuffer(data, np.uint8), table, rules.lowercase, target, hard)
+    text = target[:size].tobytes()
+    return _fill_in(text, data, offset, hard[:rows].tolist(), rules) if rows else (text, [])
+
+
+def _fill_in(
+    text: bytes, data: bytes, offset: int, hard: list[list[int]], rules: TextRules
+) -> tuple[bytes, list[DeadLetter]]:
+    """Put the lines that the table left out into their places, by way of str."""
+    lines = [data[begin:end] for begin, end, _ in hard]
+    texts, dead = _decode(lines, rules)
+    pieces, done, known = list[bytes](), 0, dict[str, str]()
+    for line, (_, _, place) in zip(texts, hard, strict=True):
+        pieces += (text[done:place], _normalize_words(line, rules, known).encode("utf-8"))
+        done = place
+    letters = [DeadLetter(offset + hard[index][0], "invalid-utf-8", lines[index]) for index in dead]
+    return b"".join([*pieces, text[done:]]), letters
+
+
+def _normalize_words(line: str, rules: TextRules, known: dict[str, str]) -> str:
+    """Normalise a line word by word: most words of a line need it as little as they change from line to line.
+
+    A space ends every context: nothing composes across it, and no sigma looks beyond it.
+    """
+    words = line.split(" ")
+    for word in words:
+        if word not in known:
+            known[word] = normalize_text(word, rules)
+    return " ".join([known[word] for word in words])
+
+
+@functools.lru_cache(maxsize=8)
+def simple_characters(lowercase: bool, normalize: str) -> NDArray[np.uint16]:
+    """What characters become that go their way alone, uint16 by code point below 0x10000; 0 for all others.
+
+    Not simple are those whose lower case is no single character or depends on its neighbours (capital sigma), and,
+    under normalisation, marks and whatever else is not certain to be in normal form beside any other character: the
+    quick check of UAX #15, section 9.
+    """
+    table = np.zeros(1 << 16, np.uint16)
+    beside = _second_characters() if normalize != "none" else frozenset[str]()
+    for code in (*range(0x80, 0xD800), *range(0xE000, 1 << 16)):
+        one = chr(code)
+        lower = one.lower() if lowercase else one
+        if len(lower) > 1 or (lowercase and one == "\u03a3") or ord(lower) >= 1 << 16:
+            continue
+        if normalize == "none" or all(_is_inert(c, normalize, beside) for c in {one, lower}):
+            table[code] = ord(lower)
+    table.flags.writeable = False
+    return table
+
+
+def _is_inert(character: str, normalize: str, beside: frozenset[str]) -> bool:
+    return (
+        not unicodedata.combining(character)
+        and character not in beside
+        and unicodedata.is_normalized(normalize, character)  # type: ignore[arg-type]
+    )
+
+
+@functools.cache
+def _second_characters() -> frozenset[str]:
+    """Characters that compose with one before them."""
+    found = {chr(code) for code in (*range(0x1161, 0x1176), *range(0x11A8, 0x11C3))}  # vowels and finals of Hangul
+    for code in range(0x80, 0x11A00):
+        parts = unicodedata.decomposition(chr(code)).split()
+        if len(parts) == 2 and not parts[0].startswith("<"):
+            found.add(chr(int(parts[1], 16)))
+    return frozenset(found)
 
 
 def line_offset(data: bytes, offset: int, line: int) -> int:
@@ -82,7 +148,13 @@ def line_offset(data: bytes, offset: int, line: int) -> int:
 
 
 def _lower_ascii(data: bytes, rules: TextRules) -> bytes:
-    return data.lower() if rules.lowercase else data
+    from pipeline.kernels.lower import lower_ascii
+
+    if not rules.lowercase:
+        return data
+    target = np.empty(len(data), np.uint8)
+    lower_ascii(np.frombuffer(data, np.uint8), target)
+    return target.tobytes()
 
 
 def _decode(lines: list[bytes], rules: TextRules) -> tuple[list[str], list[int]]:

@@ -36,7 +36,7 @@ class Tokens:
     """Where the tokens of a chunk lie, and which of them form sentences.
 
     Attributes:
-        text: uint8, the normalised bytes that the spans point into.
+        text: uint8, the normalised bytes that the spans point into, and machine.PADDING more.
         starts_T: int32, first byte of each token.
         lengths_T: int32, bytes of each token.
         ends_S: int32, one past each sentence's last token, ascending; no sentence is empty.
@@ -121,16 +121,20 @@ def scan_tokens(
         max_sentence_tokens: tokens a sentence may have.
         torn: the chunk starts inside an overlong token: what continues it is oversize too.
     """
+    from pipeline.kernels.lower import copy_text
+    from pipeline.kernels.machine import PADDING
     from pipeline.kernels.scan import scan_spans
 
-    data = np.frombuffer(text, np.uint8)
+    size = len(text)
+    data = np.empty(size + PADDING, np.uint8)
+    copy_text(np.frombuffer(text, np.uint8), data)
     # Two tokens can only touch where a character of two bytes or more is one of them: two in three bytes at most.
-    room = len(data) * 2 // 3 + 2
+    room = size * 2 // 3 + 2
     starts, lengths, ends = np.empty(room, np.int32), np.empty(room, np.int32), np.empty(room, np.int32)
-    oversize = np.empty((len(data) // max(1, max_token_bytes) + 2, 3), np.int64)
-    tokens, sentences, large = scan_spans(
-        data, classes, max_token_bytes, max_sentence_tokens, torn, starts, lengths, ends, oversize
-    )
+    oversize = np.empty((size // max(1, max_token_bytes) + 2, 3), np.int64)
+    whitespace = classes is whitespace_classes()
+    limits = (max_token_bytes, max_sentence_tokens, torn)
+    tokens, sentences, large = scan_spans(data, size, classes, whitespace, limits, (starts, lengths, ends), oversize)
     return Tokens(
         data, starts[:tokens], lengths[:tokens], ends[:sentences], [tuple(row) for row in oversize[:large].tolist()]
     )

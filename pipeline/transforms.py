@@ -16,8 +16,9 @@ from pipeline.encode import load_lookup, run_from_bytes
 from pipeline.inputs import InputFile, Part
 from pipeline.options import Config
 from pipeline.parallel import Tagged, ThreadedDoFn, in_global_window
+from pipeline.phrases import Phrases, phrases_of
 from pipeline.plan import Plan
-from pipeline.results import DeadLetterPart, VocabularyFile, WrittenShard
+from pipeline.results import DeadLetterPart, PhraseFile, VocabularyFile, WrittenShard
 from pipeline.spill import Spill
 from pipeline.subsample import keep_thresholds
 from pipeline.text import DeadLetter
@@ -32,13 +33,14 @@ COUNTS, STATS, DEAD, RUNS, ENCODED, SHARDS = "counts", "stats", "dead", "runs", 
 class CountTokens(beam.PTransform):  # type: ignore[misc]
     """Batches of Part → outputs ``counts`` (partition, Arrow bytes), ``stats`` and ``dead``."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, phrases: Any) -> None:
         super().__init__()
         self._config = config
+        self._phrases = phrases
 
     def expand(self, batches: beam.PCollection) -> Any:
         """Read, tokenise and count."""
-        return batches | beam.ParDo(_CountTokens(self._config)).with_outputs(COUNTS, STATS, DEAD)
+        return batches | beam.ParDo(_CountTokens(self._config), self._phrases).with_outputs(COUNTS, STATS, DEAD)
 
 
 class _CountTokens(ThreadedDoFn):
@@ -54,12 +56,13 @@ class _CountTokens(ThreadedDoFn):
         self._counters: list[TokenCounter] = []
         self._of_thread = threading.local()
 
-    def process(self, batch: list[Part]) -> Iterator[beam.pvalue.TaggedOutput]:
+    def process(self, batch: list[Part], phrase_files: tuple[PhraseFile, ...]) -> Iterator[beam.pvalue.TaggedOutput]:
         progress.begin("counting")
+        phrases = phrases_of(phrase_files)
         for part in batch:
             letters: list[DeadLetter] = []
             for chunk in stages.read_chunks(part, self._config, letters.append):
-                yield from self.submit(self._count, part.file, chunk)
+                yield from self.submit(self._count, part.file, chunk, phrases)
                 yield from self._set_aside(part.file, letters)
             yield from self._set_aside(part.file, letters)
 
@@ -68,12 +71,12 @@ class _CountTokens(ThreadedDoFn):
         for counter in self._counters:
             yield from in_global_window(_partial_counts(counter))
 
-    def _count(self, file: InputFile, chunk: Any) -> list[Tagged]:
+    def _count(self, file: InputFile, chunk: Any, phrases: Phrases) -> list[Tagged]:
         counter = getattr(self._of_thread, "counter", None)
         if counter is None:
             counter = self._of_thread.counter = TokenCounter()
             self._counters.append(counter)
-        stats, letters = stages.count_chunk(file, chunk, self._config, counter)
+        stats, letters = stages.count_chunk(file, chunk, self._config, counter, phrases)
         result = [Tagged(STATS, stats)]
         result += [_dead_letter(file, letter) for letter in letters]
         if counter.is_large:
@@ -141,10 +144,10 @@ class WriteDeadLetters(beam.PTransform):  # type: ignore[misc]
 class EncodeChunks(beam.PTransform):  # type: ignore[misc]
     """Batches of Part → outputs ``runs`` (shard, what travels of its ids) and ``encoded``."""
 
-    def __init__(self, config: Config, spill: Spill, vocabulary: Any, plan: Any) -> None:
+    def __init__(self, config: Config, spill: Spill, vocabulary: Any, plan: Any, phrases: Any) -> None:
         super().__init__()
         self._do_fn = _EncodeChunks(config, spill)
-        self._sides = (vocabulary, plan)
+        self._sides = (vocabulary, plan, phrases)
 
     def expand(self, batches: beam.PCollection) -> Any:
         """Read, tokenise, encode and split among shards."""
@@ -158,19 +161,22 @@ class _EncodeChunks(ThreadedDoFn):
         self._spill = spill
         self._known = Metrics.counter("pairstream", "in_vocabulary")
 
-    def process(self, batch: list[Part], vocabulary: VocabularyFile, plan: Plan) -> Iterator[beam.pvalue.TaggedOutput]:
+    def process(
+        self, batch: list[Part], vocabulary: VocabularyFile, plan: Plan, phrase_files: tuple[PhraseFile, ...]
+    ) -> Iterator[beam.pvalue.TaggedOutput]:
         _, lookup = load_lookup(vocabulary.uri, vocabulary.entry.sha256)
+        phrases = phrases_of(phrase_files)
         progress.begin("encoding")
         for part in batch:
             for chunk in stages.read_chunks(part, self._config, _ignore):
-                yield from self.submit(self._encode, part.file, chunk, lookup, plan)
+                yield from self.submit(self._encode, part.file, chunk, lookup, plan, phrases)
 
     def finish_bundle(self) -> Iterator[beam.pvalue.TaggedOutput]:
         yield from super().finish_bundle()
         self._spill.close()
 
-    def _encode(self, file: InputFile, chunk: Any, lookup: Any, plan: Plan) -> list[Tagged]:
-        encoded, runs = stages.encode_chunk(file, chunk, self._config, lookup, plan)
+    def _encode(self, file: InputFile, chunk: Any, lookup: Any, plan: Plan, phrases: Phrases) -> list[Tagged]:
+        encoded, runs = stages.encode_chunk(file, chunk, self._config, lookup, plan, phrases)
         result = [Tagged(RUNS, (shard, self._spill.put(run.to_bytes()))) for shard, run in runs]
         return [Tagged(ENCODED, encoded), *result]
 

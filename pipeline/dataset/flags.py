@@ -40,7 +40,8 @@ def parse_flag(text: str) -> bool:
 def add_flags(parser: argparse.ArgumentParser, kind: type[Any]) -> None:
     """Add one flag for each field of a dataclass, with the string below the field as its help.
 
-    A field's metadata may hold ``choices``, ``parse`` (a function of the text) and ``many`` (the flag repeats).
+    A field's metadata may hold ``choices``, ``parse`` (a function of the text), ``shown`` (the default as such a text)
+    and ``many`` (the flag repeats).
     A field without a default is required. A boolean flag takes =true or =false and has a --no- twin.
     """
     texts = field_docs(kind)
@@ -57,7 +58,8 @@ def add_flags(parser: argparse.ArgumentParser, kind: type[Any]) -> None:
         else:
             shown = "" if field.default in ("", None) else " Default: %(default)s."
             parser.add_argument(
-                flag, default=field.default, type=field.metadata.get("parse", type(field.default)),
+                flag, default=field.metadata.get("shown", field.default),
+                type=field.metadata.get("parse", type(field.default)),
                 choices=field.metadata.get("choices"), metavar=field.metadata.get("metavar"), help=text + shown,
             )  # fmt: skip
 

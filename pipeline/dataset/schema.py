@@ -38,6 +38,7 @@ SHARDS_SCHEMA = _required(
         "row_groups": pa.list_(pa.field("element", pa.struct(list(_ROW_GROUP)), nullable=False)),
     }
 )
+PHRASES_SCHEMA = _required(first=pa.string(), second=pa.string(), count=pa.int64(), score=pa.float64())
 DEAD_LETTERS_SCHEMA = _required(file=pa.string(), offset=pa.int64(), reason=pa.string(), content=pa.binary())
 
 

@@ -20,6 +20,7 @@ import xxhash
 
 from pipeline.dataset import storage
 from pipeline.dataset.manifest import INPUTS, LATEST, MANIFEST, SHARDS, VOCAB, parse_pointer
+from pipeline.dataset.phrases import load_phrases, phrase_files, phrases_name
 from pipeline.dataset.publish import pass_totals
 from pipeline.dataset.reader import Dataset, RowGroupRef, open_dataset
 from pipeline.dataset.schema import DEAD_LETTERS_SCHEMA, INPUTS_SCHEMA, FormatError, require_schema, sha256_hex
@@ -57,6 +58,7 @@ def verify_run(uri: str, run_id: str | None = None) -> Verified:
     _require_vocabulary(dataset)
     _require_inputs(dataset)
     _require_dead_letters(dataset)
+    _require_phrases(dataset)
     _require_passes(dataset)
     in_order(lambda number: _require_shard(dataset, number), range(len(dataset.shards)))
     return Verified(
@@ -142,6 +144,15 @@ def _require_dead_letters(dataset: Dataset) -> None:
     path, corpus = dataset.path_of("dead-letters"), dataset.manifest.corpus
     _require_equal(path, "dead letters", dict(reasons), corpus.dead_letters)
     _require_equal(path, "bytes of dead letters", size, corpus.dead_letter_bytes)
+
+
+def _require_phrases(dataset: Dataset) -> None:
+    """Check that there is a readable file for each round."""
+    files = phrase_files(dataset)
+    expected = [dataset.path_of(phrases_name(n)) for n in range(1, dataset.manifest.options.get("phrases", 0) + 1)]
+    _require_equal(dataset.path_of("phrases"), "files", [uri for uri, _ in files], expected)
+    for uri, sha256 in files:
+        load_phrases(uri, sha256)
 
 
 def _require_passes(dataset: Dataset) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.jit import compiled, multiply_high
+from pipeline.jit import compiled
+from pipeline.kernels.machine import multiply_high
 
 # Multipliers and key increments of Salmon et al. 2011, table 2 and section 3.3.
 _M0, _M1 = np.uint64(0xD2E7470EE14C6C93), np.uint64(0xCA5A826395121157)

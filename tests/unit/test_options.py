@@ -31,6 +31,17 @@ def test_records_shape_the_bytes_only_where_they_are_read() -> None:
     assert config.shaping_options().items() >= {"input_format": "jsonl", "text_field": "body"}.items()
 
 
+def test_phrases_shape_the_bytes_only_where_they_are_joined() -> None:
+    config, _ = parse_arguments([*BASE, "--phrase-threshold", "7", "--phrase-min-count", "3"])
+    assert config.shaping_options() == parse_arguments(BASE)[0].shaping_options()
+    config, _ = parse_arguments([*BASE, "--phrases", "2"])
+    expected = {"phrases": 2, "phrase_threshold": [100.0, 100.0], "phrase_min_count": 5}
+    assert config.shaping_options().items() >= expected.items()
+    config, _ = parse_arguments([*BASE, "--phrases=2", "--phrase_threshold=200,99.5"])
+    assert config.phrase_thresholds == (200.0, 99.5)
+    assert config.shaping_options()["phrase_threshold"] == [200.0, 99.5]
+
+
 def test_templates_pass_one_value_a_parameter() -> None:
     config, _ = parse_arguments(
         ["--input=a,b", "--output=o", "--fixed_window=true", "--lowercase=false", "--min_count=2"]
@@ -57,6 +68,15 @@ def test_beams_flags_are_left_to_beam() -> None:
     [
         (["--window", "0"], "argument --window: found 0, expected 1 to 1000"),
         (["--sample", "nan"], "argument --sample: found nan, expected 0 or more"),
+        (["--phrases", "11"], "argument --phrases: found 11, expected 0 to 10"),
+        (["--phrase-min-count", "0"], "argument --phrase-min-count: found 0, expected 1 or more"),
+        (["--phrase-threshold", "a,1"], "--phrase-threshold: found 'a,1', expected numbers from 0 on, such as 100"),
+        (["--phrase-threshold", "inf"], "--phrase-threshold: found 'inf', expected numbers from 0 on"),
+        (["--phrase-threshold", "-1"], "--phrase-threshold: found '-1', expected numbers from 0 on"),
+        (
+            ["--phrases=1", "--phrase-threshold=2,1"],
+            "found 2 values, expected one, or one for each round of --phrases 1",
+        ),
         (["--shard-pairs", "16M"], "argument --shard-pairs: found '16M', expected a number such as"),
         (["--input-format", "csv"], "argument --input-format: invalid choice: 'csv'"),
         (["--tokenizer", "bpe"], "argument --tokenizer: invalid choice: 'bpe'"),

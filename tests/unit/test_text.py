@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import unicodedata
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import InputError
-from pipeline.text import DeadLetter, TextRules, line_offset, normalize_lines, normalize_text
+from pipeline.text import DeadLetter, TextRules, line_offset, normalize_lines, normalize_text, simple_characters
 
 LINES = st.lists(
     st.text(
-        st.sampled_from("aBÉéΣσςİ\u0301\u030cJǰ\rﬁ")
+        st.sampled_from("aBÉéΣσςİ\u0301\u030cJǰ\rﬁ \u00a0Ωſ\u212aȺ가\u1161𐐀\u0345’")
         | st.characters(exclude_characters="\n", exclude_categories=["Cs"]),
-        max_size=12,
+        max_size=90,
     ),
     min_size=1,
     max_size=6,
@@ -68,3 +69,26 @@ def test_bad_bytes_fail_on_request() -> None:
 def test_ten_thousand_marks_take_one_step() -> None:
     text, _ = normalize_lines(("e" + "\u0301" * 10_000 + " x").encode(), 0, TextRules())
     assert text.decode() == "é" + "\u0301" * 9_999 + " x"
+
+
+@given(
+    words=st.lists(st.sampled_from(["a" * 64, "Zwölf", "ΟΔΟΣ", "Σ", "e\u0301", "\n", "B" * 7]), max_size=40),
+    form=st.sampled_from(["NFC", "NFKC", "none"]),
+)
+def test_long_text_is_its_words(words: list[str], form: str) -> None:
+    text = " ".join(words)
+    rules = TextRules(True, form)
+    found, _ = normalize_lines(text.encode(), 0, rules)
+    assert found.decode().split("\n") == [normalize_text(line, rules) for line in text.split("\n")]
+
+
+@pytest.mark.parametrize("lowercase", [True, False])
+@pytest.mark.parametrize("form", ["NFC", "NFKC", "none"])
+def test_every_simple_character_between_any_others(lowercase: bool, form: str) -> None:
+    rules = TextRules(lowercase, form)
+    codes = np.flatnonzero(simple_characters(lowercase, form)).tolist()
+    text = "".join(map(chr, codes))
+    assert len(codes) > 50_000
+    for step in (1, 7, 1009):  # neighbours of many kinds
+        mixed = "".join(text[start::step] for start in range(step))
+        assert normalize_lines(mixed.encode(), 0, rules)[0].decode() == normalize_text(mixed, rules)

@@ -36,6 +36,51 @@ def test_bytes_and_characters_agree(lines: list[str], tokenizer: str) -> None:
     assert oversize == []
 
 
+# Long stretches of ASCII, so that whole blocks of it stand between, before and behind other characters.
+BLOCKS = st.lists(
+    st.sampled_from(
+        [
+            "don't ",
+            "x" * 30,
+            " " * 40,
+            "a1'b 2'3'",
+            "'",
+            "\n",
+            "one two\tthree\x1c",
+            "é",
+            "’s",
+            "a\u0301",
+            "日",
+            "_\x00-",
+        ]
+    )
+    | st.integers(0, 70).map("w".__mul__),
+    max_size=40,
+).map("".join)
+
+
+@given(text=BLOCKS, tokenizer=st.sampled_from(TOKENIZERS), limits=st.sampled_from([(1000, 10_000), (20, 3)]))
+def test_blocks_of_ascii_are_cut_as_characters_are(text: str, tokenizer: str, limits: tuple[int, int]) -> None:
+    expected, large = [], []
+    for number, line in enumerate(text.split("\n")):
+        tokens = split_tokens(line, tokenizer)
+        large += [(number, token) for token in tokens if len(token.encode()) > limits[0]]
+        kept = [token for token in tokens if len(token.encode()) <= limits[0]]
+        expected += [kept[i : i + limits[1]] for i in range(0, len(kept), limits[1])]
+    sentences, oversize = scan(text, tokenizer, *limits)
+    data = text.encode()
+    assert sentences == expected
+    assert [(line, data[start : start + size].decode()) for line, start, size in oversize] == large
+
+
+@pytest.mark.parametrize("tokenizer", TOKENIZERS)
+def test_masks_of_ascii_agree_with_the_tables(tokenizer: str) -> None:
+    for code in range(128):
+        sentences, _ = scan("b" + chr(code) + "b", tokenizer)
+        found = [token for sentence in sentences for token in sentence]
+        assert found == [token for line in f"b{chr(code)}b".split("\n") for token in split_tokens(line, tokenizer)]
+
+
 @pytest.mark.parametrize(
     ("line", "tokens"),
     [

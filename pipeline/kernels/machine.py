@@ -1,0 +1,144 @@
+"""What the machine can do and Numba has no name for: words and blocks of bytes, bit scans, wide products.
+
+A block is 64 bytes. A mask of a block is a uint64 whose bit k says something of byte k. Loads may start anywhere, but
+must end inside the array: texts that these functions read carry PADDING bytes behind their end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, cast
+
+import numpy as np
+from llvmlite import ir
+from numba.core import types
+from numba.extending import intrinsic
+
+BLOCK = 64
+#: Bytes behind a text's end that may be read (and mean nothing).
+PADDING = BLOCK
+
+_BYTE, _WORD = ir.IntType(8), ir.IntType(64)
+_BYTES = ir.VectorType(_BYTE, BLOCK)
+
+
+def _multiply_high(_context: Any, _a: Any, _b: Any) -> Any:
+    def emit(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        wide = ir.IntType(128)
+        product = builder.mul(builder.zext(arguments[0], wide), builder.zext(arguments[1], wide))
+        return builder.trunc(builder.lshr(product, ir.Constant(wide, 64)), _WORD)
+
+    return types.uint64(types.uint64, types.uint64), emit
+
+
+def _trailing_zeros(_context: Any, _word: Any) -> Any:
+    def emit(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 0))
+
+    return types.int64(types.uint64), emit
+
+
+def _address(context: Any, builder: Any, array_type: Any, array: Any, index: Any) -> Any:
+    return builder.gep(context.make_array(array_type)(context, builder, array).data, [index])
+
+
+def _load_word(_context: Any, array: Any, _index: Any) -> Any:
+    def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        place = _address(context, builder, signature.args[0], *arguments)
+        return builder.load(builder.bitcast(place, _WORD.as_pointer()), align=1)
+
+    return types.uint64(array, types.int64), emit
+
+
+def _prefetch(_context: Any, array: Any, _index: Any) -> Any:
+    def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        place = _address(context, builder, signature.args[0], *arguments)
+        number = ir.IntType(32)
+        pointer = builder.bitcast(place, _BYTE.as_pointer())
+        kind = ir.FunctionType(ir.VoidType(), [pointer.type, number, number, number])
+        instruction = builder.module.declare_intrinsic("llvm.prefetch", [pointer.type], kind)
+        read, into_nearest_cache, data = number(0), number(3), number(1)
+        builder.call(instruction, [pointer, read, into_nearest_cache, data])
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64), emit
+
+
+def _load_block(context: Any, builder: Any, array_type: Any, array: Any, index: Any) -> Any:
+    place = _address(context, builder, array_type, array, index)
+    return builder.load(builder.bitcast(place, _BYTES.as_pointer()), align=1)
+
+
+def _splat(value: int) -> Any:
+    return ir.Constant(_BYTES, [value & 0xFF] * BLOCK)
+
+
+def _in_range(builder: Any, block: Any, first: int, count: int) -> Any:
+    """Bytes from ``first`` on, ``count`` of them: one subtraction and one unsigned comparison."""
+    return builder.icmp_unsigned("<", builder.sub(block, _splat(first)), _splat(count))
+
+
+def _letter(builder: Any, block: Any) -> Any:
+    return _in_range(builder, builder.or_(block, _splat(0x20)), ord("a"), 26)
+
+
+def _digit(builder: Any, block: Any) -> Any:
+    return _in_range(builder, block, ord("0"), 10)
+
+
+def _space(builder: Any, block: Any) -> Any:
+    controls = builder.or_(_in_range(builder, block, 0x09, 5), _in_range(builder, block, 0x1C, 4))
+    return builder.or_(controls, builder.icmp_unsigned("==", block, _splat(0x20)))
+
+
+def _feed(builder: Any, block: Any) -> Any:
+    return builder.icmp_unsigned("==", block, _splat(0x0A))
+
+
+def _quote(builder: Any, block: Any) -> Any:
+    return builder.icmp_unsigned("==", block, _splat(0x27))
+
+
+def _foreign(builder: Any, block: Any) -> Any:
+    return builder.icmp_signed("<", block, _splat(0))
+
+
+def _mask_of(question: Callable[[Any, Any], Any]) -> Callable[[Any, int], np.uint64]:
+    """Make the compiled function (array, index) → mask of the block there."""
+
+    def mask(_context: Any, array: Any, _index: Any) -> Any:
+        def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            block = _load_block(context, builder, signature.args[0], *arguments)
+            return builder.bitcast(question(builder, block), _WORD)
+
+        return types.uint64(array, types.int64), emit
+
+    return cast(Callable[[Any, int], np.uint64], intrinsic(mask))
+
+
+def _lower_block(_context: Any, source: Any, _index: Any, target: Any, _position: Any) -> Any:
+    def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        block = _load_block(context, builder, signature.args[0], *arguments[:2])
+        capital = _in_range(builder, block, ord("A"), 26)
+        lower = builder.select(capital, builder.or_(block, _splat(0x20)), block)
+        place = _address(context, builder, signature.args[2], *arguments[2:])
+        builder.store(lower, builder.bitcast(place, _BYTES.as_pointer()), align=1)
+        return context.get_dummy_value()
+
+    return types.void(source, types.int64, target, types.int64), emit
+
+
+# multiply_high(a, b): upper 64 bits of the product of two uint64
+multiply_high = cast(Callable[[Any, Any], np.uint64], intrinsic(_multiply_high))
+# trailing_zeros(word): index of the lowest bit that is set, 64 for none
+trailing_zeros = cast(Callable[[Any], int], intrinsic(_trailing_zeros))
+# load_word(array, index): eight bytes of a uint8 array from there on, the first one lowest
+load_word = cast(Callable[[Any, int], np.uint64], intrinsic(_load_word))
+# prefetch(array, index): ask for the item's cache line ahead of its use
+prefetch = cast(Callable[[Any, int], None], intrinsic(_prefetch))
+# Masks of the 64 bytes of a uint8 array from an index on: ASCII letters, digits, what str.split() splits at,
+# line feeds, apostrophes; and bytes that are no ASCII.
+letters, digits, spaces = _mask_of(_letter), _mask_of(_digit), _mask_of(_space)
+feeds, quotes, foreign = _mask_of(_feed), _mask_of(_quote), _mask_of(_foreign)
+# lower_block(source, index, target, position): copy 64 bytes, A–Z in lower case
+lower_block = cast(Callable[[Any, int, Any, int], None], intrinsic(_lower_block))

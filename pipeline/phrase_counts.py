@@ -1,0 +1,217 @@
+"""Which neighbours are phrases: exact counts of words and of pairs, brought together by hash partition, and scores.
+
+Counts of a corpus' pairs do not fit into one machine's memory, and neither need those of its words. So a pair is
+counted in the partition of its first word, which knows that word's count too; what is frequent enough goes on to the
+partition of its second word, where it is scored. What travels is always two tables: words, and pairs.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from pipeline.counting import COUNTS_SCHEMA, TokenCounter, unpack_tokens
+from pipeline.dataset.schema import PHRASES_SCHEMA
+from pipeline.kernels.phrases import add_pairs, set_pairs
+from pipeline.kernels.table import hash_rows
+from pipeline.phrases import JOINT
+from pipeline.tokenize import Tokens
+
+#: Parts of the partial counts, by first word; many, since the pairs of a frequent word all lie in one.
+FIRST_PARTITIONS = 128
+#: Parts of the frequent pairs, by second word; they are far fewer, and each of the parts above feeds all of these.
+SECOND_PARTITIONS = 16
+
+#: Partial counts leave a counter when it holds this many pairs, of 32 bytes each.
+PAIR_LIMIT = 1 << 22
+
+#: Partial counts are added up whenever this much of them has come together.
+FOLD_BYTES = 64 << 20
+
+PAIRS_SCHEMA = pa.schema([("first", pa.binary()), ("second", pa.binary()), ("count", pa.int64())])
+SCORED_SCHEMA = pa.schema([*PAIRS_SCHEMA, ("score", pa.float64())])
+_WITH_FIRST = pa.schema([*PAIRS_SCHEMA, ("first_count", pa.int64())])
+
+
+class Counts(NamedTuple):
+    """Counted words (COUNTS_SCHEMA) and counted pairs (PAIRS_SCHEMA, and more columns on the way)."""
+
+    words: pa.Table
+    pairs: pa.Table
+
+    def to_bytes(self) -> bytes:
+        """Encode as two Arrow IPC streams."""
+        sink = pa.BufferOutputStream()
+        for table in self:
+            with pa.ipc.new_stream(sink, table.schema) as writer:
+                writer.write_table(table)
+        return sink.getvalue().to_pybytes()  # type: ignore[no-any-return]
+
+
+def counts_from_bytes(data: bytes) -> Counts:
+    """Decode what Counts.to_bytes made."""
+    source = pa.BufferReader(data)
+    return Counts(*(pa.ipc.open_stream(source).read_all() for _ in range(2)))
+
+
+class PairCounter(TokenCounter):
+    """Counts of the distinct tokens and pairs of neighbours seen since it was made; not for several threads at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._pairs = 0
+        self._keys, self._pair_counts = np.full(1 << 16, -1, np.int64), np.empty(1 << 16, np.int64)
+
+    def add(self, tokens: Tokens) -> None:
+        """Count every token, and every pair of neighbours in a sentence."""
+        super().add(tokens)
+        pairs, done = _neighbours(self.rows_of(tokens), tokens.ends_S), 0
+        while True:
+            done, self._pairs = add_pairs(pairs, done, self._keys, self._pair_counts, self._pairs)
+            if done == len(pairs):
+                return
+            self._grow()
+
+    @property
+    def is_large(self) -> bool:
+        """Whether it is time to hand on what was counted and start anew."""
+        return self._pairs > PAIR_LIMIT or super().is_large
+
+    def parts(self) -> Iterator[tuple[int, Counts]]:
+        """Yield ``(partition, counts)``: words by themselves, pairs by their first word."""
+        ends = pa.py_buffer(self._ends[: self._rows + 1].astype(np.int32))
+        words = pa.Array.from_buffers(pa.binary(), self._rows, [None, ends, pa.py_buffer(self._arena)])
+        partition_of = _partitions(pa.chunked_array([words]), FIRST_PARTITIONS)
+        rows, row_bounds = _order(partition_of, FIRST_PARTITIONS)
+        slots = np.flatnonzero(self._keys >= 0)
+        order, slot_bounds = _order(partition_of[self._keys[slots] >> 32], FIRST_PARTITIONS)
+        slots = slots[order]
+        for part in range(FIRST_PARTITIONS):
+            of_words = rows[row_bounds[part] : row_bounds[part + 1]]
+            of_pairs = slots[slot_bounds[part] : slot_bounds[part + 1]]
+            if len(of_words):
+                yield part, self._counts_of(words, of_words, of_pairs)
+
+    def _counts_of(self, words: pa.Array, rows: NDArray[np.int64], slots: NDArray[np.int64]) -> Counts:
+        keys = self._keys[slots]
+        pairs = [words.take(pa.array(keys >> 32)), words.take(pa.array(keys & 0xFFFFFFFF)), self._pair_counts[slots]]
+        of_words = [words.take(pa.array(rows)), self._counts[rows]]
+        return Counts(pa.table(of_words, schema=COUNTS_SCHEMA), pa.table(pairs, schema=PAIRS_SCHEMA))
+
+    def _grow(self) -> None:
+        keys, counts = self._keys, self._pair_counts
+        self._keys, self._pair_counts = np.full(2 * len(keys), -1, np.int64), np.empty(2 * len(keys), np.int64)
+        set_pairs(keys, counts, self._keys, self._pair_counts)
+
+
+def merge_pairs(parts: Iterable[Counts], min_count: int) -> Iterator[tuple[int, Counts]]:
+    """Add up the partial counts of one partition by first word, and deal them to the partitions by second word.
+
+    Words and pairs below ``min_count`` are dropped. A pair stands nowhere without its two words, so that those of a
+    pair that is left are left too.
+    """
+    words, pairs = _add_up(parts)
+    words = words.filter(pc.greater_equal(words["count"], min_count))
+    pairs = pairs.filter(pc.greater_equal(pairs["count"], min_count))
+    pairs = pairs.append_column("first_count", _look_up(pairs["first"], words))
+    by_word, by_second = _split(words, "token"), _split(pairs, "second")
+    for part in range(SECOND_PARTITIONS):
+        if len(by_word[part]) or len(by_second[part]):
+            yield part, Counts(by_word[part], by_second[part])
+
+
+def score_pairs(
+    parts: Iterable[Counts], tokens: int, min_count: int, threshold: float, max_token_bytes: int
+) -> pa.Table:
+    """Return the phrases among the pairs of one partition by second word, columns of SCORED_SCHEMA.
+
+    The score is that of word2phrase.c, (count − δ) / count(first) / count(second) · tokens with δ = ``min_count``, in
+    IEEE double precision: each operation is rounded correctly, so that it is the same number everywhere. (The C code
+    has single precision, counts pairs across the ends of lines too, and forgets rare ones when its table is full.)
+
+    Args:
+        parts: from merge_pairs.
+        tokens: in the whole text.
+        min_count: see above.
+        threshold: a phrase scores more.
+        max_token_bytes: a joined token may have.
+    """
+    held = list(parts)
+    words = pa.concat_tables([part.words for part in held])
+    pairs = pa.concat_tables([part.pairs for part in held])
+    count, first = (pairs[name].to_numpy().astype(np.float64) for name in ("count", "first_count"))
+    second = _look_up(pairs["second"], words).to_numpy().astype(np.float64)
+    score = (count - min_count) / first / second * tokens
+    lengths = [pc.binary_length(pairs[name]).to_numpy() for name in ("first", "second")]
+    chosen = (score > threshold) & (lengths[0] + lengths[1] + len(JOINT) <= max_token_bytes)
+    return pairs.drop_columns(["first_count"]).append_column("score", pa.array(score)).filter(pa.array(chosen))
+
+
+def as_phrases(tables: Sequence[pa.Table]) -> pa.Table:
+    """Join the phrases of all partitions into one table, columns of PHRASES_SCHEMA, in no particular order."""
+    return pa.concat_tables([SCORED_SCHEMA.empty_table(), *tables]).cast(PHRASES_SCHEMA)
+
+
+def _neighbours(rows: NDArray[np.int32], ends_S: NDArray[np.int32]) -> NDArray[np.int64]:
+    """Return the keys of all pairs of neighbours that stand in one sentence."""
+    inside = np.ones(len(rows), np.bool_)
+    inside[ends_S - 1] = False  # the last word of a sentence has no neighbour behind it
+    wide = rows.astype(np.int64)
+    keys: NDArray[np.int64] = (wide[:-1] << 32 | wide[1:])[inside[:-1]]
+    return keys
+
+
+def _add_up(parts: Iterable[Counts]) -> Counts:
+    """Add up partial counts, a bounded amount of them at a time beside the sums."""
+    held = [Counts(COUNTS_SCHEMA.empty_table(), PAIRS_SCHEMA.empty_table())]
+    size, limit = 0, FOLD_BYTES
+    for part in parts:
+        held.append(part)
+        size += part.words.nbytes + part.pairs.nbytes
+        if size > limit:
+            held = [_sum(held)]
+            size = held[0].words.nbytes + held[0].pairs.nbytes
+            limit = max(FOLD_BYTES, 2 * size)
+    return _sum(held)
+
+
+def _sum(parts: Sequence[Counts]) -> Counts:
+    sums = []
+    for tables, keys in (([p.words for p in parts], ["token"]), ([p.pairs for p in parts], ["first", "second"])):
+        total = pa.concat_tables(tables).group_by(keys, use_threads=False).aggregate([("count", "sum")])
+        sums.append(total.rename_columns([*keys, "count"]))
+    return Counts(*sums)
+
+
+def _look_up(wanted: pa.ChunkedArray, words: pa.Table) -> pa.ChunkedArray:
+    """Return the counts of words that are all in the table."""
+    rows = pc.index_in(wanted, words["token"])
+    assert not rows.null_count, "a pair is counted where its words are"
+    return words["count"].take(rows)
+
+
+def _split(table: pa.Table, column: str) -> list[pa.Table]:
+    """Deal rows to SECOND_PARTITIONS by the hash of a word."""
+    order, bounds = _order(_partitions(table[column], SECOND_PARTITIONS), SECOND_PARTITIONS)
+    dealt = table.take(pa.array(order)).combine_chunks()
+    return [dealt.slice(start, stop - start) for start, stop in itertools.pairwise(bounds)]
+
+
+def _partitions(words: pa.ChunkedArray, partitions: int) -> NDArray[np.uint8]:
+    """Return a number below ``partitions``, 256 at most, for each word, by its hash."""
+    arena, ends = unpack_tokens(words)
+    hashes = np.empty(len(words), np.uint64)
+    hash_rows(arena, ends, hashes)
+    return (hashes % np.uint64(partitions)).astype(np.uint8)
+
+
+def _order(partition_of: NDArray[np.uint8], partitions: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return rows in order of partition, and where each partition begins and the last one ends."""
+    order = np.argsort(partition_of, kind="stable")  # numpy sorts bytes by radix
+    return order, np.concatenate(([0], np.cumsum(np.bincount(partition_of, minlength=partitions))))

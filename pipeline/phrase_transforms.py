@@ -1,0 +1,181 @@
+"""Thin Beam transforms for --phrases: a reading of the text for each round, and two shuffles behind it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.metrics import Metrics
+from apache_beam.pvalue import AsList, AsSingleton
+
+from pipeline import phrase_rounds, progress, stages
+from pipeline.counting import table_from_bytes, table_to_bytes
+from pipeline.inputs import InputFile, Part
+from pipeline.options import Config
+from pipeline.parallel import Tagged, ThreadedDoFn
+from pipeline.phrase_counts import Counts, PairCounter, counts_from_bytes, merge_pairs, score_pairs
+from pipeline.phrases import Phrases, phrases_of
+from pipeline.results import PhraseFile
+from pipeline.spill import InlineSpill, Spill, make_spill
+from pipeline.text import DeadLetter
+
+COUNTS, READ, PHRASES = "counts", "read", "phrases"
+
+Rounds = tuple[PhraseFile, ...]
+
+
+def find_phrases(batches: beam.PCollection, config: Config, run_folder: str, spill_folder: str | None) -> AsSingleton:
+    """Add --phrases rounds; return a tuple with the PhraseFile of each, as a side input for later readings."""
+    found = AsSingleton(batches.pipeline | "NoPhrases" >> beam.Create([()]))
+    for number in range(1, config.phrases + 1):
+        spill = None if spill_folder is None else os.path.join(spill_folder, f"phrases-{number}")
+        one_round = FindPhrases(number, config, run_folder, spill, found)
+        found = AsSingleton(batches | f"Phrases{number}" >> one_round)
+    return found
+
+
+class FindPhrases(beam.PTransform):  # type: ignore[misc]
+    """Batches of Part → the PhraseFiles of one round and those before it, as one tuple."""
+
+    def __init__(
+        self, number: int, config: Config, run_folder: str, spill_folder: str | None, earlier: AsSingleton
+    ) -> None:
+        super().__init__()
+        self._number, self._config, self._run_folder = number, config, run_folder
+        self._spill_folder, self._earlier = spill_folder, earlier
+
+    def expand(self, batches: beam.PCollection) -> beam.PCollection:
+        """Count words and pairs, bring a pair and its words together, choose, write."""
+        config, spill = self._config, make_spill(self._spill_folder)
+        counting = _CountPairs(self._number, config, spill)
+        counted = batches | beam.ParDo(counting, self._earlier).with_outputs(COUNTS, READ)
+        merging = _MergePairs(config, spill)
+        merged = counted[COUNTS] | "ByFirst" >> beam.GroupByKey() | beam.ParDo(merging).with_outputs(COUNTS)
+        tokens = counted[READ] | beam.Map(lambda chunk: chunk.tokens) | beam.CombineGlobally(sum)
+        scoring = _ScorePairs(self._number, config, spill)
+        scored = merged[COUNTS] | "BySecond" >> beam.GroupByKey()
+        scored = scored | beam.ParDo(scoring, AsSingleton(tokens)).with_outputs(PHRASES)
+        place = (self._run_folder, self._number, self._spill_folder)
+        sides = (self._earlier, AsList(scored[PHRASES]), AsList(counted[READ]))
+        return batches.pipeline | beam.Create([place]) | "Write" >> beam.Map(_write_round, *sides)
+
+
+def _write_round(
+    place: tuple[str, int, str | None],
+    earlier: Rounds,
+    tables: Sequence[bytes],
+    chunks: Sequence[phrase_rounds.ReadChunk],
+) -> Rounds:
+    run_folder, number, spill_folder = place
+    if spill_folder is not None:
+        shutil.rmtree(spill_folder, ignore_errors=True)  # all of it is read by now
+    found = phrase_rounds.write_phrases(run_folder, number, list(map(table_from_bytes, tables)), chunks)
+    Metrics.counter("pairstream", "phrases").inc(found.rows)
+    return (*earlier, found)
+
+
+class _SpillingDoFn(ThreadedDoFn):
+    """Base of the DoFns here: the payloads that they hand on go through a spill."""
+
+    def __init__(self, config: Config, spill: Spill) -> None:
+        super().__init__(config.thread_count)
+        self._config, self._spill = config, spill
+
+    def finish_bundle(self) -> Iterator[beam.pvalue.TaggedOutput]:
+        yield from super().finish_bundle()
+        self._spill.close()
+        # Idle threads would hold on to the memory that Arrow freed in them, round after round.
+        self.teardown()
+        self.setup()
+
+
+class _CountPairs(_SpillingDoFn):
+    def __init__(self, number: int, config: Config, spill: Spill) -> None:
+        super().__init__(config, spill)
+        self._number = number
+
+    def start_bundle(self) -> None:
+        super().start_bundle()
+        self._forget()
+
+    def process(self, batch: list[Part], earlier: Rounds) -> Iterator[beam.pvalue.TaggedOutput]:
+        progress.begin(f"phrases {self._number}")
+        phrases = phrases_of(earlier)
+        for part in batch:
+            for chunk in stages.read_chunks(part, self._config, _ignore):
+                yield from self.submit(self._count, part.file, chunk, phrases)
+
+    def finish_bundle(self) -> Iterator[beam.pvalue.TaggedOutput]:
+        yield from ThreadedDoFn.finish_bundle(self)  # all is counted; only then
+        self._pending.extend(self._pool.submit(self._hand_on, counter) for counter in self._counters)
+        yield from super().finish_bundle()
+        self._forget()
+
+    def _forget(self) -> None:
+        """Let go of the counters: a runner keeps this object when it has no more work for it."""
+        self._counters: list[PairCounter] = []
+        self._of_thread = threading.local()
+
+    def _count(self, file: InputFile, chunk: Any, phrases: Phrases) -> list[Tagged]:
+        counter = getattr(self._of_thread, "counter", None)
+        if counter is None:
+            counter = self._of_thread.counter = PairCounter()
+            self._counters.append(counter)
+        result = [Tagged(READ, phrase_rounds.count_chunk_pairs(file, chunk, self._config, phrases, counter))]
+        if counter.is_large:
+            self._counters.remove(counter)
+            self._of_thread.counter = None
+            result += self._hand_on(counter)
+        return result
+
+    def _hand_on(self, counter: PairCounter) -> list[Tagged]:
+        return [Tagged(COUNTS, (part, self._spill.put(counts.to_bytes()))) for part, counts in counter.parts()]
+
+
+def _ignore(letter: DeadLetter) -> None:
+    """Drop what the counting pass reports."""
+
+
+class _PartsDoFn(_SpillingDoFn):
+    """Base of the DoFns that take all Counts of one partition."""
+
+    def work_on(
+        self, travellers: Iterable[bytes], work: Callable[..., list[Tagged]], *arguments: Any
+    ) -> Iterator[beam.pvalue.TaggedOutput]:
+        """Call ``work`` with the Counts: on a thread, or here where the runner hands them on piece by piece."""
+        if not isinstance(self._spill, InlineSpill):
+            yield from self.submit(work, self._parts(list(travellers)), *arguments)
+            return
+        for item in work(self._parts(travellers), *arguments):
+            self.count(item)
+            yield beam.pvalue.TaggedOutput(item.tag, item.value)
+
+    def _parts(self, travellers: Iterable[bytes]) -> Iterator[Counts]:
+        return (counts_from_bytes(self._spill.get(traveller)) for traveller in travellers)
+
+
+class _MergePairs(_PartsDoFn):
+    def process(self, element: tuple[int, Iterable[bytes]]) -> Iterator[beam.pvalue.TaggedOutput]:
+        yield from self.work_on(element[1], self._merge)
+
+    def _merge(self, parts: Iterable[Counts]) -> list[Tagged]:
+        merged = merge_pairs(parts, self._config.phrase_min_count)
+        return [Tagged(COUNTS, (part, self._spill.put(counts.to_bytes()))) for part, counts in merged]
+
+
+class _ScorePairs(_PartsDoFn):
+    def __init__(self, number: int, config: Config, spill: Spill) -> None:
+        super().__init__(config, spill)
+        self._threshold = config.phrase_thresholds[number - 1]
+
+    def process(self, element: tuple[int, Iterable[bytes]], tokens: int) -> Iterator[beam.pvalue.TaggedOutput]:
+        yield from self.work_on(element[1], self._score, tokens)
+
+    def _score(self, parts: Iterable[Counts], tokens: int) -> list[Tagged]:
+        config = self._config
+        found = score_pairs(parts, tokens, config.phrase_min_count, self._threshold, config.max_token_bytes)
+        return [Tagged(PHRASES, table_to_bytes(found))]

@@ -2,7 +2,8 @@
 
 Chunk k of a file holds the lines that begin in [k · 1 MiB, (k + 1) · 1 MiB) of its decompressed bytes. A line that
 goes on for more than another 1 MiB behind such a mark is cut there, so that no chunk is larger than about 2 MiB.
-Where a mark cuts depends on the 1 MiB behind it alone: not on the blocks in which the file happens to be read.
+Where a mark cuts depends on the 1 MiB behind it alone: not on the blocks in which the file happens to be read, nor on
+what comes before, so that any part of a large file can be read by itself.
 """
 
 from __future__ import annotations
@@ -40,20 +41,43 @@ class Chunk:
         return self.data.count(b"\n") + (not self.data.endswith(b"\n")) - self.inside
 
 
-def cut_chunks(blocks: Iterable[bytes], size: int = CHUNK_BYTES) -> Iterator[Chunk]:
-    """Yield the chunks of a file, in order, from its decompressed blocks; a byte-order mark is left out."""
+def read_from(first: int, size: int = CHUNK_BYTES) -> int:
+    """Return the byte of a file from which it must be read to find chunk ``first`` and those behind it.
+
+    One chunk more, and the byte before it: a run without white space may be torn up to three bytes behind a mark.
+    """
+    return max(0, (first - 1) * size - 1)
+
+
+def read_until(end: int, size: int = CHUNK_BYTES) -> int:
+    """Return the byte up to which a file must be read to find the end of chunk ``end - 1``."""
+    return (end + 1) * size + 4
+
+
+def cut_chunks(
+    blocks: Iterable[bytes], size: int = CHUNK_BYTES, first: int = 0, end: int | None = None
+) -> Iterator[Chunk]:
+    """Yield the chunks of a file, in order, from its decompressed blocks; a byte-order mark is left out.
+
+    Args:
+        blocks: the file's bytes from ``read_from(first, size)`` on, at least to ``read_until(end, size)``.
+        size: of a chunk.
+        first: number of the first chunk to yield.
+        end: number of the first chunk not to; None for all to the file's end.
+    """
     source, buffer, ended = iter(blocks), bytearray(), False
-    origin, begin, index, torn = 0, 0, 0, False  # buffer[0] is byte `origin` of the file; a chunk starts at `begin`
-    while True:
+    origin = begin = read_from(first, size)  # buffer[0] is byte `origin` of the file; a chunk starts at `begin`
+    index, torn = max(0, first - 2), False
+    while index != end:
         mark = (index + 1) * size
         while not ended and origin + len(buffer) < mark + size + 4:
             block = next(source, None)
             ended = block is None
             buffer += block or b""
         stop, tears = _find_cut(buffer, mark - origin, size)
-        if index == 0 and buffer.startswith(BOM):
+        if origin == 0 and index == 0 and buffer.startswith(BOM):
             begin = len(BOM)
-        if stop > begin - origin:
+        if stop > begin - origin and index >= first:
             inside = index > 0 and buffer[begin - origin - 1] != _LF
             yield Chunk(index, begin, bytes(buffer[begin - origin : stop]), torn, inside)
         if ended and stop == len(buffer):
@@ -70,7 +94,7 @@ def _find_cut(buffer: bytearray, mark: int, size: int) -> tuple[int, bool]:
 
     Args:
         buffer: the text; it ends ``size`` bytes behind the mark or later, or with the file.
-        mark: position in the buffer.
+        mark: position in the buffer; before it where the last cut went a few bytes past this mark.
         size: how far behind the mark to look.
     """
     feed = buffer.find(b"\n", max(0, mark - 1), mark + size)
@@ -78,7 +102,7 @@ def _find_cut(buffer: bytearray, mark: int, size: int) -> tuple[int, bool]:
         return feed + 1, False
     if len(buffer) <= mark + size:  # the file ends, and with it the line
         return len(buffer), False
-    spaces = [buffer.find(space, mark, mark + size) for space in (b"%c" % byte for byte in _WHITE_SPACE)]
+    spaces = [buffer.find(space, max(0, mark), mark + size) for space in (b"%c" % byte for byte in _WHITE_SPACE)]
     found = [position for position in spaces if position >= 0]
     if found:
         return min(found), False

@@ -34,8 +34,13 @@ _FORMATS: dict[str, tuple[bytes, Callable[[], Any]]] = {
     "xz": (b"\xfd7zXZ\x00", lzma.LZMADecompressor),
     "zstd": (b"\x28\xb5\x2f\xfd", _zstd),
 }
-_LONGEST_MAGIC = max(len(magic) for magic, _ in _FORMATS.values())
+LONGEST_MAGIC = max(len(magic) for magic, _ in _FORMATS.values())
 _EXTENSIONS = {".gz": "gzip", ".bz2": "bzip2", ".xz": "xz", ".zst": "zstd"}
+
+
+def format_of(head: bytes) -> str | None:
+    """Name the compression of a file by its first LONGEST_MAGIC bytes, None for plain content."""
+    return next((kind for kind, (magic, _) in _FORMATS.items() if head.startswith(magic)), None)
 
 
 def read_blocks(stream: IO[bytes], name: str, block_bytes: int) -> Iterator[bytes]:
@@ -51,11 +56,11 @@ def read_blocks(stream: IO[bytes], name: str, block_bytes: int) -> Iterator[byte
     Raises:
         InputError: a compressed stream is truncated or damaged, or followed by something else.
     """
-    head = stream.read(max(block_bytes, _LONGEST_MAGIC))
+    head = stream.read(max(block_bytes, LONGEST_MAGIC))
     promised = next((kind for ending, kind in _EXTENSIONS.items() if name.endswith(ending)), None)
     if not head and promised:
         raise InputError(f"{name}: found an empty file, expected {promised} data")
-    kind = next((kind for kind, (magic, _) in _FORMATS.items() if head.startswith(magic)), None)
+    kind = format_of(head)
     if kind is None:
         while head:
             yield head
@@ -99,7 +104,7 @@ def _next_member(pending: bytes, stream: IO[bytes], magic: bytes, name: str, kin
             if not pending:
                 return b""
         pending = rest
-    pending += stream.read(_LONGEST_MAGIC) if len(pending) < _LONGEST_MAGIC else b""
+    pending += stream.read(LONGEST_MAGIC) if len(pending) < LONGEST_MAGIC else b""
     if kind == "zstd" and _is_skippable_frame(pending):
         return pending
     if not pending.startswith(magic):

@@ -10,6 +10,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import pyarrow as pa
+
 from pipeline import stages
 from pipeline.base import Base
 from pipeline.chunks import CHUNK_BYTES
@@ -19,7 +21,7 @@ from pipeline.dataset.publish import file_entries, pass_totals, publish_run
 from pipeline.dataset.schema import ROW_GROUP_PAIRS, canonical_json
 from pipeline.dataset.shards import save_shards
 from pipeline.errors import ConfigError, InputError
-from pipeline.inputs import InputFile
+from pipeline.listing import LISTING, files_of, read_listing
 from pipeline.options import Config
 from pipeline.phrase_rounds import require_same_text
 from pipeline.plan import ChunkStats, Plan, make_plan
@@ -36,7 +38,6 @@ class Run:
     Attributes:
         config: what to build.
         run_id: its name.
-        files: the input files, by ordinal.
         expected: content of LATEST.json when the run started, None where there was none.
         started: UTC start time, ISO 8601.
         runner: Beam's name of what executes it.
@@ -46,7 +47,6 @@ class Run:
 
     config: Config
     run_id: str
-    files: tuple[InputFile, ...]
     expected: bytes | None
     started: str
     runner: str
@@ -57,6 +57,11 @@ class Run:
     def folder(self) -> str:
         """URI of the run's folder."""
         return storage.join(self.config.output, "runs", self.run_id)
+
+    @property
+    def listing(self) -> str:
+        """URI of the list of its input files."""
+        return storage.join(self.folder, LISTING)
 
 
 def plan_shards(
@@ -103,14 +108,15 @@ def publish(
         ConfigError: no pair came out.
         PointerMovedError: another run was published meanwhile.
     """
-    require_same_text(run.files, phrases, stats)
-    _require_same_text(run, stats, encoded)
+    listing = read_listing(run.listing)
+    require_same_text(files_of(listing), phrases, stats)
+    _require_same_text(listing, stats, encoded)
     shards = [item.shard for item in written if item.shard is not None]
     if not shards:
         raise ConfigError("--min-count, --sample: found no sentence with two words left, expected at least one pair")
     files: dict[str, FileEntry] = {VOCAB: vocabulary.entry, **{part.name: part.entry for part in dead}}
     files |= {found.name: found.entry for found in phrases}
-    for name, data in ((INPUTS, stages.describe_inputs(run.files, stats)), (SHARDS, save_shards(shards))):
+    for name, data in ((INPUTS, stages.describe_inputs(listing["name"], stats)), (SHARDS, save_shards(shards))):
         storage.write_bytes(storage.join(run.folder, name), memoryview(data))
         files |= file_entries({name: memoryview(data)})
     passes = range(run.config.passes)
@@ -118,7 +124,7 @@ def publish(
         tokenizer={**describe_tokenizer(run.config.tokenizer), "unicode": unicodedata.unidata_version},
         options=_shaping_options(run),
         corpus=CorpusTotals(
-            files=len(run.files), bytes=sum(s.bytes for s in stats), lines=sum(s.lines for s in stats),
+            files=len(listing), bytes=sum(s.bytes for s in stats), lines=sum(s.lines for s in stats),
             sentences=sum(s.sentences for s in stats), tokens=sum(s.tokens for s in stats),
             in_vocabulary=sum(e.in_vocabulary for e in encoded), dead_letters=_reasons(dead),
             dead_letter_bytes=sum(part.bytes for part in dead),
@@ -146,13 +152,13 @@ def _shaping_options(run: Run) -> dict[str, Any]:
     return options
 
 
-def _require_same_text(run: Run, stats: Iterable[ChunkStats], encoded: Iterable[stages.EncodedChunk]) -> None:
+def _require_same_text(listing: pa.Table, stats: Iterable[ChunkStats], encoded: Iterable[stages.EncodedChunk]) -> None:
     """Refuse an input that was not the same in both passes."""
     counted = stages.file_digests((s.file, s.chunk, s.digest) for s in stats)
     paired = stages.file_digests((e.file, e.chunk, e.digest) for e in encoded)
-    for file in run.files:
-        if counted.get(file.ordinal) != paired.get(file.ordinal):
-            raise InputError(f"{storage.redact(file.uri)}: changed between the counting and the pair pass")
+    if counted != paired:
+        ordinal = min(file for file in counted.keys() | paired.keys() if counted.get(file) != paired.get(file))
+        raise InputError(f"{listing['uri'][ordinal].as_py()}: changed between the counting and the pair pass")
 
 
 def _reasons(dead: Iterable[DeadLetterPart]) -> dict[str, int]:
@@ -167,6 +173,6 @@ def _describe_run(run: Run) -> dict[str, Any]:
         "run": run.run_id,
         "started": run.started,
         "runner": run.runner,
-        "inputs": [storage.redact(file.uri) for file in run.files],
+        "input": [storage.redact(pattern) for pattern in run.config.input],
         "versions": {"python": platform.python_version(), **{p: importlib.metadata.version(p) for p in packages}},
     }

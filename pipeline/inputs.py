@@ -1,17 +1,29 @@
-"""Listing the input files once, in the order that numbers them."""
+"""Listing the input files once, in the order that numbers them, and dealing them out in parts."""
 
 from __future__ import annotations
 
+import datetime
 import glob
 import os
-from collections.abc import Iterator, Sequence
+import stat
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
+from pipeline.chunks import CHUNK_BYTES, Chunk
 from pipeline.dataset import storage
+from pipeline.decompress import LONGEST_MAGIC, format_of
 from pipeline.errors import InputError
+from pipeline.text import DeadLetter
+
+#: Plain text is read in parts of this many bytes, each by any worker; what must be read from its start is large above.
+PART_BYTES = 64 << 20
+
+#: What travels together is read in one go, and opening a file costs about as much as reading so many bytes.
+BATCH_BYTES, OPENING_BYTES = 8 << 20, 64 << 10
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class InputFile:
     """One input file.
 
@@ -20,46 +32,103 @@ class InputFile:
         uri: where to read it.
         name: the path below the glob's fixed prefix: equal wherever the corpus lies.
         bytes: stored size.
+        modified: UTC, when it was written last, where the store says.
     """
 
     ordinal: int
     uri: str
     name: str
     bytes: int
+    modified: datetime.datetime | None = None
 
 
-def list_inputs(patterns: Sequence[str]) -> list[InputFile]:
+class ReadText(NamedTuple):
+    """Text of a file that was read already: chunks, and the records between them that have none."""
+
+    chunks: tuple[Chunk, ...]
+    letters: tuple[DeadLetter, ...]
+
+
+class Part(NamedTuple):
+    """Chunks of one file that are read together.
+
+    Attributes:
+        file: the file.
+        first: number of the first chunk.
+        end: number of the first chunk that is another part's; None for all to the file's end.
+        text: what was read, where another worker did; None where it is to be read.
+    """
+
+    file: InputFile
+    first: int = 0
+    end: int | None = None
+    text: ReadText | None = None
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it is all of the file, still to be read."""
+        return self.first == 0 and self.end is None and self.text is None
+
+    @property
+    def bytes(self) -> int:
+        """Stored bytes, about."""
+        end = self.file.bytes if self.end is None else min(self.end * CHUNK_BYTES, self.file.bytes)
+        return max(0, end - self.first * CHUNK_BYTES)
+
+
+def list_inputs(patterns: Sequence[str]) -> Iterator[InputFile]:
     """List the files that the globs match, local or in any store that Beam's file systems know.
 
     Raises:
-        InputError: a glob matches nothing, or two match the same file.
+        InputError: a glob matches nothing, or two match the same file; a password in a URI, which would be stored.
     """
-    files: list[InputFile] = []
     seen: dict[str, str] = {}
+    ordinal = 0
     for pattern in patterns:
-        prefix = _fixed_prefix(pattern)
-        found = sorted(_match(pattern), key=lambda item: item[0][len(prefix) :].encode("utf-8", "surrogateescape"))
+        found = _match(pattern)
         if not found:
             raise InputError(f"--input {storage.redact(pattern)}: found no file, expected at least one")
-        for uri, size in found:
-            if uri in seen:
+        prefix = len(_fixed_prefix(storage.local_path(pattern) if storage.is_local(pattern) else pattern))
+        found.sort(key=lambda item: item[0][prefix:].encode("utf-8", "surrogateescape"))
+        for uri, size, modified in found:
+            _require_utf8(uri, pattern)
+            place = os.path.abspath(uri) if storage.is_local(uri) else uri
+            if place in seen:
                 raise InputError(
-                    f"--input {storage.redact(pattern)}: matches {storage.redact(uri)}, as --input "
-                    f"{storage.redact(seen[uri])} does; expected each file once"
+                    f"--input {pattern}: matches {uri}, as --input {seen[place]} does; expected each file once"
                 )
-            seen[uri] = pattern
-            files.append(InputFile(len(files), uri, uri[len(prefix) :], size))
-    return files
+            seen[place] = pattern
+            yield InputFile(ordinal, uri, uri[prefix:], size, modified)
+            ordinal += 1
 
 
-def batch_inputs(files: Sequence[InputFile], batch_bytes: int = 8 << 20) -> Iterator[list[InputFile]]:
-    """Group neighbours so that many small files travel together; a large one travels alone."""
-    batch: list[InputFile] = []
-    for file in files:
-        if batch and sum(member.bytes for member in batch) + file.bytes > batch_bytes:
+def split_file(file: InputFile, part_bytes: int = PART_BYTES) -> Iterator[Part]:
+    """Cut a large file of lines into parts, if its content, not its name, is plain text.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
+    step = max(1, part_bytes // CHUNK_BYTES)
+    if file.bytes <= step * CHUNK_BYTES or not _is_plain(file):
+        yield Part(file)
+        return
+    firsts = range(0, -(-file.bytes // CHUNK_BYTES), step)
+    for first in firsts[:-1]:
+        yield Part(file, first, first + step)
+    yield Part(file, firsts[-1])  # whatever the size listed: to the end that the file has when it is read
+
+
+def batch_parts(parts: Iterable[Part], batch_bytes: int = BATCH_BYTES) -> Iterator[list[Part]]:
+    """Group neighbours so that many small files travel together; a large part travels alone."""
+    batch: list[Part] = []
+    total = 0
+    for part in parts:
+        cost = part.bytes + OPENING_BYTES
+        if batch and total + cost > batch_bytes:
             yield batch
-            batch = []
-        batch.append(file)
+            batch, total = [], 0
+        batch.append(part)
+        total += cost
     if batch:
         yield batch
 
@@ -70,13 +139,52 @@ def _fixed_prefix(pattern: str) -> str:
     return pattern[: pattern.rfind("/", 0, magic) + 1]
 
 
-def _match(pattern: str) -> list[tuple[str, int]]:
-    if storage.is_local(pattern):
-        path = storage.local_path(pattern)
-        paths = [path] if os.path.isfile(path) else glob.glob(path, recursive=True)
-        scheme = pattern[: len(pattern) - len(path)] if pattern.endswith(path) else ""
-        return [(scheme + found, os.path.getsize(found)) for found in paths if os.path.isfile(found)]
+def _match(pattern: str) -> list[tuple[str, int, datetime.datetime | None]]:
+    """Return URI, size and time of what a glob matches, in any order."""
+    if storage.redact(pattern) != pattern:
+        raise InputError(
+            f"--input {storage.redact(pattern)}: found a name or password in the URI, which the run's list of files "
+            "would keep; expected them where the store's own tools look for them"
+        )
+    if not storage.is_local(pattern):
+        return _match_store(pattern)
+    path = storage.local_path(pattern)
+    names = [path] if os.path.isfile(path) else glob.iglob(path, recursive=True)
+    found = ((name, os.stat(name)) for name in names)
+    return [(name, info.st_size, _utc(info.st_mtime)) for name, info in found if stat.S_ISREG(info.st_mode)]
+
+
+def _match_store(pattern: str) -> list[tuple[str, int, datetime.datetime | None]]:
+    from apache_beam.io.filesystem import BeamIOError
     from apache_beam.io.filesystems import FileSystems
 
-    [result] = FileSystems.match([pattern])
-    return [(found.path, found.size_in_bytes) for found in result.metadata_list]
+    try:
+        [result] = FileSystems.match([pattern])
+    except (BeamIOError, ValueError) as error:  # a store that does not answer; a scheme that nothing is installed for
+        detail = " ".join(str(error).split())
+        raise InputError(f"--input {pattern}: found no way to list it ({detail}), expected files") from None
+    files = [m for m in result.metadata_list if not m.path.endswith("/")]  # which is how consoles mark a folder
+    return [(m.path, m.size_in_bytes, _utc(m.last_updated_in_seconds)) for m in files]
+
+
+def _utc(seconds: float | None) -> datetime.datetime | None:
+    return datetime.datetime.fromtimestamp(seconds, datetime.timezone.utc) if seconds else None
+
+
+def _require_utf8(uri: str, pattern: str) -> None:
+    try:
+        uri.encode("utf-8")
+    except UnicodeEncodeError:
+        raise InputError(f"--input {pattern}: found the file name {uri!r}, expected UTF-8") from None
+
+
+def _is_plain(file: InputFile) -> bool:
+    try:
+        return format_of(storage.read_range(file.uri, 0, LONGEST_MAGIC)) is None
+    except OSError as error:
+        raise unreadable(file, error) from None
+
+
+def unreadable(file: InputFile, error: OSError) -> InputError:
+    """Say in one line that a file cannot be read."""
+    return InputError(f"{storage.redact(file.uri)}: found {error.strerror or error}, expected a readable file")

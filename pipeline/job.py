@@ -12,22 +12,25 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import apache_beam as beam
+import pyarrow as pa
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 from apache_beam.pvalue import AsList, AsSingleton
 from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 
-from pipeline import finish, progress
+from pipeline import finish, inputs, progress
 from pipeline.base import copy_phrases, find_base
 from pipeline.dataset import storage
 from pipeline.dataset.manifest import LATEST, MANIFEST, require_run_id
 from pipeline.dataset.schema import FormatError
 from pipeline.errors import ConfigError
 from pipeline.finish import Run
-from pipeline.inputs import batch_inputs, list_inputs
+from pipeline.inputs import list_inputs
+from pipeline.listing import save_listing
 from pipeline.options import Config
 from pipeline.phrase_transforms import find_phrases
 from pipeline.progress import Meter
+from pipeline.sources import ReadListing, SpreadChunks
 from pipeline.spill import make_spill
 from pipeline.transforms import (
     COUNTS,
@@ -57,7 +60,9 @@ def build(pipeline: beam.Pipeline, run: Run, spill_folder: str | None) -> None:
     """
     spill = make_spill(spill_folder)
     start = pipeline | "Start" >> beam.Create([None])
-    batches = pipeline | "List" >> beam.Create(list(batch_inputs(run.files))) | "Spread" >> beam.Reshuffle()
+    batches = pipeline | "ReadListing" >> ReadListing(run.listing, run.config, inputs.PART_BYTES)
+    if spill_folder is None:  # where there may be other workers; here, threads share the work on what one reads
+        batches |= "SpreadChunks" >> SpreadChunks(run.config, inputs.PART_BYTES)
 
     base = run.base
     if base is None or not base.phrases:
@@ -97,7 +102,7 @@ def run_job(config: Config, beam_flags: Sequence[str]) -> Run:
     in_process = runner == IN_PROCESS
     FileSystems.set_options(options)  # object stores cannot be listed before
     run = _start_run(config, runner)
-    with _clean_up(run), _spill_folder(run, in_process) as spill_folder, _progress(run):
+    with _clean_up(run), _spill_folder(run, in_process) as spill_folder, _progress(run, write_listing(run)):
         pipeline = beam.Pipeline(runner=FnApiRunner() if in_process else None, options=options)
         build(pipeline, run, spill_folder)
         result = pipeline.run()
@@ -107,8 +112,7 @@ def run_job(config: Config, beam_flags: Sequence[str]) -> Run:
 
 
 def _start_run(config: Config, runner: str) -> Run:
-    """List the inputs, name the run, look at the pointer."""
-    files = tuple(list_inputs(config.input))
+    """Name the run, look at the pointer."""
     now = datetime.datetime.now(datetime.timezone.utc)
     run_id = config.run_id or f"{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
     try:
@@ -116,10 +120,22 @@ def _start_run(config: Config, runner: str) -> Run:
     except FormatError as error:
         raise ConfigError(str(error)) from None
     pointer = storage.read_pointer(storage.join(config.output, LATEST))
-    run = Run(config, run_id, files, pointer, now.isoformat(), runner, find_base(config))
+    run = Run(config, run_id, pointer, now.isoformat(), runner, find_base(config))
     if storage.exists(storage.join(run.folder, MANIFEST)):
         raise ConfigError(f"--run-id {run_id}: found a finished run of that name, expected a new name")
     return run
+
+
+def write_listing(run: Run) -> int:
+    """List the inputs and write the list where the workers find it; return the files' stored bytes.
+
+    Raises:
+        InputError: as list_inputs does; nothing is written then.
+    """
+    sink = pa.BufferOutputStream()
+    _, size = save_listing(list_inputs(run.config.input), sink)
+    storage.write_bytes(run.listing, memoryview(sink.getvalue()))
+    return size
 
 
 @contextlib.contextmanager
@@ -157,9 +173,9 @@ def _spill_folder(run: Run, in_process: bool) -> Iterator[str | None]:
 
 
 @contextlib.contextmanager
-def _progress(run: Run) -> Iterator[None]:
+def _progress(run: Run, input_bytes: int) -> Iterator[None]:
     """Show how far the stages are, where they run in this process."""
-    meter = Meter(sum(file.bytes for file in run.files))
+    meter = Meter(input_bytes)
     progress.show(meter)
     try:
         yield

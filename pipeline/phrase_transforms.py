@@ -14,7 +14,7 @@ from apache_beam.pvalue import AsList, AsSingleton
 
 from pipeline import phrase_rounds, progress, stages
 from pipeline.counting import table_from_bytes, table_to_bytes
-from pipeline.inputs import InputFile
+from pipeline.inputs import InputFile, Part
 from pipeline.options import Config
 from pipeline.parallel import Tagged, ThreadedDoFn
 from pipeline.phrase_counts import Counts, PairCounter, counts_from_bytes, merge_pairs, score_pairs
@@ -39,7 +39,7 @@ def find_phrases(batches: beam.PCollection, config: Config, run_folder: str, spi
 
 
 class FindPhrases(beam.PTransform):  # type: ignore[misc]
-    """Batches of InputFile → the PhraseFiles of one round and those before it, as one tuple."""
+    """Batches of Part → the PhraseFiles of one round and those before it, as one tuple."""
 
     def __init__(
         self, number: int, config: Config, run_folder: str, spill_folder: str | None, earlier: AsSingleton
@@ -102,12 +102,12 @@ class _CountPairs(_SpillingDoFn):
         super().start_bundle()
         self._forget()
 
-    def process(self, batch: list[InputFile], earlier: Rounds) -> Iterator[beam.pvalue.TaggedOutput]:
+    def process(self, batch: list[Part], earlier: Rounds) -> Iterator[beam.pvalue.TaggedOutput]:
         progress.begin(f"phrases {self._number}")
         phrases = phrases_of(earlier)
-        for file in batch:
-            for chunk in stages.read_chunks(file, self._config, _ignore):
-                yield from self.submit(self._count, file, chunk, phrases)
+        for part in batch:
+            for chunk in stages.read_chunks(part, self._config, _ignore):
+                yield from self.submit(self._count, part.file, chunk, phrases)
 
     def finish_bundle(self) -> Iterator[beam.pvalue.TaggedOutput]:
         yield from ThreadedDoFn.finish_bundle(self)  # all is counted; only then

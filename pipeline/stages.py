@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import IO, NamedTuple
 
 import numpy as np
@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import xxhash
 
 from pipeline import progress
-from pipeline.chunks import Chunk, cut_chunks
+from pipeline.chunks import Chunk, cut_chunks, read_from, read_until
 from pipeline.counting import TokenCounter
 from pipeline.dataset import storage
 from pipeline.dataset.schema import DEAD_LETTERS_SCHEMA, INPUTS_SCHEMA
@@ -20,7 +20,7 @@ from pipeline.decompress import read_blocks
 from pipeline.draws import order_key
 from pipeline.encode import SentenceRun, split_runs
 from pipeline.errors import InputError
-from pipeline.inputs import InputFile
+from pipeline.inputs import InputFile, Part, unreadable
 from pipeline.lookup import TokenLookup
 from pipeline.options import Config
 from pipeline.phrases import NO_PHRASES, Phrases
@@ -40,26 +40,53 @@ class EncodedChunk(NamedTuple):
     digest: str
 
 
-def read_chunks(file: InputFile, config: Config, set_aside: Callable[[DeadLetter], None]) -> Iterator[Chunk]:
-    """Read one file's chunks, and report how much of it is read.
+def read_chunks(part: Part, config: Config, set_aside: Callable[[DeadLetter], None]) -> Iterator[Chunk]:
+    """Read a part's chunks, and report how much of it is read.
 
     Args:
-        file: to read.
+        part: to read.
         config: format of its content.
         set_aside: takes the records without text, before or between the chunks.
 
     Raises:
         InputError: the file is missing, unreadable or damaged, or holds a bad record under --encoding-errors fail.
     """
-    shown, done = storage.redact(file.uri), 0
+    if part.text is not None:
+        for letter in part.text.letters:
+            set_aside(letter)
+        yield from part.text.chunks
+        return
+    done = 0
     try:
-        with storage.open_binary(file.uri) as stream:
-            for chunk in cut_chunks(_read_text(stream, shown, config, set_aside)):
+        with storage.open_binary(part.file.uri) as stream:
+            for chunk in _cut_chunks(stream, part, config, set_aside):
                 yield chunk
-                before, done = done, stream.tell()
+                # Of a part, bytes read that belong to its neighbours count with them.
+                before, done = done, stream.tell() if part.is_whole else done + len(chunk.data)
                 progress.advance(done - before)
     except OSError as error:
-        raise InputError(f"{shown}: found {error.strerror or error}, expected a readable file") from None
+        raise unreadable(part.file, error) from None
+
+
+def _cut_chunks(
+    stream: IO[bytes], part: Part, config: Config, set_aside: Callable[[DeadLetter], None]
+) -> Iterator[Chunk]:
+    if part.is_whole:
+        return cut_chunks(_read_text(stream, storage.redact(part.file.uri), config, set_aside))
+    blocks = _read_plain(stream, part, config.read_block_bytes)
+    return cut_chunks(blocks, first=part.first, end=part.end)
+
+
+def _read_plain(stream: IO[bytes], part: Part, block_bytes: int) -> Iterator[bytes]:
+    """Yield what must be read of plain text to find a part's chunks."""
+    place = stream.seek(read_from(part.first))
+    stop = None if part.end is None else read_until(part.end)
+    while stop is None or place < stop:
+        block = stream.read(block_bytes if stop is None else min(block_bytes, stop - place))
+        if not block:
+            return
+        yield block
+        place += len(block)
 
 
 def _read_text(
@@ -183,21 +210,25 @@ def write_dead_letters(letters: Sequence[tuple[str, DeadLetter]], part: int) -> 
     return f"dead-letters/part-{part:05d}.parquet", sink.getvalue()
 
 
-def describe_inputs(files: Sequence[InputFile], stats: Sequence[ChunkStats]) -> pa.Buffer:
-    """Encode inputs.parquet: one row a file, in order of ordinals.
+def describe_inputs(names: pa.ChunkedArray, stats: Iterable[ChunkStats]) -> pa.Buffer:
+    """Encode inputs.parquet: a row for each file.
 
     A file's digest is XXH3-128 over its chunks' digests, so that files may be read in pieces.
+
+    Args:
+        names: of the files, by ordinal.
+        stats: of all chunks.
     """
+    stats = list(stats)
     digests = file_digests((s.file, s.chunk, s.digest) for s in stats)
-    totals = np.zeros((len(files), 3), np.int64)
+    totals = np.zeros((3, len(names)), np.int64)
     for chunk in stats:
-        totals[chunk.file] += (chunk.bytes, chunk.lines, chunk.tokens)
-    rows = [
-        {"name": file.name, "bytes": size, "digest": digests.get(file.ordinal, ""), "lines": lines, "tokens": tokens}
-        for file, (size, lines, tokens) in zip(files, totals.tolist(), strict=True)
-    ]
+        totals[:, chunk.file] += (chunk.bytes, chunk.lines, chunk.tokens)
+    size, lines, tokens = totals
+    digest = [digests.get(ordinal, "") for ordinal in range(len(names))]
+    table = pa.table([names.combine_chunks(), size, digest, lines, tokens], schema=INPUTS_SCHEMA)
     sink = pa.BufferOutputStream()
-    pq.write_table(pa.Table.from_pylist(rows, schema=INPUTS_SCHEMA), sink, compression="zstd", write_page_checksum=True)
+    pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
     return sink.getvalue()
 
 

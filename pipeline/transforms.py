@@ -14,7 +14,7 @@ from pipeline.base import Base
 from pipeline.counting import TokenCounter, merge_counts, table_from_bytes, table_to_bytes
 from pipeline.dataset import storage
 from pipeline.encode import run_from_bytes
-from pipeline.inputs import InputFile
+from pipeline.inputs import InputFile, Part
 from pipeline.lookup import load_lookup
 from pipeline.options import Config
 from pipeline.parallel import Tagged, ThreadedDoFn, in_global_window
@@ -34,7 +34,7 @@ RUNS, ENCODED, SHARDS = "runs", "encoded", "shards"
 
 
 class CountTokens(beam.PTransform):  # type: ignore[misc]
-    """Batches of InputFile → outputs ``counts`` (partition, what travels of a table), ``stats`` and ``dead``."""
+    """Batches of Part → outputs ``counts`` (partition, what travels of a table), ``stats`` and ``dead``."""
 
     def __init__(self, config: Config, spill: Spill | None = None, phrases: Any = ()) -> None:
         super().__init__()
@@ -60,17 +60,15 @@ class _CountTokens(ThreadedDoFn):
         self._counters: list[TokenCounter] = []
         self._of_thread = threading.local()
 
-    def process(
-        self, batch: list[InputFile], phrase_files: tuple[PhraseFile, ...]
-    ) -> Iterator[beam.pvalue.TaggedOutput]:
+    def process(self, batch: list[Part], phrase_files: tuple[PhraseFile, ...]) -> Iterator[beam.pvalue.TaggedOutput]:
         progress.begin("counting")
         phrases = phrases_of(phrase_files)
-        for file in batch:
+        for part in batch:
             letters: list[DeadLetter] = []
-            for chunk in stages.read_chunks(file, self._config, letters.append):
-                yield from self.submit(self._count, file, chunk, phrases)
-                yield from self._set_aside(file, letters)
-            yield from self._set_aside(file, letters)
+            for chunk in stages.read_chunks(part, self._config, letters.append):
+                yield from self.submit(self._count, part.file, chunk, phrases)
+                yield from self._set_aside(part.file, letters)
+            yield from self._set_aside(part.file, letters)
 
     def finish_bundle(self) -> Iterator[beam.pvalue.TaggedOutput]:
         yield from super().finish_bundle()  # all is counted; only then
@@ -168,7 +166,7 @@ class WriteDeadLetters(beam.PTransform):  # type: ignore[misc]
 
 
 class EncodeChunks(beam.PTransform):  # type: ignore[misc]
-    """Batches of InputFile → outputs ``runs`` (shard, what travels of its ids) and ``encoded``."""
+    """Batches of Part → outputs ``runs`` (shard, what travels of its ids) and ``encoded``."""
 
     def __init__(self, config: Config, spill: Spill, vocabulary: Any, plan: Any, phrases: Any) -> None:
         super().__init__()
@@ -188,14 +186,14 @@ class _EncodeChunks(ThreadedDoFn):
         self._known = Metrics.counter("pairstream", "in_vocabulary")
 
     def process(
-        self, batch: list[InputFile], vocabulary: VocabularyFile, plan: Plan, phrase_files: tuple[PhraseFile, ...]
+        self, batch: list[Part], vocabulary: VocabularyFile, plan: Plan, phrase_files: tuple[PhraseFile, ...]
     ) -> Iterator[beam.pvalue.TaggedOutput]:
         _, lookup = load_lookup(vocabulary.uri, vocabulary.entry.sha256)
         phrases = phrases_of(phrase_files)
         progress.begin("encoding")
-        for file in batch:
-            for chunk in stages.read_chunks(file, self._config, _ignore):
-                yield from self.submit(self._encode, file, chunk, lookup, plan, phrases)
+        for part in batch:
+            for chunk in stages.read_chunks(part, self._config, _ignore):
+                yield from self.submit(self._encode, part.file, chunk, lookup, plan, phrases)
 
     def finish_bundle(self) -> Iterator[beam.pvalue.TaggedOutput]:
         yield from super().finish_bundle()

@@ -76,9 +76,9 @@ def run(corpus: Path, output: Path, *beam_flags: str, **options: object) -> Data
 
 
 def files_of(dataset: Dataset) -> dict[str, str]:
-    """SHA-256 of every file of a run but run.json, which says when and where."""
+    """SHA-256 of every file of a run but those that say when and where."""
     folder = Path(dataset.uri, "runs", dataset.run_id)
-    files = [file for file in folder.rglob("*") if file.is_file() and file.name != "run.json"]
+    files = [file for file in folder.rglob("*") if file.is_file() and file.name not in ("run.json", "listing.parquet")]
     return {str(file.relative_to(folder)): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
 
 
@@ -174,8 +174,10 @@ def test_equal_bytes_when_ids_go_through_the_shuffle(
 
 def test_beams_counters_are_the_manifests(corpus: Path, dataset: Dataset, tmp_path: Path) -> None:
     config = Config((f"{corpus}/*",), str(tmp_path), min_count=2, passes=2, shard_pairs=3000, sample=0.05)
+    started = job._start_run(config, job.IN_PROCESS)
+    job.write_listing(started)
     pipeline = beam.Pipeline(runner=job.FnApiRunner())
-    job.build(pipeline, job._start_run(config, job.IN_PROCESS), None)
+    job.build(pipeline, started, None)
     counters = pipeline.run().metrics().query()["counters"]
     found = {
         counter.key.metric.name: counter.committed
@@ -223,7 +225,15 @@ def test_every_option_that_shapes_bytes_shows(
 
 def test_nothing_temporary_is_left(dataset: Dataset) -> None:
     folder = Path(dataset.uri, "runs", dataset.run_id)
-    names = {"manifest.json", "run.json", "vocab.parquet", "inputs.parquet", "shards.parquet", "pairs"}
+    names = {
+        "manifest.json",
+        "run.json",
+        "listing.parquet",
+        "vocab.parquet",
+        "inputs.parquet",
+        "shards.parquet",
+        "pairs",
+    }
     assert {path.name for path in folder.iterdir()} == names
     assert {path.name for path in Path(dataset.uri).iterdir()} == {"LATEST.json", "LATEST.json.lock", "runs"}
 

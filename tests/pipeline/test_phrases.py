@@ -215,8 +215,8 @@ def test_where_nothing_is_a_phrase_the_pairs_are_those_without(corpus: Path, tmp
 
 def test_nothing_temporary_is_left(dataset: Dataset) -> None:
     folder = Path(dataset.uri, "runs", dataset.run_id)
-    names = {"manifest.json", "run.json", "vocab.parquet", "inputs.parquet", "shards.parquet", "pairs", "phrases"}
-    assert {path.name for path in folder.iterdir()} == names
+    tables = {"listing.parquet", "vocab.parquet", "inputs.parquet", "shards.parquet"}
+    assert {path.name for path in folder.iterdir()} == {"manifest.json", "run.json", "pairs", "phrases"} | tables
 
 
 def test_a_round_leaves_no_counts_to_the_next(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -236,7 +236,9 @@ def test_beams_counters_count_the_text_once(corpus: Path, dataset: Dataset, tmp_
     settings = {"min_count": 2, "passes": 2, "shard_pairs": 3000, "sample": 0.05, **OPTIONS}
     pipeline = beam.Pipeline(runner=job.FnApiRunner())
     config = Config((f"{corpus}/*",), str(tmp_path), **settings)  # type: ignore[arg-type]
-    job.build(pipeline, job._start_run(config, job.IN_PROCESS), None)
+    started = job._start_run(config, job.IN_PROCESS)
+    job.write_listing(started)
+    job.build(pipeline, started, None)
     counters: Counter[str] = Counter()
     for counter in pipeline.run().metrics().query()["counters"]:
         counters[counter.key.metric.name] += counter.committed

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+import itertools
+
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.chunks import CHUNK_BYTES, Chunk, cut_chunks
+from pipeline.chunks import CHUNK_BYTES, Chunk, cut_chunks, read_from, read_until
 
 BOM = b"\xef\xbb\xbf"
 TEXTS = st.builds(
     lambda bom, parts: BOM * bom + "".join(parts).encode(),
     st.booleans(),
-    st.lists(st.sampled_from(["a", "bc", "\n", " ", "é", "日", "aaaaaaaaaaaa", "\r\n", "\n\n"]), max_size=60),
+    st.lists(
+        st.sampled_from(["a", "bc", "\n", " ", "é", "日", "😀", "aaaaaaaaaaaa", "日日日", "\r\n", "\n\n", "\ufeff"]),
+        max_size=60,
+    ),
 )
+LONG_RUNS = st.lists(st.sampled_from(["日" * 4, "😀" * 3, "a", " ", "\n"]), min_size=10, max_size=40)
+ANY_BYTES = st.lists(st.sampled_from(b"\xef\xbb\xbf\x80\xe6a \n\r"), max_size=60).map(bytes)
+DATA = TEXTS | ANY_BYTES | LONG_RUNS.map(lambda parts: "".join(parts).encode())
 
 
 def cut_at(data: bytes, mark: int, size: int) -> tuple[int, bool]:
@@ -46,7 +54,7 @@ def expected_chunks(data: bytes, size: int) -> list[Chunk]:
         start, torn, index = max(start, stop), tears, index + 1
 
 
-@given(data=TEXTS, size=st.sampled_from([4, 5, 8, 16]), block=st.sampled_from([1, 2, 3, 7, 1000]))
+@given(data=DATA, size=st.sampled_from([4, 5, 8, 16]), block=st.sampled_from([1, 2, 3, 7, 1000]))
 def test_chunks_follow_their_definition(data: bytes, size: int, block: int) -> None:
     blocks = (data[i : i + block] for i in range(0, len(data), block))
     chunks = list(cut_chunks(blocks, size))
@@ -55,6 +63,30 @@ def test_chunks_follow_their_definition(data: bytes, size: int, block: int) -> N
     assert all(len(chunk.data) <= 2 * size + 3 for chunk in chunks)
     text = data.removeprefix(BOM)
     assert sum(chunk.lines for chunk in chunks) == text.count(b"\n") + (not text.endswith(b"\n") and text != b"")
+
+
+@settings(max_examples=500)
+@given(
+    data=DATA,
+    size=st.sampled_from([4, 5, 8, 16]),
+    bounds=st.sets(st.integers(1, 30), max_size=6),
+    block=st.sampled_from([1, 3, 1000]),
+)
+def test_parts_are_those_of_the_whole_file(data: bytes, size: int, bounds: set[int], block: int) -> None:
+    chunks = []
+    for first, end in itertools.pairwise([0, *sorted(bounds), None]):
+        text = data[read_from(first, size) : None if end is None else read_until(end, size)]
+        blocks = (text[i : i + block] for i in range(0, len(text), block))
+        chunks += cut_chunks(blocks, size, first, end)
+    assert chunks == expected_chunks(data, size)
+
+
+def test_behind_a_tear_the_next_white_space_is_found() -> None:
+    # The tear goes two bytes past a mark: what is looked for behind that mark lies before the bytes at hand.
+    text = ("x" + "日" * 90 + " " + "日" * 200).encode()
+    chunks = list(cut_chunks([text], 100))
+    assert chunks == expected_chunks(text, 100)
+    assert [chunk.offset for chunk in chunks[1:3]] == [202, 271]
 
 
 def test_one_line_of_many_chunks_is_cut_between_words() -> None:

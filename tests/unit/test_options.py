@@ -6,8 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.errors import InputError
-from pipeline.inputs import batch_inputs, list_inputs
 from pipeline.options import parse_arguments
 from pipeline.spill import FileSpill, InlineSpill
 
@@ -94,37 +92,6 @@ def test_wrong_usage_is_one_line(words: list[str], message: str, capsys: pytest.
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
-
-
-def make_files(root: Path, *names: str) -> None:
-    for name in names:
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_text("x" * len(name))
-
-
-def test_names_are_paths_below_the_fixed_prefix_in_bytewise_order(tmp_path: Path) -> None:
-    make_files(tmp_path, "a/b.txt", "a/B.txt", "a/é.txt", "a/sub/z.txt", "plain.txt")
-    files = list_inputs([f"{tmp_path}/a/**/*.txt", f"{tmp_path}/plain.txt"])
-    assert [(f.ordinal, f.name) for f in files] == [
-        (0, "B.txt"), (1, "b.txt"), (2, "sub/z.txt"), (3, "é.txt"), (4, "plain.txt"),
-    ]  # fmt: skip
-
-
-def test_a_file_matched_twice_is_refused(tmp_path: Path) -> None:
-    make_files(tmp_path, "a.txt", "b.txt")
-    with pytest.raises(InputError, match=r"matches .*a\.txt, as --input .*\*\.txt does; expected each file once"):
-        list_inputs([f"{tmp_path}/*.txt", f"{tmp_path}/a.txt"])
-
-
-def test_no_match_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="found no file, expected at least one"):
-        list_inputs([f"{tmp_path}/*.txt"])
-
-
-def test_small_files_travel_together(tmp_path: Path) -> None:
-    make_files(tmp_path, *(f"{number}.txt" for number in range(5)))
-    batches = list(batch_inputs(list_inputs([f"{tmp_path}/*"]), batch_bytes=10))
-    assert [[file.ordinal for file in batch] for batch in batches] == [[0, 1], [2, 3], [4]]
 
 
 @pytest.mark.parametrize("kind", ["inline", "file"])

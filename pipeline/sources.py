@@ -1,0 +1,86 @@
+"""Beam transforms that give the others their text: batches of parts of files, spread over the workers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import apache_beam as beam
+
+from pipeline import stages
+from pipeline.inputs import PART_BYTES, InputFile, Part, ReadText, batch_parts, list_inputs, split_file
+from pipeline.listing import SHARES, read_share
+from pipeline.options import Config
+from pipeline.text import DeadLetter
+
+
+class ListInputs(beam.PTransform):  # type: ignore[misc]
+    """A pipeline → batches of Part: the files that globs match, listed when the pipeline runs.
+
+    Args:
+        config: names the globs and how their content is read.
+        part_bytes: plain text of more bytes is read in parts.
+    """
+
+    def __init__(self, config: Config, part_bytes: int = PART_BYTES) -> None:
+        super().__init__()
+        self._config, self._part_bytes = config, part_bytes
+
+    def expand(self, pipeline: beam.Pipeline) -> beam.PCollection:
+        """List on one worker, spread over all."""
+        batches = pipeline | beam.Create([self._config.input]) | beam.FlatMap(self._batches)
+        return batches | beam.Reshuffle()
+
+    def _batches(self, patterns: Sequence[str]) -> Iterator[list[Part]]:
+        return make_batches(list_inputs(patterns), self._config, self._part_bytes)
+
+
+class ReadListing(beam.PTransform):  # type: ignore[misc]
+    """A pipeline → batches of Part: the files of a listing that the launcher wrote, which the graph need not hold."""
+
+    def __init__(self, uri: str, config: Config, part_bytes: int = PART_BYTES) -> None:
+        super().__init__()
+        self._uri, self._config, self._part_bytes = uri, config, part_bytes
+
+    def expand(self, pipeline: beam.Pipeline) -> beam.PCollection:
+        """Read shares of the list, find out what can be split, spread over all workers."""
+        return pipeline | beam.Create(range(SHARES)) | beam.FlatMap(self._batches) | beam.Reshuffle()
+
+    def _batches(self, share: int) -> Iterator[list[Part]]:
+        return make_batches(read_share(self._uri, share), self._config, self._part_bytes)
+
+
+def make_batches(files: Iterable[InputFile], config: Config, part_bytes: int) -> Iterator[list[Part]]:
+    """Split what is large and plain text, group what is small."""
+    if config.input_format != "text":
+        return batch_parts(map(Part, files))
+    return batch_parts(part for file in files for part in split_file(file, part_bytes))
+
+
+class SpreadChunks(beam.PTransform):  # type: ignore[misc]
+    """Batches of Part → batches of the same text, where a large file that cannot be split was read, chunk by chunk.
+
+    One worker must read such a file from end to end; the work on its text, which is most of it, is for all of them.
+    """
+
+    def __init__(self, config: Config, large_bytes: int = PART_BYTES) -> None:
+        super().__init__()
+        self._config, self._large_bytes = config, large_bytes
+
+    def expand(self, batches: beam.PCollection) -> beam.PCollection:
+        """Read what is large, shuffle its chunks, let all else pass."""
+        small = batches | "Small" >> beam.Map(lambda batch: [p for p in batch if not self._is_large(p)])
+        large = batches | "Large" >> beam.FlatMap(lambda batch: [p for p in batch if self._is_large(p)])
+        chunks = large | beam.FlatMap(self._read) | beam.Reshuffle()
+        return (small | beam.Filter(bool), chunks) | beam.Flatten()
+
+    def _is_large(self, part: Part) -> bool:
+        return part.is_whole and part.file.bytes > self._large_bytes
+
+    def _read(self, part: Part) -> Iterator[list[Part]]:
+        letters: list[DeadLetter] = []
+        for chunk in stages.read_chunks(part, self._config, letters.append):
+            text = ReadText((chunk,), tuple(letters))
+            letters.clear()
+            yield [Part(part.file, chunk.index, chunk.index + 1, text)]
+        if letters:
+            yield [Part(part.file, 0, 0, ReadText((), tuple(letters)))]

@@ -145,6 +145,12 @@ def count_chunk(
     return stats, letters
 
 
+def load_kernels(config: Config) -> None:
+    """Do for a few words what every chunk goes through, so that the first real one need not wait for compiled code."""
+    text = "Zoë reads\n".encode()
+    count_chunk(InputFile(0, "", "", len(text)), Chunk(0, 0, text), config, TokenCounter())
+
+
 def encode_chunk(
     file: InputFile, chunk: Chunk, config: Config, lookup: TokenLookup, plan: Plan, phrases: Phrases = NO_PHRASES
 ) -> tuple[EncodedChunk, list[tuple[int, SentenceRun]]]:

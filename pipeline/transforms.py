@@ -55,6 +55,10 @@ class _CountTokens(ThreadedDoFn):
         self._lines = Metrics.counter("pairstream", "lines")
         self._dead = Metrics.counter("pairstream", "dead_letters")
 
+    def setup(self) -> None:
+        super().setup()
+        stages.load_kernels(self._config)
+
     def start_bundle(self) -> None:
         super().start_bundle()
         self._counters: list[TokenCounter] = []

@@ -1,7 +1,7 @@
 """The state of an unfinished training, so that it can go on after any kind of stop.
 
-    MODEL/checkpoints/LATEST.json           {format_version, version, config, dataset_id, checkpoints}: written last;
-                                            `checkpoints` lists name and SHA-256 of state.json, newest first
+    MODEL/checkpoints/LATEST.json           {format_version, version, config, dataset_id, run, checkpoints}: written
+                                            last; `run` names the dataset's run, `checkpoints` lists name and SHA-256 of state.json, newest first
     MODEL/checkpoints/NAME/state.json       position and losses; bytes and XXH3 of the arrays' file
     MODEL/checkpoints/NAME/state.safetensors
 
@@ -30,6 +30,7 @@ from pipeline.dataset.schema import (
     sha256_hex,
 )
 from trainer.engine import State
+from trainer.versions import library_versions
 
 FOLDER = "checkpoints"
 POINTER = "LATEST.json"
@@ -62,11 +63,12 @@ class Progress:
 
 @dataclass(frozen=True)
 class Unfinished:
-    """What the pointer says: the run that the checkpoints belong to, and (name, SHA-256) of each, newest first."""
+    """What the pointer says: the training that the checkpoints belong to, and (name, SHA-256) of each, newest first."""
 
     version: str
     config: dict[str, Any]
     dataset_id: str
+    run: str
     checkpoints: tuple[tuple[str, str], ...]
 
 
@@ -89,27 +91,28 @@ def find_unfinished(model_uri: str) -> Unfinished | None:
     try:
         listed = tuple((require_inside(one["name"], path), str(one["sha256"])) for one in fields["checkpoints"])
         config = dict(fields["config"])
-        found = Unfinished(str(fields["version"]), config, str(fields["dataset_id"]), listed)
+        run = str(fields.get("run", ""))
+        found = Unfinished(str(fields["version"]), config, str(fields["dataset_id"]), run, listed)
     except (KeyError, TypeError, ValueError) as error:
         raise FormatError(f"{path}: found no valid pointer to checkpoints ({error!r}), expected one") from None
     return found if listed else None
 
 
 def load_checkpoint(
-    model_uri: str, unfinished: Unfinished, restore: Callable[[State], None], warn: Callable[[str], None]
+    model_uri: str, unfinished: Unfinished, restore: Callable[[Progress, State], None], warn: Callable[[str], None]
 ) -> Progress | None:
     """Go on from the newest checkpoint that is whole; None where there is none.
 
     Args:
         model_uri: the model's folder.
         unfinished: what `find_unfinished` returned.
-        restore: puts the arrays back; what it refuses (FormatError) is no checkpoint of this run.
+        restore: puts position and arrays back; what it refuses (FormatError) is no checkpoint of this run.
         warn: told about each checkpoint that is passed over, and why.
     """
     for name, sha256 in unfinished.checkpoints:
         try:
             progress, arrays = _read(model_uri, name, sha256)
-            restore(arrays)
+            restore(progress, arrays)
         except FormatError as error:
             warn(f"ignored a checkpoint: {error}")
         else:
@@ -120,10 +123,12 @@ def load_checkpoint(
 class Checkpoints:
     """Writes checkpoints of one run and keeps the newest ones."""
 
-    def __init__(self, model_uri: str, version: str, config: Mapping[str, Any], dataset_id: str, keep: int) -> None:
+    def __init__(
+        self, model_uri: str, version: str, config: Mapping[str, Any], dataset_id: str, keep: int, run: str = ""
+    ) -> None:
         """Begin without any; `adopt` takes over those of an earlier process."""
         self._model_uri, self._keep = model_uri, keep
-        self._identity = {"version": version, "config": dict(config), "dataset_id": dataset_id}
+        self._identity = {"version": version, "config": dict(config), "dataset_id": dataset_id, "run": run}
         self._listed: list[tuple[str, str]] = []
 
     def adopt(self, unfinished: Unfinished) -> None:
@@ -145,6 +150,7 @@ class Checkpoints:
         state = canonical_json(
             {
                 "format_version": FORMAT_VERSION,
+                "versions": library_versions(),
                 "progress": vars(progress),
                 "arrays": {"bytes": len(data), "xxh3": xxhash.xxh3_128_hexdigest(data)},
             }

@@ -1,41 +1,51 @@
-"""The loop: row groups in order, one step each, progress, checkpoints, and an orderly stop on a signal.
+"""The loop: row groups in order, one step each, merges, progress, checkpoints, and an orderly stop on a signal.
 
 Shape suffix: N pairs of a row group.
 """
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import math
-import signal
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import chain
-from typing import Any
+from typing import Protocol
+
+import numpy as np
 
 from pipeline.dataset.reader import Dataset
 from trainer.checkpoint import Checkpoints, Progress
 from trainer.config import TrainConfig
 from trainer.engine import Engine
-from trainer.errors import UserError
+from trainer.errors import Stopped, UserError
+from trainer.processes import Processes
 from trainer.progress import Meter
 from trainer.reading import Ids, Place, epoch_order, negatives_key, read_ahead
+from trainer.rounds import cut_rounds
 from trainer.schedule import learning_rate
+from trainer.signals import NUMBERS, Noted, noted_signals
 from trainer.tables import is_finite
 
 FIRST_PAIRS = 4096  # the loss before training is measured on so many
 
 
-class Stopped(Exception):  # noqa: N818  (what happened, not what failed)
-    """SIGTERM or Ctrl-C came, and the checkpoint is written."""
+class Merging(Protocol):
+    """What brings the processes' tables together; see trainer.merging."""
 
-    def __init__(self, number: int) -> None:
-        """Keep the signal's number."""
-        super().__init__(number)
-        self.number = number
+    def merge(self) -> None:
+        """Called by every process at the end of each round."""
+
+
+@dataclass
+class Tally:
+    """What this process has done since the last time that all knew of each other."""
+
+    pairs: int = 0
+    loss: float = 0.0
+    first_loss: float = 0.0
 
 
 @dataclass
@@ -48,7 +58,9 @@ class Loop:
         engine: what to train.
         checkpoints: where to keep its state.
         total: pairs of all epochs.
-        progress: where to begin; afterwards, where it ended.
+        progress: where to begin; afterwards, where it ended. Processes agree on it at the end of each round.
+        processes: who trains.
+        merging: joins their tables; None where one trains alone.
     """
 
     config: TrainConfig
@@ -57,9 +69,11 @@ class Loop:
     checkpoints: Checkpoints
     total: int
     progress: Progress
+    processes: Processes = field(default_factory=Processes)
+    merging: Merging | None = None
     _pending: Future[None] | None = field(default=None, init=False)
-    _signal: int = field(default=0, init=False)
-    _checkpoint_at: float = field(default=0.0, init=False)
+    _tally: Tally = field(default_factory=Tally, init=False)
+    _checkpoint_at: tuple[float, float] = field(default=(0.0, 0.0), init=False)
 
     def run(self) -> None:
         """Train to the end.
@@ -70,54 +84,58 @@ class Loop:
         """
         config, progress = self.config, self.progress
         words_per_pair = self.dataset.total_tokens * config.epochs / self.total
-        meter = Meter(
-            self.total, config.epochs, words_per_pair,
-            seen_pairs=progress.pairs, seen_loss=sum(progress.losses), quiet=config.quiet,
+        self._meter = Meter(
+            self.total, config.epochs, words_per_pair, seen_pairs=progress.pairs, seen_loss=sum(progress.losses),
+            quiet=config.quiet or self.processes.rank > 0,
         )  # fmt: skip
-        started, before_s = time.perf_counter(), progress.seconds
+        self._started, self._before_s = time.perf_counter(), progress.seconds
         self._plan_checkpoint()
-        with ThreadPoolExecutor(1, thread_name_prefix="checkpoint") as pool, self._catch_signals():
+        with ThreadPoolExecutor(1, thread_name_prefix="checkpoint") as pool, noted_signals() as noted:
             try:
-                for place, center_N, context_N in read_ahead(self.dataset, self._places()):
-                    for first, last in self._cuts(place):
-                        self._step(place, center_N, context_N, first, last, meter)
-                        progress.seconds = before_s + time.perf_counter() - started
-                        if self._signal or time.monotonic() >= self._checkpoint_at:
-                            self._save(pool)
-                        if self._signal:
-                            self._wait()
-                            raise Stopped(self._signal)
+                for epoch in range(progress.epoch, config.epochs):
+                    self._train_epoch(epoch, pool, noted)
                 self._wait()
             finally:
-                meter.close()
+                self._meter.close()
 
-    def _places(self) -> Iterator[Place]:
-        first, config = self.progress, self.config
-        skip = first.group
-        orders = (epoch_order(self.dataset, config.seed, e, config.shuffle) for e in range(first.epoch, config.epochs))
-        return (place for place in chain.from_iterable(orders) if place.epoch > first.epoch or place.index >= skip)
+    def _train_epoch(self, epoch: int, pool: ThreadPoolExecutor, noted: Noted) -> None:
+        config, processes = self.config, self.processes
+        places = epoch_order(self.dataset, config.seed, epoch, config.shuffle)
+        self._epoch_start = self.progress.pairs
+        if epoch == self.progress.epoch:
+            self._epoch_start -= sum(place.group.rows for place in places[: self.progress.group]) + self.progress.row
+            places = places[self.progress.group :]
+        rounds = list(cut_rounds(places, config.merge_pairs, processes.rank, processes.size))
+        own = [place for one in rounds for place in one.own]
+        with contextlib.closing(read_ahead(self.dataset, own)) as reading:
+            for one in rounds:
+                for place, center_N, context_N in (next(reading) for _ in one.own):
+                    for first, last in self._cuts(place):
+                        self._step(place, center_N, context_N, first, last)
+                        if processes.size == 1:
+                            done = last == center_N.size
+                            self._settle(place, place.index + done, 0 if done else last, pool, noted)
+                if processes.size > 1:
+                    self._settle(one.places[-1], one.places[-1].index + 1, 0, pool, noted)
 
     def _cuts(self, place: Place) -> Iterator[tuple[int, int]]:
         rows, size = place.group.rows, self.engine.step_pairs or place.group.rows
-        return ((row, min(row + size, rows)) for row in range(self.progress.row, rows, size))
+        begun = (self.progress.epoch, self.progress.group) == (place.epoch, place.index)
+        start = self.progress.row if begun else 0
+        return ((row, min(row + size, rows)) for row in range(start, rows, size))
 
-    def _step(self, place: Place, center_N: Ids, context_N: Ids, first: int, last: int, meter: Meter) -> None:
-        config, progress = self.config, self.progress
+    def _step(self, place: Place, center_N: Ids, context_N: Ids, first: int, last: int) -> None:
+        config, tally = self.config, self._tally
         key = negatives_key(config.seed, place)
-        if progress.pairs == 0:
+        seen = self._epoch_start + place.before + first  # pairs of the run before these, whoever trains them
+        if seen == 0:
             few = center_N[:FIRST_PAIRS]
-            progress.first_loss = self.engine.measure(few, context_N[:FIRST_PAIRS], key=key) / few.size
-        rates = (self._rate(progress.pairs), self._rate(progress.pairs + last - first))
-        loss = self.engine.step(
-            center_N[first:last], context_N[first:last], lr_start=rates[0], lr_end=rates[1], key=key, first_row=first
-        )
-        if not math.isfinite(loss):
-            raise UserError(_diverged(config, "the loss"))
-        progress.losses[place.epoch] += loss
-        progress.pairs += last - first
-        done = last == center_N.size
-        progress.epoch, progress.group, progress.row = place.epoch, place.index + done, 0 if done else last
-        meter.add(place.epoch, last - first, loss, rates[1])
+            tally.first_loss = self.engine.measure(few, context_N[:FIRST_PAIRS], key=key) / few.size
+        tally.loss += self.engine.step(
+            center_N[first:last], context_N[first:last],
+            lr_start=self._rate(seen), lr_end=self._rate(seen + last - first), key=key, first_row=first,
+        )  # fmt: skip
+        tally.pairs += last - first
 
     def _rate(self, pairs: int) -> float:
         config = self.config
@@ -125,12 +143,54 @@ class Loop:
             config.schedule, config.learning_rate, pairs / self.total, config.min_learning_rate_fraction
         )
 
+    def _settle(self, place: Place, group: int, row: int, pool: ThreadPoolExecutor, noted: Noted) -> None:
+        """Agree on how far all are, then do what is due: merge, stop, checkpoint.
+
+        Raises:
+            UserError: NaN or Inf in the loss.
+            Stopped: a process got a signal.
+        """
+        progress, tally = self.progress, self._tally
+        stop = [noted.number == number for number in NUMBERS]
+        ours = np.array([tally.loss, tally.first_loss, self._checkpoint_due(tally.pairs), *stop], np.float64)
+        pairs = np.array([tally.pairs])
+        self.processes.add(ours)
+        self.processes.add(pairs)
+        if not math.isfinite(ours[0]):
+            raise UserError(_diverged(self.config, "the loss"))
+        if self.merging is not None:
+            self.merging.merge()
+        loss, first_loss, due = (float(number) for number in ours[:3])
+        progress.losses[place.epoch] += loss
+        progress.pairs += int(pairs[0])
+        progress.first_loss += first_loss
+        progress.epoch, progress.group, progress.row = place.epoch, group, row
+        progress.seconds = self._before_s + time.perf_counter() - self._started
+        self._tally = Tally()
+        self._meter.add(place.epoch, int(pairs[0]), loss, self._rate(progress.pairs))
+        # Alone, a signal is seen at once; otherwise all must have heard of it.
+        came = [number for number, seen in zip(NUMBERS, ours[3:], strict=True) if seen]
+        number = noted.number if self.processes.size == 1 else max(came, default=0)
+        if due or number:
+            self._save(pool)
+        if number:
+            self._wait()
+            raise Stopped(number)
+
+    def _checkpoint_due(self, pairs: int) -> bool:
+        at_s, at_pairs = self._checkpoint_at
+        return self.processes.rank == 0 and (
+            time.monotonic() >= at_s or self.progress.pairs + pairs * self.processes.size >= at_pairs
+        )
+
     def _save(self, pool: ThreadPoolExecutor) -> None:
         """Copy the state now, write it while training goes on."""
+        self._plan_checkpoint()
+        if self.processes.rank:
+            return
         self._wait()
         require_finite(self.config, self.engine)
         self._pending = pool.submit(self.checkpoints.save, copy.deepcopy(self.progress), self.engine.state())
-        self._plan_checkpoint()
 
     def _wait(self) -> None:
         if self._pending is not None:
@@ -138,31 +198,11 @@ class Loop:
             self._pending = None
 
     def _plan_checkpoint(self) -> None:
-        minutes = self.config.checkpoint_minutes
-        self._checkpoint_at = time.monotonic() + minutes * 60 if minutes else math.inf
-
-    @contextmanager
-    def _catch_signals(self) -> Iterator[None]:
-        """Note SIGTERM and Ctrl-C, to stop between two steps; a second one has its usual effect."""
-        numbers = (signal.SIGINT, signal.SIGTERM)
-
-        def note(number: int, _frame: Any) -> None:
-            self._signal = number
-            for one in numbers:
-                signal.signal(one, before[one])
-
-        before = {number: signal.getsignal(number) for number in numbers}
-        try:
-            for number in numbers:
-                signal.signal(number, note)
-        except ValueError:  # not the main thread: whoever owns that one decides
-            yield
-            return
-        try:
-            yield
-        finally:
-            for number in numbers:
-                signal.signal(number, before[number])
+        minutes, pairs = self.config.checkpoint_minutes, self.config.checkpoint_pairs
+        self._checkpoint_at = (
+            time.monotonic() + minutes * 60 if minutes else math.inf,
+            self.progress.pairs + pairs if pairs else math.inf,
+        )
 
 
 def require_finite(config: TrainConfig, engine: Engine) -> None:

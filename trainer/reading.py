@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
+from itertools import accumulate, islice
 from typing import TypeVar
 
 import numpy as np
@@ -34,11 +34,13 @@ class Place:
     Attributes:
         epoch: from 0.
         index: its number in that epoch's order.
+        before: pairs of the epoch that come before it.
     """
 
     epoch: int
     index: int
     group: RowGroupRef
+    before: int
 
 
 def keyed_hash(seed: int, purpose: str, *numbers: int) -> int:
@@ -57,7 +59,8 @@ def epoch_order(dataset: Dataset, seed: int, epoch: int, shuffle: bool = True) -
     groups = list(dataset.row_groups(epoch % dataset.passes))
     if shuffle:
         groups.sort(key=lambda ref: keyed_hash(seed, "order", epoch, ref.shard, ref.group))
-    return [Place(epoch, index, group) for index, group in enumerate(groups)]
+    starts = accumulate((group.rows for group in groups), initial=0)
+    return [Place(epoch, index, group, before) for index, (group, before) in enumerate(zip(groups, starts, strict=False))]
 
 
 def deal(items: Sequence[Item], rank: int, world_size: int, worker: int = 0, workers: int = 1) -> list[Item]:

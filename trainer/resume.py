@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from pipeline.dataset import storage
 from pipeline.dataset.flags import flag_of
+from pipeline.dataset.reader import Dataset, open_dataset
+from pipeline.dataset.schema import FormatError
 from trainer.checkpoint import Unfinished, find_unfinished, remove_checkpoints
 from trainer.config import TrainConfig
 from trainer.errors import UserError
@@ -35,6 +38,22 @@ class Decision:
 
     finished: dict[str, Any] | None = None
     unfinished: Unfinished | None = None
+
+
+def find_dataset(config: TrainConfig, shaping: Mapping[str, Any]) -> Dataset:
+    """Open the dataset to train on: an unfinished training keeps to the run that it began with.
+
+    Raises:
+        FormatError: there is none, or it is damaged.
+    """
+    if not (config.run or config.overwrite or config.resume == "never"):
+        unfinished = find_unfinished(config.model)
+        if unfinished is not None and unfinished.config == shaping and unfinished.run:
+            with contextlib.suppress(FormatError):  # it may have been removed since
+                dataset = open_dataset(config.data, unfinished.run)
+                if dataset.dataset_id == unfinished.dataset_id:
+                    return dataset
+    return open_dataset(config.data, config.run or None)
 
 
 def decide(config: TrainConfig, wanted: Identity) -> Decision:

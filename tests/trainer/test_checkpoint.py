@@ -36,7 +36,7 @@ def load(folder: Path) -> tuple[Progress | None, State, list[str]]:
     assert unfinished is not None
     found: State = {}
     warnings: list[str] = []
-    progress = load_checkpoint(str(folder), unfinished, found.update, warnings.append)
+    progress = load_checkpoint(str(folder), unfinished, lambda _, arrays: found.update(arrays), warnings.append)
     return progress, found, warnings
 
 
@@ -147,7 +147,7 @@ def test_arrays_that_are_no_safetensors_are_refused_even_with_a_right_checksum(t
 def test_one_that_the_engine_refuses_is_passed_over(tmp_path: Path) -> None:
     write(tmp_path, 10)
 
-    def refuse(_: State) -> None:
+    def refuse(_: Progress, __: State) -> None:
         raise FormatError("found other shapes")
 
     unfinished = find_unfinished(str(tmp_path))

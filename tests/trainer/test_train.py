@@ -18,8 +18,8 @@ from tests.support import group_of, make_dataset
 from trainer import train
 from trainer.cli import main
 from trainer.config import TrainConfig
-from trainer.errors import UserError
-from trainer.loop import Loop, Stopped
+from trainer.errors import Stopped, UserError
+from trainer.loop import Loop
 from trainer.progress import Meter
 from trainer.store import finished_version, load_model
 

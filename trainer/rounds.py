@@ -1,0 +1,48 @@
+"""Rounds: the row groups that processes train, each its share, before they merge what they learnt.
+
+Rounds follow each other in the epoch's one order of row groups, so what is done at a round's end is a place in that
+order, and any number of processes can go on from there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from trainer.reading import Place
+
+#: How rows that several processes changed are joined; see trainer.merging.
+MERGE_RULES = ("adaptive", "sum", "average")
+
+
+@dataclass(frozen=True)
+class Round:
+    """Some consecutive row groups of an epoch, and those of them that one process trains."""
+
+    places: tuple[Place, ...]
+    own: tuple[Place, ...]
+
+
+def cut_rounds(places: Sequence[Place], merge_pairs: int, rank: int, size: int) -> Iterator[Round]:
+    """Cut an epoch's row groups into rounds of about `size * merge_pairs` pairs, and share each among processes.
+
+    Alone, every row group is a round. The last round may have nothing for some processes; all see the same rounds.
+    """
+    begun: list[Place] = []
+    for number, place in enumerate(places):
+        begun.append(place)
+        full = len(begun) >= size and sum(one.group.rows for one in begun) >= size * merge_pairs
+        if size == 1 or full or number + 1 == len(places):
+            yield Round(tuple(begun), tuple(share_round(begun, size)[rank]))
+            begun = []
+
+
+def share_round(places: Sequence[Place], size: int) -> list[list[Place]]:
+    """Deal row groups to processes, the largest first, each to the one with the fewest pairs; read in epoch order."""
+    shares: list[list[Place]] = [[] for _ in range(size)]
+    pairs = [0] * size
+    for place in sorted(places, key=lambda place: (-place.group.rows, place.index)):
+        least = min(range(size), key=lambda rank: (pairs[rank], rank))
+        shares[least].append(place)
+        pairs[least] += place.group.rows
+    return [sorted(share, key=lambda place: place.index) for share in shares]

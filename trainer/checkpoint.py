@@ -50,6 +50,7 @@ class Progress:
         losses: summed loss of each epoch so far.
         first_loss: mean loss of the first pairs, before any training.
         seconds: time spent training.
+        audit: what --audit found, by epoch.
     """
 
     epoch: int = 0
@@ -59,6 +60,7 @@ class Progress:
     losses: list[float] = field(default_factory=list)
     first_loss: float = 0.0
     seconds: float = 0.0
+    audit: list[dict[str, int]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

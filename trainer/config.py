@@ -88,11 +88,11 @@ class TrainConfig:
     """Read the row groups in another random order each epoch; --no-shuffle reads them as they stand."""
     init_from: str = ""
     """A model to start from: its words keep their vectors, other words start anew."""
-    merge_pairs: int = _size(4 << 20)
+    merge_pairs: int = _size(2 << 20)
     """Several processes (torchrun): pairs that each of them trains before they merge their tables."""
-    merge: str = _choice("adaptive", *MERGE_RULES)
-    """Several processes: how they join the changes of a row. sum adds them, average averages them, adaptive adds them
-    as far as they are independent."""
+    merge: str = _choice("saturating", *MERGE_RULES)
+    """Several processes: how they join the changes of a row: their sum, their average, or from the one for rare words
+    to the other for frequent ones."""
     resume: str = _choice("auto", "auto", "never", "must")
     """auto: go on where an interrupted run stopped; never: begin again; must: fail where there is nothing to go on."""
     overwrite: bool = False
@@ -103,6 +103,8 @@ class TrainConfig:
     """Pairs between checkpoints, whichever comes first; 0 goes by the minutes alone."""
     keep: int = 2
     """Checkpoints to keep."""
+    audit: bool = False
+    """Count the pairs that are trained and hold them against the dataset after each epoch: each must come once."""
     quiet: bool = False
     """Show no progress."""
     json: bool = False

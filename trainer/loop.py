@@ -17,6 +17,7 @@ from typing import Protocol
 import numpy as np
 
 from pipeline.dataset.reader import Dataset
+from trainer.audit import Audit
 from trainer.checkpoint import Checkpoints, Progress
 from trainer.config import TrainConfig
 from trainer.engine import Engine
@@ -35,8 +36,8 @@ FIRST_PAIRS = 4096  # the loss before training is measured on so many
 class Merging(Protocol):
     """What brings the processes' tables together; see trainer.merging."""
 
-    def merge(self) -> None:
-        """Called by every process at the end of each round."""
+    def merge(self, pairs: int, rate: float) -> None:
+        """Called by every process at the end of each round, with the pairs of all."""
 
 
 @dataclass
@@ -61,6 +62,7 @@ class Loop:
         progress: where to begin; afterwards, where it ended. Processes agree on it at the end of each round.
         processes: who trains.
         merging: joins their tables; None where one trains alone.
+        audit: counts the pairs, None if nobody asked for it.
     """
 
     config: TrainConfig
@@ -71,6 +73,7 @@ class Loop:
     progress: Progress
     processes: Processes = field(default_factory=Processes)
     merging: Merging | None = None
+    audit: Audit | None = None
     _pending: Future[None] | None = field(default=None, init=False)
     _tally: Tally = field(default_factory=Tally, init=False)
     _checkpoint_at: tuple[float, float] = field(default=(0.0, 0.0), init=False)
@@ -100,12 +103,14 @@ class Loop:
 
     def _train_epoch(self, epoch: int, pool: ThreadPoolExecutor, noted: Noted) -> None:
         config, processes = self.config, self.processes
-        places = epoch_order(self.dataset, config.seed, epoch, config.shuffle)
+        places = left = epoch_order(self.dataset, config.seed, epoch, config.shuffle)
         self._epoch_start = self.progress.pairs
         if epoch == self.progress.epoch:
             self._epoch_start -= sum(place.group.rows for place in places[: self.progress.group]) + self.progress.row
-            places = places[self.progress.group :]
-        rounds = list(cut_rounds(places, config.merge_pairs, processes.rank, processes.size))
+            left = places[self.progress.group :]
+        if self.audit is not None:
+            self.audit.begin_epoch(len(places))
+        rounds = list(cut_rounds(left, config.merge_pairs, processes.rank, processes.size))
         own = [place for one in rounds for place in one.own]
         with contextlib.closing(read_ahead(self.dataset, own)) as reading:
             for one in rounds:
@@ -117,6 +122,8 @@ class Loop:
                             self._settle(place, place.index + done, 0 if done else last, pool, noted)
                 if processes.size > 1:
                     self._settle(one.places[-1], one.places[-1].index + 1, 0, pool, noted)
+        if self.audit is not None:
+            self.progress.audit.append(self.audit.end_epoch(self.dataset, places))
 
     def _cuts(self, place: Place) -> Iterator[tuple[int, int]]:
         rows, size = place.group.rows, self.engine.step_pairs or place.group.rows
@@ -136,6 +143,8 @@ class Loop:
             lr_start=self._rate(seen), lr_end=self._rate(seen + last - first), key=key, first_row=first,
         )  # fmt: skip
         tally.pairs += last - first
+        if self.audit is not None:
+            self.audit.count(place, center_N[first:last], context_N[first:last])
 
     def _rate(self, pairs: int) -> float:
         config = self.config
@@ -159,7 +168,7 @@ class Loop:
         if not math.isfinite(ours[0]):
             raise UserError(_diverged(self.config, "the loss"))
         if self.merging is not None:
-            self.merging.merge()
+            self.merging.merge(int(pairs[0]), self._rate(progress.pairs))
         loss, first_loss, due = (float(number) for number in ours[:3])
         progress.losses[place.epoch] += loss
         progress.pairs += int(pairs[0])
@@ -186,11 +195,14 @@ class Loop:
     def _save(self, pool: ThreadPoolExecutor) -> None:
         """Copy the state now, write it while training goes on."""
         self._plan_checkpoint()
+        if self.audit is not None:
+            self.audit.gather()
         if self.processes.rank:
             return
         self._wait()
         require_finite(self.config, self.engine)
-        self._pending = pool.submit(self.checkpoints.save, copy.deepcopy(self.progress), self.engine.state())
+        state = self.engine.state() | (self.audit.state() if self.audit is not None else {})
+        self._pending = pool.submit(self.checkpoints.save, copy.deepcopy(self.progress), state)
 
     def _wait(self) -> None:
         if self._pending is not None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from trainer.reading import Place
 
 #: How rows that several processes changed are joined; see trainer.merging.
-MERGE_RULES = ("adaptive", "sum", "average")
+MERGE_RULES = ("saturating", "sum", "average")
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from pipeline.dataset import storage
 from pipeline.dataset.flags import flag_of
 from pipeline.dataset.reader import Dataset, open_dataset
 from pipeline.dataset.vocab import Vocabulary
+from trainer.audit import PREFIX, Audit
 from trainer.checkpoint import Checkpoints, Progress, load_checkpoint
 from trainer.config import TrainConfig, usable_cores
 from trainer.engine import Engine, State
@@ -53,7 +54,7 @@ def begin(asked: TrainConfig, config: TrainConfig, processes: Processes) -> Sess
     # A base model counts by its content: a path says nothing.
     shaping = {**config.shaping(), "init_from": base.info["files"]["model.safetensors"]["sha256"] if base else ""}
     dataset, identity, decision = _survey(config, shaping, processes)
-    processes.require_equal(json.dumps([shaping, config.merge, config.merge_pairs]), "settings")
+    processes.require_equal(json.dumps([shaping, config.merge, config.merge_pairs, config.audit]), "settings")
     processes.require_equal(dataset.dataset_id, f"the dataset of --data {storage.redact(config.data)}")
     if decision.finished is not None:
         return dataset, decision.finished
@@ -67,9 +68,11 @@ def begin(asked: TrainConfig, config: TrainConfig, processes: Processes) -> Sess
     checkpoints = Checkpoints(
         config.model, identity.version, shaping, dataset.dataset_id, config.keep, run=dataset.run_id
     )
-    progress = _restore(config, decision, engine, checkpoints, processes)
-    loop = Loop(config, dataset, engine, checkpoints, total, progress or Progress(losses=[0.0] * config.epochs))
-    _join_tables(loop, processes)
+    audit = Audit(processes) if config.audit else None
+    progress = _restore(config, decision, engine, audit, checkpoints, processes)
+    begun = progress or Progress(losses=[0.0] * config.epochs)
+    loop = Loop(config, dataset, engine, checkpoints, total, begun, processes, audit=audit)
+    _join_tables(loop, vocabulary, processes)
     return Session(config, identity, dataset, vocabulary, loop, resumed=progress is not None)
 
 
@@ -96,13 +99,20 @@ def _make_engine(config: TrainConfig, vocabulary: Vocabulary, base: Model | None
 
 
 def _restore(
-    config: TrainConfig, decision: Decision, engine: Engine, checkpoints: Checkpoints, processes: Processes
+    config: TrainConfig,
+    decision: Decision,
+    engine: Engine,
+    audit: Audit | None,
+    checkpoints: Checkpoints,
+    processes: Processes,
 ) -> Progress | None:
     """Go on from process 0's newest whole checkpoint, or begin; the position is the same in every process."""
     progress = None
 
     def restore(_: Progress, arrays: State) -> None:
-        engine.load_state(arrays)
+        engine.load_state({name: array for name, array in arrays.items() if not name.startswith(PREFIX)})
+        if audit is not None:
+            audit.load_state(arrays)
 
     if processes.rank == 0:
         if decision.unfinished is not None:
@@ -119,12 +129,12 @@ def _restore(
     return None if said is None else Progress(**said)
 
 
-def _join_tables(loop: Loop, processes: Processes) -> None:
+def _join_tables(loop: Loop, vocabulary: Vocabulary, processes: Processes) -> None:
     if processes.size > 1:
-        from trainer.merging import Merger
+        from trainer.merging import Merger, update_shares
 
-        loop.processes = processes
-        loop.merging = Merger(processes, loop.engine.live(), loop.config.merge)
+        shares_V = update_shares(vocabulary.counts, float(loop.dataset.manifest.options.get("sample", 0.0)))
+        loop.merging = Merger(processes, loop.engine.live(), shares_V, loop.config.merge)
 
 
 def share_cores(config: TrainConfig, asked: TrainConfig, processes: Processes) -> TrainConfig:
@@ -146,4 +156,6 @@ def _warn_of_settings(asked: TrainConfig, config: TrainConfig, dataset: Dataset,
         warn(f"--threads {config.threads} on {usable_cores()} cores: more threads than cores make it slower")
     groups = len(dataset.row_groups(0))
     if groups < processes.size:
-        warn(f"{processes.size} processes for {groups} row groups: {processes.size - groups} of them have nothing to do")
+        warn(
+            f"{processes.size} processes for {groups} row groups: {processes.size - groups} of them have nothing to do"
+        )

@@ -60,8 +60,8 @@ def train(config: TrainConfig) -> dict[str, Any]:
             start_up_s = time.perf_counter() - started
             session.loop.run()
             result = _finish(config, session, start_up_s) if processes.rank == 0 else {}
-        result = json.loads(processes.tell(json.dumps(result)))
-    return result
+        said: dict[str, Any] = json.loads(processes.tell(json.dumps(result)))
+    return said
 
 
 def _finish(asked: TrainConfig, session: Session, start_up_s: float) -> dict[str, Any]:
@@ -77,6 +77,7 @@ def _finish(asked: TrainConfig, session: Session, start_up_s: float) -> dict[str
         "threads": session.config.threads,
         "processes": loop.processes.size,
         "resumed": session.resumed,
+        **({"audit": loop.progress.audit} if loop.audit is not None else {}),
     }
 
 

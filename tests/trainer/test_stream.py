@@ -20,16 +20,8 @@ from pipeline.dataset.schema import FormatError
 from tests.support import group_of, make_dataset
 from trainer import stream
 from trainer.errors import UserError
-from trainer.reading import (
-    Share,
-    batch_count,
-    batch_edges,
-    deal,
-    epoch_order,
-    negatives_key,
-    padded_batches,
-    read_ahead,
-)
+from trainer.reading import batch_edges, epoch_order, negatives_key, read_ahead
+from trainer.sharing import batch_count, deal, share_batches, whole_epoch
 from trainer.stream import PairStream
 
 WORLDS, WORKERS = (1, 2, 3, 5), (0, 1, 2, 7)
@@ -136,10 +128,10 @@ def test_batches_end_with_windows(runs: list[int], batch_size: int) -> None:
     assert edges[-1] == center.size
     sizes = [end - start for start, end in pairwise(edges)]
     assert all(0 < size <= 2 * batch_size for size in sizes)
-    assert len(sizes) <= batch_count(center.size, batch_size)
+    assert len(sizes) == batch_count(center.size, batch_size)
     windows = {int(edge) for edge in np.flatnonzero(center[1:] != center[:-1]) + 1}
     for edge in edges[1:-1]:
-        # Either a window ends here, or one is longer than the bound.
+        # Either a window ends here, or one has no end in reach.
         assert edge in windows or not windows & set(range(edge, edge + batch_size))
 
 
@@ -149,13 +141,9 @@ def test_batch_size_0_is_the_row_group() -> None:
 
 
 def test_padding_makes_ranks_equal(dataset: Dataset) -> None:
-    groups = dataset.row_groups(0)
+    pieces = whole_epoch(epoch_order(dataset, 1, 0), 8)
     for world_size in WORLDS:
-        totals = {
-            sum(padded_batches(groups, 8, world_size, Share(rank, worker, 3)) for worker in range(3))
-            for rank in range(world_size)
-        }
-        assert len(totals) == 1
+        assert len({sum(share_batches(pieces, world_size, rank, 3)) for rank in range(world_size)}) == 1
 
 
 @pytest.mark.parametrize("batch_size", [0, 8])

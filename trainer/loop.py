@@ -36,7 +36,7 @@ FIRST_PAIRS = 4096  # the loss before training is measured on so many
 class Merging(Protocol):
     """What brings the processes' tables together; see trainer.merging."""
 
-    def merge(self, pairs: int, rate: float) -> None:
+    def merge(self, pairs: int, rate: float, full: bool) -> None:
         """Called by every process at the end of each round, with the pairs of all."""
 
 
@@ -121,7 +121,7 @@ class Loop:
                             done = last == center_N.size
                             self._settle(place, place.index + done, 0 if done else last, pool, noted)
                 if processes.size > 1:
-                    self._settle(one.places[-1], one.places[-1].index + 1, 0, pool, noted)
+                    self._settle(one.places[-1], one.places[-1].index + 1, 0, pool, noted, one.full)
         if self.audit is not None:
             self.progress.audit.append(self.audit.end_epoch(self.dataset, places))
 
@@ -152,7 +152,9 @@ class Loop:
             config.schedule, config.learning_rate, pairs / self.total, config.min_learning_rate_fraction
         )
 
-    def _settle(self, place: Place, group: int, row: int, pool: ThreadPoolExecutor, noted: Noted) -> None:
+    def _settle(
+        self, place: Place, group: int, row: int, pool: ThreadPoolExecutor, noted: Noted, full: bool = True
+    ) -> None:
         """Agree on how far all are, then do what is due: merge, stop, checkpoint.
 
         Raises:
@@ -161,28 +163,27 @@ class Loop:
         """
         progress, tally = self.progress, self._tally
         stop = [noted.number == number for number in NUMBERS]
-        ours = np.array([tally.loss, tally.first_loss, self._checkpoint_due(tally.pairs), *stop], np.float64)
-        pairs = np.array([tally.pairs])
+        due = self._checkpoint_due(tally.pairs)
+        ours = np.array([tally.loss, tally.pairs, tally.first_loss, due, *stop], np.float64)
         self.processes.add(ours)
-        self.processes.add(pairs)
-        if not math.isfinite(ours[0]):
+        loss, pairs = float(ours[0]), round(ours[1])
+        if not math.isfinite(loss):
             raise UserError(_diverged(self.config, "the loss"))
         if self.merging is not None:
-            self.merging.merge(int(pairs[0]), self._rate(progress.pairs))
-        loss, first_loss, due = (float(number) for number in ours[:3])
+            self.merging.merge(pairs, self._rate(progress.pairs), full)
         progress.losses[place.epoch] += loss
-        progress.pairs += int(pairs[0])
-        progress.first_loss += first_loss
+        progress.pairs += pairs
+        progress.first_loss += float(ours[2])
         progress.epoch, progress.group, progress.row = place.epoch, group, row
         progress.seconds = self._before_s + time.perf_counter() - self._started
         self._tally = Tally()
-        self._meter.add(place.epoch, int(pairs[0]), loss, self._rate(progress.pairs))
+        self._meter.add(place.epoch, pairs, loss, self._rate(progress.pairs))
         # Alone, a signal is seen at once; otherwise all must have heard of it.
-        came = [number for number, seen in zip(NUMBERS, ours[3:], strict=True) if seen]
+        came = [number for number, seen in zip(NUMBERS, ours[4:], strict=True) if seen]
         number = noted.number if self.processes.size == 1 else max(came, default=0)
-        if due or number:
+        if full and (ours[3] or number):
             self._save(pool)
-        if number:
+        if full and number:
             self._wait()
             raise Stopped(number)
 

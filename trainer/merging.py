@@ -1,12 +1,12 @@
 """Joining what several processes learnt since they last agreed: the change of each row, from one common base.
 
 The changes are added up, then scaled by how far the row can be expected to have come. After n updates at a rate η a
-row is 1 − e^(−a) of the way to where it is drawn, a = κ·η·n, so N processes that each go that far from one base, and one
-process that takes all N·n updates, differ by the factor (1 − e^(−N·a)) / (N·(1 − e^(−a))): near 1 for a rare
-row, whose changes add up, near 1/N for a frequent one, of which each process has found the same place. n follows from
-the vocabulary's counts. On one epoch of 19.9 M words with two processes, merging every 2 Mi pairs, analogies came to .202
-(.207 with one process) against .179 by the plain sum, .160 by the average and .186 by AdaSum's rule (sums scaled by
-the changes' cosine).
+row is 1 − e^(−a) of the way to where it is drawn, a = κ·η·n, so N processes that each go that far from one base, and
+one process that takes all N·n updates, differ by the factor (1 − e^(−N·a)) / (N·(1 − e^(−a))): near 1 for a rare row,
+whose changes add up, near 1/N for a frequent one, of which each process has found the same place. n follows from the
+vocabulary's counts. After one epoch of 19.9 M words with two processes, merging all rows every 2 Mi pairs, analogies
+came to .202 (.207 with one process), with plain sums to .179, with averages to .160, with AdaSum's rule (Maleki et al.
+2021: sums scaled by how alike the changes are) to .186.
 
 Shapes: V rows, D dimensions, C changed rows, R rows of a block.
 """
@@ -24,6 +24,7 @@ from trainer.processes import Processes
 
 BLOCK_NUMBERS = 1 << 20  # 4 MiB: blocks that stay in a core's cache go 4 times as fast through gloo
 DENSE_FRACTION = 0.5  # from here on, picking out the changed rows costs more than sending all
+FREQUENT_PART = 8  # one row in so many is merged in every round
 DENSE_MERGES = 16  # how long to take that for granted, since looking costs as much as sending
 
 KAPPA = 0.05  # fitted at D=100 and rate 0.04; 0.03 to 0.1 score within a seed's spread
@@ -55,8 +56,15 @@ def joint_factor(updates_V: npt.NDArray[np.float64], rate: float, processes: int
     return np.where(come_V > TINY, factor_V, 1.0)
 
 
+Rows = slice | torch.Tensor
+
+
 class Merger:
-    """Holds the common base of every array of an engine, and moves all processes to the next one."""
+    """Holds the common base of every array of an engine, and moves all processes to the next one.
+
+    The rows of the most frequent words are merged in every round, all rows in some (rounds.FULL_EVERY): the changes of
+    rare rows add up whenever that is done, and most rows are rare.
+    """
 
     def __init__(
         self, processes: Processes, arrays: Mapping[str, Any], shares_V: npt.NDArray[np.float64], rule: str
@@ -74,59 +82,81 @@ class Merger:
         for live_VD in self._live.values():
             processes.give(live_VD)
         self._base = {name: live_VD.clone() for name, live_VD in self._live.items()}
-        self._dense = dict.fromkeys(self._live, 0)
+        frequent = np.argsort(-shares_V, kind="stable")[: len(shares_V) // FREQUENT_PART]
+        self._is_frequent_V = np.zeros(len(shares_V), bool)
+        self._is_frequent_V[frequent] = True
+        self._pairs = {True: 0, False: 0}  # of all processes since frequent (True) and rare rows were merged
+        self._dense = 0
 
-    def merge(self, pairs: int, rate: float) -> None:
-        """Bring all processes to the same arrays; every process must call it equally often.
+    def merge(self, pairs: int, rate: float, full: bool) -> None:
+        """Bring all processes to the same arrays, or to the same frequent rows; all must call it alike.
 
         Args:
             pairs: of all processes since the last time.
             rate: learning rate.
+            full: merge all rows.
         """
-        size = self._processes.size
-        factor_V = joint_factor(self._shares_V * (pairs / size), rate, size)
+        for frequent in (True, False):
+            self._pairs[frequent] += pairs
         with torch.no_grad():
-            for name, live_VD in self._live.items():
-                rule = self._rule if name in _TABLES else "sum" if name.endswith(".sum") else "average"
-                factor: torch.Tensor | float = {"sum": 1.0, "average": 1.0 / size}.get(rule, 0.0)
-                if rule == "saturating":
-                    factor = torch.from_numpy(factor_V[:, None]).to(live_VD)
-                self._merge_table(name, factor)
+            for frequent in (True, False) if full else (True,):
+                self._merge_rows(frequent, rate)
+                self._pairs[frequent] = 0
+            for name in self._live if full else ():
+                if len(self._live[name]) != len(self._shares_V):  # a number for the whole table
+                    self._merge_block(name, slice(None), self._rule_of(name), 1.0)
 
-    def _merge_table(self, name: str, factor: torch.Tensor | float) -> None:
-        live_VD, base_VD = self._live[name], self._base[name]
-        size = max(1, BLOCK_NUMBERS // live_VD.shape[1])
-        rows_C = self._changed_rows(name)
-        if rows_C is None:
-            for start in range(0, len(live_VD), size):
-                block = slice(start, start + size)
-                change_RD = live_VD[block] - base_VD[block]
-                self._processes.add(change_RD)
-                change_RD *= factor[block] if isinstance(factor, torch.Tensor) else factor
-                base_VD[block] += change_RD
-                live_VD[block] = base_VD[block]
-            return
-        for rows_R in torch.split(rows_C, size):
-            joined_RD = base_VD[rows_R]
-            change_RD = live_VD[rows_R] - joined_RD
-            self._processes.add(change_RD)
-            change_RD *= factor[rows_R] if isinstance(factor, torch.Tensor) else factor
-            joined_RD += change_RD
-            base_VD[rows_R] = joined_RD
-            live_VD[rows_R] = joined_RD
+    def _merge_rows(self, frequent: bool, rate: float) -> None:
+        size = self._processes.size
+        factor_V = joint_factor(self._shares_V * (self._pairs[frequent] / size), rate, size)
+        rows = torch.from_numpy(np.flatnonzero(self._is_frequent_V == frequent))
+        if not frequent:
+            rows = self._changed(rows)
+        for name, live_VD in self._live.items():
+            if len(live_VD) == len(factor_V):
+                factor_V1 = torch.from_numpy(factor_V[:, None]).to(live_VD)
+                for block in _blocks(rows, max(1, BLOCK_NUMBERS // live_VD.shape[1])):
+                    self._merge_block(name, block, self._rule_of(name), factor_V1[block])
 
-    def _changed_rows(self, name: str) -> torch.Tensor | None:
-        """Rows that any process changed; None where they are so many, or were last time, that all rows shall go."""
-        self._dense[name] = max(0, self._dense[name] - 1)
-        if self._dense[name]:
-            return None
-        changed_V = (self._live[name] != self._base[name]).any(dim=1).to(torch.int32)
-        self._processes.add(changed_V)
-        rows_C = changed_V.nonzero()[:, 0]
-        if len(rows_C) <= DENSE_FRACTION * len(changed_V):
-            return rows_C
-        self._dense[name] = DENSE_MERGES
-        return None
+    def _rule_of(self, name: str) -> str:
+        """Adagrad's sums of squares add up; Adam's moving averages and step counts are averaged."""
+        if name in _TABLES:
+            return self._rule
+        return "sum" if name.endswith(".sum") else "average"
+
+    def _merge_block(self, name: str, rows: Rows, rule: str, factor: torch.Tensor | float) -> None:
+        live_RD, base_RD = self._live[name][rows], self._base[name][rows]
+        change_RD = live_RD - base_RD
+        self._processes.add(change_RD)
+        if rule != "sum":
+            change_RD *= factor if rule == "saturating" else 1.0 / self._processes.size
+        change_RD += base_RD
+        self._base[name][rows] = change_RD
+        self._live[name][rows] = change_RD
+
+    def _changed(self, rows_R: torch.Tensor) -> torch.Tensor:
+        """Those rows that any process changed; all of them where that is most, or was so a short while ago."""
+        self._dense = max(0, self._dense - 1)
+        if self._dense:
+            return rows_R
+        changed_R = torch.zeros(len(rows_R), dtype=torch.int32)
+        for name in _TABLES:
+            differs_R = (self._live[name][rows_R] != self._base[name][rows_R]).any(dim=1)
+            changed_R += differs_R.to("cpu", torch.int32)
+        self._processes.add(changed_R)
+        if int(changed_R.count_nonzero()) <= DENSE_FRACTION * len(rows_R):
+            return rows_R[changed_R > 0]
+        self._dense = DENSE_MERGES
+        return rows_R
+
+
+def _blocks(rows_R: torch.Tensor, size: int) -> list[Rows]:
+    """Rows in blocks; as slices where they stand together, which spares a copy."""
+    blocks: list[Rows] = []
+    for block in torch.split(rows_R, size) if len(rows_R) else ():
+        first, last = int(block[0]), int(block[-1])
+        blocks.append(slice(first, last + 1) if last - first + 1 == len(block) else block)
+    return blocks
 
 
 def _as_rows(array: Any) -> torch.Tensor:

@@ -1,7 +1,8 @@
 """The state of an unfinished training, so that it can go on after any kind of stop.
 
     MODEL/checkpoints/LATEST.json           {format_version, version, config, dataset_id, run, checkpoints}: written
-                                            last; `run` names the dataset's run, `checkpoints` lists name and SHA-256 of state.json, newest first
+                                            last; `run` names the dataset's run, `checkpoints` lists name
+                                            and SHA-256 of state.json, newest first
     MODEL/checkpoints/NAME/state.json       position and losses; bytes and XXH3 of the arrays' file
     MODEL/checkpoints/NAME/state.safetensors
 

@@ -70,6 +70,7 @@ class Audit:
             UserError: a pair was left out, came twice, or was another one.
         """
         self.gather()
+        self._processes.give(self._counted)  # after a resumption only process 0 knows what came before
         found = np.zeros(3, np.int64)
         share = places[self._processes.rank :: self._processes.size]
         for place, center_N, context_N in read_ahead(dataset, share):

@@ -20,6 +20,7 @@ from trainer.errors import LostProcessError, Stopped, ToldError, UserError
 
 TIMEOUT_MINUTES = 10  # for one exchange: a process that takes longer to read its share counts as lost
 LOST_WAIT_S = 2.0  # for a process that failed to say why, before it is called lost
+LEAVE_WAIT_S = 5.0  # for the others to read why process 0 failed
 _ENVIRONMENT = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 
@@ -57,6 +58,9 @@ class Processes:
 
     def close(self) -> None:
         """Leave the others."""
+
+    def give_up(self) -> None:
+        """Leave the others because of an error, so that they find out at once, and why."""
 
 
 class JoinedProcesses(Processes):
@@ -123,6 +127,17 @@ class JoinedProcesses(Processes):
         """See Processes."""
         self._distributed.destroy_process_group()
 
+    def give_up(self) -> None:
+        """See Processes. Process 0 holds the messages for the others, unless torchrun does: it leaves last."""
+        with contextlib.suppress(RuntimeError):
+            self.close()
+        with contextlib.suppress(RuntimeError):
+            self._store.add("left", 1)
+            held_here = self.rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
+            deadline = time.monotonic() + LEAVE_WAIT_S
+            while held_here and time.monotonic() < deadline and int(self._store.add("left", 0)) < self.size:
+                time.sleep(0.05)
+
     def _tensor(self, array: Any) -> Any:
         return self._torch.from_numpy(array) if isinstance(array, np.ndarray) else array
 
@@ -173,10 +188,16 @@ def join(device: str) -> Iterator[Processes]:
     processes = JoinedProcesses(device) if has_others() else Processes()
     try:
         yield processes
-    except (LostProcessError, ToldError, Stopped):
+    except Stopped:
+        processes.close()
+        raise
+    except (LostProcessError, ToldError):
+        processes.give_up()
         raise
     except Exception as error:
-        if not processes.report(str(error)):
+        first = processes.report(str(error))
+        processes.give_up()
+        if not first:
             raise ToldError(str(error)) from None
         raise
     processes.close()

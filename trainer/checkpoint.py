@@ -185,8 +185,11 @@ def remove_checkpoints(model_uri: str) -> None:
     elif unfinished is not None:
         for name, _ in unfinished.checkpoints:
             _discard(model_uri, name)
-        empty = {**vars(unfinished), "format_version": FORMAT_VERSION, "checkpoints": []}
-        storage.write_bytes(_path(model_uri, POINTER), canonical_json(empty))
+        _remove_file(_path(model_uri, POINTER), canonical_json(_pointer_of(unfinished)))
+
+
+def _pointer_of(unfinished: Unfinished) -> dict[str, Any]:
+    return {**vars(unfinished), "format_version": FORMAT_VERSION, "checkpoints": []}
 
 
 def _path(model_uri: str, *parts: str) -> str:
@@ -196,8 +199,17 @@ def _path(model_uri: str, *parts: str) -> str:
 def _discard(model_uri: str, name: str) -> None:
     if storage.is_local(model_uri):
         storage.remove_tree(_path(model_uri, name))
-    else:  # smart-open cannot delete: an empty object costs next to nothing
-        storage.write_bytes(_path(model_uri, name, ARRAYS), b"")
+        return
+    for file in (STATE, ARRAYS):
+        _remove_file(_path(model_uri, name, file), b"")
+
+
+def _remove_file(uri: str, instead: bytes) -> None:
+    """Remove a file, or write something short instead, where its store has no way that we know."""
+    try:
+        storage.remove_file(uri)
+    except NotImplementedError:
+        storage.write_bytes(uri, instead)
 
 
 def _read(model_uri: str, name: str, sha256: str) -> tuple[Progress, State]:

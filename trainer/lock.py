@@ -36,7 +36,8 @@ def lock_folder(model_uri: str) -> Iterator[None]:
     try:
         yield
     finally:
-        os.unlink(path)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
         os.close(handle)
         with contextlib.suppress(OSError):  # nothing else was written: leave no trace
             os.rmdir(folder)

@@ -52,6 +52,11 @@ class Progress:
         first_loss: mean loss of the first pairs, before any training.
         seconds: time spent training.
         audit: what --audit found, by epoch.
+        epoch_pairs: pairs of each epoch so far.
+        run: the dataset's run that is read.
+        followed: ids of the datasets that were read before it (--follow-latest).
+        turn_pairs: pairs that were done when this run of the dataset was begun with,
+        turn_fraction: and how much of the schedule that was.
     """
 
     epoch: int = 0
@@ -62,6 +67,16 @@ class Progress:
     first_loss: float = 0.0
     seconds: float = 0.0
     audit: list[dict[str, int]] = field(default_factory=list)
+    epoch_pairs: list[int] = field(default_factory=list)
+    run: str = ""
+    followed: list[str] = field(default_factory=list)
+    turn_pairs: int = 0
+    turn_fraction: float = 0.0
+
+    @classmethod
+    def start(cls, epochs: int, run: str) -> Progress:
+        """Nothing is done yet."""
+        return cls(losses=[0.0] * epochs, epoch_pairs=[0] * epochs, run=run)
 
 
 @dataclass(frozen=True)
@@ -131,8 +146,17 @@ class Checkpoints:
     ) -> None:
         """Begin without any; `adopt` takes over those of an earlier process."""
         self._model_uri, self._keep = model_uri, keep
-        self._identity = {"version": version, "config": dict(config), "dataset_id": dataset_id, "run": run}
+        self._identity: dict[str, Any] = {
+            "version": version,
+            "config": dict(config),
+            "dataset_id": dataset_id,
+            "run": run,
+        }
         self._listed: list[tuple[str, str]] = []
+
+    def move(self, dataset_id: str, run: str) -> None:
+        """Those that come belong to another run of the dataset."""
+        self._identity |= {"dataset_id": dataset_id, "run": run}
 
     def adopt(self, unfinished: Unfinished) -> None:
         """Count an earlier process's checkpoints of the same run among ours."""
@@ -225,7 +249,10 @@ def _read(model_uri: str, name: str, sha256: str) -> tuple[Progress, State]:
     if found != fields["arrays"]:
         raise FormatError(f"{arrays_path}: found {found}, expected {fields['arrays']}")
     try:
-        return Progress(**fields["progress"]), safetensors.numpy.load(content)
+        progress = Progress(**fields["progress"])
+        if len(progress.epoch_pairs) != len(progress.losses):
+            raise ValueError("of another version")
+        return progress, safetensors.numpy.load(content)
     except (safetensors.SafetensorError, KeyError, ValueError, TypeError, MemoryError) as error:
         reason = " ".join(str(error).split())[:200]
         raise FormatError(f"{arrays_path}: found no valid checkpoint ({reason}), expected one") from None

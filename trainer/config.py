@@ -93,6 +93,8 @@ class TrainConfig:
     merge: str = _choice("saturating", *MERGE_RULES)
     """Several processes: how they join the changes of a row: their sum, their average, or from the one for rare words
     to the other for frequent ones."""
+    follow_latest: bool = False
+    """Begin each epoch with the run that is published by then, if it knows all words of the one before."""
     resume: str = _choice("auto", "auto", "never", "must")
     """auto: go on where an interrupted run stopped; never: begin again; must: fail where there is nothing to go on."""
     overwrite: bool = False

@@ -9,7 +9,7 @@ import contextlib
 import copy
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -17,18 +17,19 @@ from typing import Protocol
 import numpy as np
 
 from pipeline.dataset.reader import Dataset
+from pipeline.dataset.vocab import Vocabulary
 from trainer.audit import Audit
 from trainer.checkpoint import Checkpoints, Progress
 from trainer.config import TrainConfig
 from trainer.engine import Engine
 from trainer.errors import Stopped, UserError
+from trainer.finite import diverged, require_finite
 from trainer.processes import Processes
 from trainer.progress import Meter
-from trainer.reading import Ids, Place, epoch_order, negatives_key, read_ahead
+from trainer.reading import Ids, Place, epoch_order, negatives_key, pairs_to_come, read_ahead
 from trainer.rounds import cut_rounds
 from trainer.schedule import learning_rate
 from trainer.signals import NUMBERS, Noted, noted_signals
-from trainer.tables import is_finite
 
 FIRST_PAIRS = 4096  # the loss before training is measured on so many
 
@@ -56,24 +57,25 @@ class Loop:
     Attributes:
         config: resolved.
         dataset: what to read.
+        vocabulary: its words.
         engine: what to train.
         checkpoints: where to keep its state.
-        total: pairs of all epochs.
         progress: where to begin; afterwards, where it ended. Processes agree on it at the end of each round.
         processes: who trains.
-        merging: joins their tables; None where one trains alone.
         audit: counts the pairs, None if nobody asked for it.
+        follow: called before an epoch, may move the loop to another run of the dataset.
     """
 
     config: TrainConfig
     dataset: Dataset
+    vocabulary: Vocabulary
     engine: Engine
     checkpoints: Checkpoints
-    total: int
     progress: Progress
     processes: Processes = field(default_factory=Processes)
-    merging: Merging | None = None
     audit: Audit | None = None
+    follow: Callable[[Loop, int], None] | None = None
+    _merging: Merging | None = field(default=None, init=False)
     _pending: Future[None] | None = field(default=None, init=False)
     _tally: Tally = field(default_factory=Tally, init=False)
     _checkpoint_at: tuple[float, float] = field(default=(0.0, 0.0), init=False)
@@ -86,6 +88,8 @@ class Loop:
             Stopped: a signal asked for it.
         """
         config, progress = self.config, self.progress
+        done = sum(progress.epoch_pairs[: progress.epoch])
+        self.total = done + pairs_to_come(self.dataset, progress.epoch, config.epochs)  # of all epochs
         words_per_pair = self.dataset.total_tokens * config.epochs / self.total
         self._meter = Meter(
             self.total, config.epochs, words_per_pair, seen_pairs=progress.pairs, seen_loss=sum(progress.losses),
@@ -96,6 +100,8 @@ class Loop:
         with ThreadPoolExecutor(1, thread_name_prefix="checkpoint") as pool, noted_signals() as noted:
             try:
                 for epoch in range(progress.epoch, config.epochs):
+                    if self.follow is not None and epoch > progress.epoch:
+                        self.follow(self, epoch)
                     self._train_epoch(epoch, pool, noted)
                 self._wait()
             finally:
@@ -149,8 +155,32 @@ class Loop:
     def _rate(self, pairs: int) -> float:
         config = self.config
         return learning_rate(
-            config.schedule, config.learning_rate, pairs / self.total, config.min_learning_rate_fraction
+            config.schedule, config.learning_rate, self.fraction(pairs), config.min_learning_rate_fraction
         )
+
+    def fraction(self, pairs: int) -> float:
+        """How much of the schedule is done after so many pairs of the run."""
+        before, done = self.progress.turn_pairs, self.progress.turn_fraction
+        return done + (pairs - before) / (self.total - before) * (1.0 - done)
+
+    def join_tables(self) -> None:
+        """Let all processes begin with process 0's tables, and merge from now on."""
+        if self.processes.size > 1:
+            from trainer.merging import Merger, update_shares
+
+            sample = float(self.dataset.manifest.options.get("sample", 0.0))
+            shares_V = update_shares(self.vocabulary.counts, sample)
+            self._merging = Merger(self.processes, self.engine.live(), shares_V, self.config.merge)
+
+    def move(self, dataset: Dataset, vocabulary: Vocabulary, epoch: int) -> None:
+        """Read another run of the dataset from an epoch on; the schedule goes on from where it is."""
+        progress = self.progress
+        progress.turn_fraction, progress.turn_pairs = self.fraction(progress.pairs), progress.pairs
+        progress.followed.append(self.dataset.dataset_id)
+        self.dataset, self.vocabulary, progress.run = dataset, vocabulary, dataset.run_id
+        self.total = progress.pairs + pairs_to_come(dataset, epoch, self.config.epochs)
+        self._meter.retarget(self.total)
+        self.checkpoints.move(dataset.dataset_id, dataset.run_id)
 
     def _settle(
         self, place: Place, group: int, row: int, pool: ThreadPoolExecutor, noted: Noted, full: bool = True
@@ -168,10 +198,11 @@ class Loop:
         self.processes.add(ours)
         loss, pairs = float(ours[0]), round(ours[1])
         if not math.isfinite(loss):
-            raise UserError(_diverged(self.config, "the loss"))
-        if self.merging is not None:
-            self.merging.merge(pairs, self._rate(progress.pairs), full)
+            raise UserError(diverged(self.config, "the loss"))
+        if self._merging is not None:
+            self._merging.merge(pairs, self._rate(progress.pairs), full)
         progress.losses[place.epoch] += loss
+        progress.epoch_pairs[place.epoch] += pairs
         progress.pairs += pairs
         progress.first_loss += float(ours[2])
         progress.epoch, progress.group, progress.row = place.epoch, group, row
@@ -216,21 +247,3 @@ class Loop:
             time.monotonic() + minutes * 60 if minutes else math.inf,
             self.progress.pairs + pairs if pairs else math.inf,
         )
-
-
-def require_finite(config: TrainConfig, engine: Engine) -> None:
-    """Refuse tables that hold NaN or Inf.
-
-    Raises:
-        UserError: they do.
-    """
-    for name, table_VD in zip(("input", "output"), engine.tables(), strict=True):
-        if not is_finite(table_VD):
-            raise UserError(_diverged(config, f"the {name} table"))
-
-
-def _diverged(config: TrainConfig, where: str) -> str:
-    return (
-        f"training: found NaN or Inf in {where}, expected finite numbers; lower --learning-rate "
-        f"(here {config.learning_rate:g}) or --batch-size; the last checkpoint was kept"
-    )

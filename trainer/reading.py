@@ -63,6 +63,11 @@ def epoch_order(dataset: Dataset, seed: int, epoch: int, shuffle: bool = True) -
     ]
 
 
+def pairs_to_come(dataset: Dataset, epoch: int, epochs: int) -> int:
+    """Pairs of the epochs from one on."""
+    return sum(dataset.pairs_in_pass(one % dataset.passes) for one in range(epoch, epochs))
+
+
 def batch_edges(center_N: Ids, batch_size: int) -> list[int]:
     """Where to cut a row group into batches of whole windows: increasing edges from 0 to N.
 

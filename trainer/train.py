@@ -16,8 +16,8 @@ from pipeline.dataset.reader import Dataset
 from trainer.checkpoint import remove_checkpoints
 from trainer.config import TrainConfig, add_arguments, read_config, usable_cores
 from trainer.errors import Stopped
+from trainer.finite import require_finite
 from trainer.lock import lock_folder
-from trainer.loop import require_finite
 from trainer.processes import join, speaks
 from trainer.progress import warn
 from trainer.session import Session, begin, share_cores
@@ -69,11 +69,11 @@ def _finish(asked: TrainConfig, session: Session, start_up_s: float) -> dict[str
     remove_checkpoints(asked.model)
     loop, seconds = session.loop, session.loop.progress.seconds
     return {
-        **_summary(asked, session.dataset, info, status="finished"),
+        **_summary(asked, loop.dataset, info, status="finished"),
         "seconds": round(seconds, 3),
         "start_up_s": round(start_up_s, 3),
         "pairs_per_s": round(loop.total / seconds),
-        "raw_words_per_s": round(session.dataset.total_tokens * asked.epochs / seconds),
+        "raw_words_per_s": round(loop.dataset.total_tokens * asked.epochs / seconds),
         "threads": session.config.threads,
         "processes": loop.processes.size,
         "resumed": session.resumed,
@@ -93,14 +93,15 @@ def has_cuda() -> bool:
 
 
 def _publish(session: Session, start_up_s: float) -> dict[str, Any]:
-    config, dataset, progress = session.config, session.dataset, session.loop.progress
-    require_finite(config, session.loop.engine)
-    pairs = [dataset.pairs_in_pass(epoch % dataset.passes) for epoch in range(config.epochs)]
+    config, loop, progress = session.config, session.loop, session.loop.progress
+    require_finite(config, loop.engine)
+    dataset, pairs = loop.dataset, progress.epoch_pairs
     losses = [loss / count if count else 0.0 for loss, count in zip(progress.losses, pairs, strict=True)]
+    followed = {"followed": progress.followed} if progress.followed else {}
     info = {
         "version": session.identity.version,
         "config": session.identity.config,
-        "lineage": {"dataset_id": dataset.dataset_id, "passes": dataset.passes},
+        "lineage": {"dataset_id": dataset.dataset_id, "passes": dataset.passes, **followed},
         "metrics": {
             "pairs": sum(pairs),
             "epochs": config.epochs,
@@ -116,12 +117,12 @@ def _publish(session: Session, start_up_s: float) -> dict[str, Any]:
         "seconds": progress.seconds,
         "start_up_s": start_up_s,
         "threads": config.threads,
-        "processes": session.loop.processes.size,
+        "processes": loop.processes.size,
         "machine": platform.machine(),
         "python": platform.python_version(),
         "libraries": library_versions(),
     }
-    model = Model(*session.loop.engine.tables(), session.vocabulary, info)
+    model = Model(*loop.engine.tables(), loop.vocabulary, info)
     save_model(config.model, session.identity.version, model, run)
     return info
 

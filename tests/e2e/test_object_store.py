@@ -103,7 +103,7 @@ def test_old_checkpoints_are_removed(bucket: str) -> None:
 
 @pytest.mark.parametrize("fault", [503, 429, "reset"])
 def test_a_store_that_fails_for_a_moment(bucket: str, fault: object, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every fourth request fails; boto3 itself does not try again here."""
+    """Every fifth request fails, the first one too; boto3 itself does not try again here."""
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     monkeypatch.setattr(retry, "wait_s", lambda *_: 0.0)
     objects._s3_client.cache_clear()
@@ -112,7 +112,7 @@ def test_a_store_that_fails_for_a_moment(bucket: str, fault: object, monkeypatch
     def failing(session: Any, request: Any) -> Any:
         nonlocal requests
         requests += 1
-        if requests % 4 != 1:
+        if requests % 5 != 1:
             return send(session, request)
         if fault == "reset":
             raise botocore.exceptions.ConnectionClosedError(endpoint_url=request.url)

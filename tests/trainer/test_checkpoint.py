@@ -17,7 +17,9 @@ from trainer.checkpoint import Checkpoints, Progress, find_unfinished, load_chec
 from trainer.engine import State
 
 CONFIG = {"dim": 2, "learning_rate": 0.025}
-PROGRESS = Progress(epoch=1, group=2, row=3, pairs=40, losses=[1.5, 0.1 + 0.2], first_loss=4.2, seconds=1.25)
+PROGRESS = Progress(
+    epoch=1, group=2, row=3, pairs=40, losses=[1.5, 0.1 + 0.2], epoch_pairs=[30, 10], first_loss=4.2, seconds=1.25
+)
 
 
 def arrays(value: float = 1.0) -> State:

@@ -6,11 +6,9 @@ Shape suffix: N pairs of a row group.
 from __future__ import annotations
 
 import contextlib
-import copy
 import math
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -28,6 +26,7 @@ from trainer.processes import Processes
 from trainer.progress import Meter
 from trainer.reading import Ids, Place, epoch_order, negatives_key, pairs_to_come, read_ahead
 from trainer.rounds import cut_rounds
+from trainer.saving import Saver
 from trainer.schedule import learning_rate
 from trainer.signals import NUMBERS, Noted, noted_signals
 
@@ -76,9 +75,7 @@ class Loop:
     audit: Audit | None = None
     follow: Callable[[Loop, int], None] | None = None
     _merging: Merging | None = field(default=None, init=False)
-    _pending: Future[None] | None = field(default=None, init=False)
     _tally: Tally = field(default_factory=Tally, init=False)
-    _checkpoint_at: tuple[float, float] = field(default=(0.0, 0.0), init=False)
 
     def run(self) -> None:
         """Train to the end.
@@ -96,18 +93,20 @@ class Loop:
             quiet=config.quiet or self.processes.rank > 0,
         )  # fmt: skip
         self._started, self._before_s = time.perf_counter(), progress.seconds
-        self._plan_checkpoint()
-        with ThreadPoolExecutor(1, thread_name_prefix="checkpoint") as pool, noted_signals() as noted:
+        self._saver = Saver(config, self.checkpoints)
+        self._saver.plan(progress.pairs)
+        with noted_signals() as noted:
             try:
                 for epoch in range(progress.epoch, config.epochs):
                     if self.follow is not None and epoch > progress.epoch:
                         self.follow(self, epoch)
-                    self._train_epoch(epoch, pool, noted)
-                self._wait()
+                    self._train_epoch(epoch, noted)
+                self._saver.wait()
             finally:
+                self._saver.close()
                 self._meter.close()
 
-    def _train_epoch(self, epoch: int, pool: ThreadPoolExecutor, noted: Noted) -> None:
+    def _train_epoch(self, epoch: int, noted: Noted) -> None:
         config, processes = self.config, self.processes
         places = left = epoch_order(self.dataset, config.seed, epoch, config.shuffle)
         self._epoch_start = self.progress.pairs
@@ -125,9 +124,9 @@ class Loop:
                         self._step(place, center_N, context_N, first, last)
                         if processes.size == 1:
                             done = last == center_N.size
-                            self._settle(place, place.index + done, 0 if done else last, pool, noted)
+                            self._settle(place, place.index + done, 0 if done else last, noted)
                 if processes.size > 1:
-                    self._settle(one.places[-1], one.places[-1].index + 1, 0, pool, noted, one.full)
+                    self._settle(one.places[-1], one.places[-1].index + 1, 0, noted, one.full)
         if self.audit is not None:
             self.progress.audit.append(self.audit.end_epoch(self.dataset, places))
 
@@ -182,20 +181,18 @@ class Loop:
         self._meter.retarget(self.total)
         self.checkpoints.move(dataset.dataset_id, dataset.run_id)
 
-    def _settle(
-        self, place: Place, group: int, row: int, pool: ThreadPoolExecutor, noted: Noted, full: bool = True
-    ) -> None:
+    def _settle(self, place: Place, group: int, row: int, noted: Noted, full: bool = True) -> None:
         """Agree on how far all are, then do what is due: merge, stop, checkpoint.
 
         Raises:
             UserError: NaN or Inf in the loss.
             Stopped: a process got a signal.
         """
-        progress, tally = self.progress, self._tally
+        progress, tally, processes = self.progress, self._tally, self.processes
         stop = [noted.number == number for number in NUMBERS]
-        due = self._checkpoint_due(tally.pairs)
+        due = processes.rank == 0 and self._saver.is_due(progress.pairs + tally.pairs * processes.size)
         ours = np.array([tally.loss, tally.pairs, tally.first_loss, due, *stop], np.float64)
-        self.processes.add(ours)
+        processes.add(ours)
         loss, pairs = float(ours[0]), round(ours[1])
         if not math.isfinite(loss):
             raise UserError(diverged(self.config, "the loss"))
@@ -211,39 +208,19 @@ class Loop:
         self._meter.add(place.epoch, pairs, loss, self._rate(progress.pairs))
         # Alone, a signal is seen at once; otherwise all must have heard of it.
         came = [number for number, seen in zip(NUMBERS, ours[4:], strict=True) if seen]
-        number = noted.number if self.processes.size == 1 else max(came, default=0)
+        number = noted.number if processes.size == 1 else max(came, default=0)
         if full and (ours[3] or number):
-            self._save(pool)
+            self._save()
         if full and number:
-            self._wait()
+            self._saver.wait()
             raise Stopped(number)
 
-    def _checkpoint_due(self, pairs: int) -> bool:
-        at_s, at_pairs = self._checkpoint_at
-        return self.processes.rank == 0 and (
-            time.monotonic() >= at_s or self.progress.pairs + pairs * self.processes.size >= at_pairs
-        )
-
-    def _save(self, pool: ThreadPoolExecutor) -> None:
-        """Copy the state now, write it while training goes on."""
-        self._plan_checkpoint()
+    def _save(self) -> None:
+        """Copy the state now; it is written while training goes on."""
+        self._saver.plan(self.progress.pairs)
         if self.audit is not None:
             self.audit.gather()
-        if self.processes.rank:
-            return
-        self._wait()
-        require_finite(self.config, self.engine)
-        state = self.engine.state() | (self.audit.state() if self.audit is not None else {})
-        self._pending = pool.submit(self.checkpoints.save, copy.deepcopy(self.progress), state)
-
-    def _wait(self) -> None:
-        if self._pending is not None:
-            self._pending.result()
-            self._pending = None
-
-    def _plan_checkpoint(self) -> None:
-        minutes, pairs = self.config.checkpoint_minutes, self.config.checkpoint_pairs
-        self._checkpoint_at = (
-            time.monotonic() + minutes * 60 if minutes else math.inf,
-            self.progress.pairs + pairs if pairs else math.inf,
-        )
+        if self.processes.rank == 0:
+            require_finite(self.config, self.engine)
+            state = self.engine.state() | (self.audit.state() if self.audit is not None else {})
+            self._saver.write(self.progress, state)

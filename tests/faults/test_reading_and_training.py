@@ -25,6 +25,7 @@ from trainer.config import TrainConfig
 from trainer.errors import Stopped, UserError
 from trainer.loop import Loop
 from trainer.progress import Meter
+from trainer.saving import Saver
 
 EPOCHS = 3
 
@@ -133,7 +134,14 @@ def test_a_checkpoint_every_so_many_pairs(data: str, tmp_path: Path, monkeypatch
         saved.append(loop.progress.pairs)
         save(loop, *args)
 
+    write = Saver.write
+
+    def write_at_once(saver: Saver, *args: Any) -> None:
+        write(saver, *args)
+        saver.wait()
+
     monkeypatch.setattr(Loop, "_save", note)
+    monkeypatch.setattr(Saver, "write", write_at_once)
     result = train.train(config_of(data, tmp_path / "m", checkpoint_pairs=4000))
     gaps = np.diff([0, *saved])
     group = result["pairs"] / (8 * EPOCHS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 
 from pipeline.dataset.reader import open_dataset
+from pipeline.dataset.vocab import make_vocabulary
 from tests.launch import KILL, ROOT, TERM, Ended, launch
 from tests.support import group_of, make_dataset
 from trainer.store import load_model
@@ -109,6 +111,22 @@ def test_the_reference_engine_merges_its_optimizers_state(data: str, tmp_path: P
     assert [process.status for process in stopped] == [128 + TERM] * 2
     assert result_of(launch(2, words(data, tmp_path / "m", *flags)))["resumed"] is True
     assert digest(tmp_path / "m") == digest(tmp_path / "whole")
+
+
+def test_all_move_to_a_newer_run_together(data: str, tmp_path: Path) -> None:
+    copied = shutil.copytree(data, tmp_path / "data")
+    flags = ("--follow-latest", "--engine", "reference", "--batch-size", "64")
+    command = words(str(copied), tmp_path / "m", *flags)
+    stopped = launch(2, command, stop=f"0:{TERM}:trainer.loop.Loop._step:1")
+    assert [process.status for process in stopped] == [128 + TERM] * 2
+    old = open_dataset(str(copied))
+    grown = make_vocabulary(["new", *old.vocabulary().tokens[::-1]], range(90, 90 - 1 - len(old.vocabulary()), -1))
+    group = group_of([[1, 2, 30, 4, 0, 5]] * 9)
+    make_dataset(copied, grown, [[[group]], [[group], [group]]], run_id="newer")
+    result = result_of(launch(2, command))
+    assert result["run_id"] == "newer"
+    assert result["pairs"] == old.pairs_in_pass(0) + 2 * len(group[0])
+    assert load_model(str(tmp_path / "m")).vocabulary.tokens == grown.tokens
 
 
 def test_as_torchrun_starts_them(data: str, tmp_path: Path) -> None:

@@ -28,7 +28,8 @@ class PairStream(IterableDataset[Batch]):
     Each iteration yields what is left of the current epoch, then moves on to the next. Ranks and the workers of a
     DataLoader (use batch_size=None) share the row groups: every pair comes once. With several ranks, all of them get
     equally many batches, the last ones of some empty. Workers are copies: their progress does not reach the
-    stream they were made from, so call set_epoch between epochs where a DataLoader has workers.
+    stream they were made from, so call set_epoch between epochs where a DataLoader has workers, and tell state_dict
+    how many batches were received; torchdata's StatefulDataLoader does that by itself.
     """
 
     def __init__(

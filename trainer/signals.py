@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 NUMBERS = (signal.SIGINT, signal.SIGTERM)
+REPEAT_S = 2.0  # Ctrl-C reaches a process from the terminal and, a moment later, from torchrun
 
 
 class Noted:
@@ -17,14 +19,18 @@ class Noted:
 
 
 @contextmanager
-def noted_signals() -> Iterator[Noted]:
-    """Note SIGTERM and Ctrl-C instead of dying; a second one has its usual effect."""
-    noted = Noted()
+def noted_signals(clock: Callable[[], float] = time.monotonic) -> Iterator[Noted]:
+    """Note SIGTERM and Ctrl-C instead of dying; one that comes REPEAT_S after the first has its usual effect."""
+    noted, first_s = Noted(), 0.0
 
     def note(number: int, _frame: Any) -> None:
-        noted.number = number
-        for one in NUMBERS:
-            signal.signal(one, before[one])
+        nonlocal first_s
+        if not noted.number:
+            noted.number, first_s = number, clock()
+        elif clock() >= first_s + REPEAT_S:
+            for one in NUMBERS:
+                signal.signal(one, before[one])
+            signal.raise_signal(number)
 
     before = {number: signal.getsignal(number) for number in NUMBERS}
     try:

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pipeline.dataset.reader import open_dataset
 from tests.launch import TERM, launch
 from tests.support import group_of, make_dataset
 from trainer import train
@@ -26,6 +27,7 @@ from trainer.errors import Stopped, UserError
 from trainer.loop import Loop
 from trainer.progress import Meter
 from trainer.saving import Saver
+from trainer.signals import REPEAT_S, noted_signals
 
 EPOCHS = 3
 
@@ -61,14 +63,44 @@ def test_a_signal_writes_a_checkpoint_then_ends_with_its_status(
     assert json.loads(again.out)["resumed"] is True
 
 
-def test_a_second_signal_ends_it_at_once(data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def twice(_: Loop, *__: Any) -> None:
+def test_a_second_signal_ends_it_at_once_but_not_an_echo_of_the_first() -> None:
+    now = [10.0]
+    with pytest.raises(KeyboardInterrupt), noted_signals(lambda: now[0]) as noted:  # noqa: PT012
         signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGINT)
+        now[0] += REPEAT_S - 0.1
+        signal.raise_signal(signal.SIGTERM)
+        assert noted.number == signal.SIGINT
+        now[0] += 0.2
+        signal.raise_signal(signal.SIGINT)
+        raise AssertionError("nothing happened")
 
-    monkeypatch.setattr(Loop, "_step", twice)
-    with pytest.raises(KeyboardInterrupt):
-        train.train(config_of(data, tmp_path / "m"))
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_every_pair_once_per_epoch_over_many_stops(
+    data: str, tmp_path: Path, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = config_of(data, tmp_path / "m", threads=threads, audit=True)
+    step, steps = Loop._step, 0
+
+    def stopping(loop: Loop, *args: Any) -> None:
+        nonlocal steps
+        step(loop, *args)
+        steps += 1
+        if steps % 3 == 0:
+            signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(Loop, "_step", stopping)
+    stops = 0
+    while True:
+        try:
+            result = train.train(config)
+            break
+        except Stopped:
+            stops += 1
+    assert stops == 8 * EPOCHS // 3
+    pairs = open_dataset(data).pairs_in_pass(0)
+    assert result["audit"] == [{"pairs": pairs, "missing": 0, "repeated": 0, "altered_row_groups": 0}] * EPOCHS
 
 
 def test_two_trainings_do_not_write_one_folder(data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

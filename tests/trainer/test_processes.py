@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -16,6 +20,8 @@ from pipeline.dataset.reader import open_dataset
 from pipeline.dataset.vocab import make_vocabulary
 from tests.launch import KILL, ROOT, TERM, Ended, launch
 from tests.support import group_of, make_dataset
+from trainer.errors import UserError
+from trainer.processes import _take_gpu
 from trainer.store import load_model
 
 GROUPS = (9, 4, 7, 2, 8, 3, 6, 5, 1, 9, 4)
@@ -136,3 +142,34 @@ def test_as_torchrun_starts_them(data: str, tmp_path: Path) -> None:
         cwd=ROOT, capture_output=True, text=True, timeout=120, check=True,
     )  # fmt: skip
     assert json.loads(done.stdout.splitlines()[-1])["processes"] == 2
+
+
+def test_ctrl_c_reaches_them_twice_and_still_leaves_a_checkpoint(data: str, tmp_path: Path) -> None:
+    """A terminal signals the whole group, then torchrun passes the signal on."""
+    command = [sys.executable, "-W", "ignore", "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    flags = ("--epochs", "20000", "--dim", "64")
+    process = subprocess.Popen(
+        [*command, "-m", "trainer", *words(data, tmp_path / "m", *flags)],
+        cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + 100
+    while not (tmp_path / "m" / "checkpoints" / "LATEST.json").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    time.sleep(1.0)  # so that both are in their loops
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.wait(timeout=60) != 0
+    assert len(list((tmp_path / "m" / "checkpoints").glob("0*/state.json"))) == 1
+
+
+def test_more_processes_than_gpus() -> None:
+    class Cuda:
+        class cuda:  # noqa: N801
+            taken: ClassVar[list[int]] = []
+            device_count = staticmethod(lambda: 2)
+            set_device = staticmethod(taken.append)
+
+    _take_gpu(Cuda, 1)
+    assert Cuda.cuda.taken == [1]
+    with pytest.raises(UserError, match="--device cuda: found 2 CUDA devices, expected one for each process"):
+        _take_gpu(Cuda, 2)

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 NUMBERS = (signal.SIGINT, signal.SIGTERM)
-REPEAT_S = 2.0  # Ctrl-C reaches a process from the terminal and, a moment later, from torchrun
+REPEAT_S = 2.0  # wrappers pass on a Ctrl-C that the terminal has sent to all: it comes twice
 
 
 class Noted:

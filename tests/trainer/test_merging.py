@@ -79,8 +79,10 @@ def test_all_come_to_the_joined_change(rule: str, few: bool, size: int) -> None:
     results = merged(rule, size, rows)
     total = sum(changes(rank, rows(rank)) for rank in range(size))
     shares = update_shares(counts(), 0.0)
-    factor = {"sum": 1.0, "average": 1 / size}.get(rule)
-    factors = joint_factor(shares * (3000 / size), 0.04, size)[:, None] if factor is None else factor
+    apart = sum((changes(rank, rows(rank)) ** 2).sum(axis=1) for rank in range(size))
+    together = np.maximum((total**2).sum(axis=1), 1e-30)
+    expected = np.minimum(joint_factor(shares * (3000 / size), 0.04, size), np.sqrt(apart / together))
+    factors = expected[:, None] if rule == "saturating" else {"sum": 1.0, "average": 1 / size}[rule]
     for start, part, found, output in results:
         assert (start == 1.0).all()  # process 0's
         assert (output == 1.0).all()
@@ -89,6 +91,20 @@ def test_all_come_to_the_joined_change(rule: str, few: bool, size: int) -> None:
         frequent = ROWS // merging.FREQUENT_PART
         np.testing.assert_allclose(part[:frequent], found[:frequent])
         np.testing.assert_array_equal(part, np.where(np.arange(ROWS)[:, None] < frequent, found, part))
+
+
+def test_a_joined_change_is_no_longer_than_independent_ones() -> None:
+    def work(processes: Processes) -> Any:
+        tables = {name: np.zeros((ROWS, DIM), np.float32) for name in ("input", "output")}
+        merger = Merger(processes, tables, update_shares(counts(), 0.0), "saturating")
+        tables["input"] += 1.0  # all found the same
+        tables["output"][:, processes.rank] = 1.0  # each something else
+        merger.merge(0, 0.04, full=True)
+        return tables
+
+    for tables in run(4, work):
+        np.testing.assert_allclose(tables["input"], 2.0, rtol=1e-6)
+        np.testing.assert_allclose(tables["output"][:, :4], 1.0, rtol=1e-6)
 
 
 def test_between_full_merges_rare_rows_stay_each_processes_own() -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import gzip
 import os
 import re
 import shlex
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -62,7 +64,7 @@ def test_every_command_works(ran: list[str], folder: Path) -> None:
 
 def test_the_python_example_works(ran: list[str], folder: Path) -> None:
     assert ran
-    [code] = blocks("python")
+    code = blocks("python")[0]
     code = "import warnings; warnings.simplefilter('error')\n" + code + "\nprint(len(batch['center_B']))"
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT)},
@@ -70,6 +72,18 @@ def test_the_python_example_works(ran: list[str], folder: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) > 0
+
+
+def test_the_transforms_work_in_another_pipeline(folder: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", blocks("python")[1]], cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    rows = [ast.literal_eval(line) for line in done.stdout.splitlines()]
+    counts = Counter(gzip.decompress((folder / "corpus" / "a.txt.gz").read_bytes()).split())
+    assert len(rows) > 10
+    assert all(counts[row["token"]] == row["count"] for row in rows)
 
 
 def test_the_demo_on_ones_own_text(folder: Path, tmp_path: Path) -> None:

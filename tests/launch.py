@@ -29,6 +29,7 @@ class Ended:
     status: int
     out: str
     errors: list[str]
+    log: str
 
 
 def launch(size: int, words: Sequence[str], stop: str = NEVER, limit_s: float = 120) -> list[Ended]:
@@ -50,8 +51,8 @@ def launch(size: int, words: Sequence[str], stop: str = NEVER, limit_s: float = 
         for process in running:
             process.kill()
     return [
-        Ended(process.returncode, out, [line for line in errors.splitlines() if line.startswith("error: ")])
-        for process, (out, errors) in zip(running, ended, strict=True)
+        Ended(process.returncode, out, [line for line in log.splitlines() if line.startswith("error: ")], log)
+        for process, (out, log) in zip(running, ended, strict=True)
     ]
 
 

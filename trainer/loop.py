@@ -17,11 +17,12 @@ import numpy as np
 from pipeline.dataset.reader import Dataset
 from pipeline.dataset.vocab import Vocabulary
 from trainer.audit import Audit
-from trainer.checkpoint import Checkpoints, Progress
+from trainer.checkpoint import Checkpoints
 from trainer.config import TrainConfig
 from trainer.engine import Engine
 from trainer.errors import Stopped, UserError
 from trainer.finite import diverged, require_finite
+from trainer.position import Progress
 from trainer.processes import Processes
 from trainer.progress import Meter
 from trainer.reading import Ids, Place, epoch_order, negatives_key, pairs_to_come, read_ahead

@@ -27,7 +27,7 @@ import torch
 
 from trainer.processes import Processes
 
-BLOCK_NUMBERS = 1 << 20  # 4 MiB: small enough for caches, large enough for gloo, which takes a millisecond a call
+BLOCK_NUMBERS = 1 << 22  # 16 MiB: each call of gloo costs about a millisecond, larger blocks fall out of the caches
 DENSE_FRACTION = 0.5  # from here on, picking out the changed rows costs more than sending all
 FREQUENT_PART = 8  # one row in so many is merged in every round
 DENSE_MERGES = 16  # how long to take that for granted, since looking costs as much as sending

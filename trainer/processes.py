@@ -20,7 +20,7 @@ from trainer.errors import LostProcessError, Stopped, ToldError, UserError
 
 TIMEOUT_MINUTES = 10  # for one exchange: a process that takes longer to read its share counts as lost
 LOST_WAIT_S = 2.0  # for a process that failed to say why, before it is called lost
-LEAVE_WAIT_S = 5.0  # for the others to read why process 0 failed
+LEAVE_WAIT_S = 5.0  # for the others to leave as well, and to read why process 0 failed
 _ENVIRONMENT = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 
@@ -124,19 +124,25 @@ class JoinedProcesses(Processes):
         return True
 
     def close(self) -> None:
-        """See Processes."""
-        self._distributed.destroy_process_group()
+        """See Processes. Nobody hangs up while another one may still be listening."""
+        with contextlib.suppress(RuntimeError):
+            self._store.add("closing", 1)
+            self._wait_for("closing", self.size)
+        self.give_up()
 
     def give_up(self) -> None:
         """See Processes. Process 0 holds the messages for the others, unless torchrun does: it leaves last."""
         with contextlib.suppress(RuntimeError):
-            self.close()
+            self._distributed.destroy_process_group()
         with contextlib.suppress(RuntimeError):
             self._store.add("left", 1)
-            held_here = self.rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
-            deadline = time.monotonic() + LEAVE_WAIT_S
-            while held_here and time.monotonic() < deadline and int(self._store.add("left", 0)) < self.size:
-                time.sleep(0.05)
+            if self.rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
+                self._wait_for("left", self.size)
+
+    def _wait_for(self, key: str, count: int) -> None:
+        deadline = time.monotonic() + LEAVE_WAIT_S
+        while time.monotonic() < deadline and int(self._store.add(key, 0)) < count:
+            time.sleep(0.01)
 
     def _tensor(self, array: Any) -> Any:
         return self._torch.from_numpy(array) if isinstance(array, np.ndarray) else array

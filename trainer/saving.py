@@ -7,9 +7,10 @@ import math
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from trainer.checkpoint import Checkpoints, Progress
+from trainer.checkpoint import Checkpoints
 from trainer.config import TrainConfig
 from trainer.engine import State
+from trainer.position import Progress
 
 
 class Saver:

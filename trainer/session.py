@@ -12,7 +12,7 @@ from pipeline.dataset import storage
 from pipeline.dataset.reader import Dataset, open_dataset
 from pipeline.dataset.vocab import Vocabulary
 from trainer.audit import PREFIX, Audit
-from trainer.checkpoint import Checkpoints, Progress, load_checkpoint
+from trainer.checkpoint import Checkpoints, load_checkpoint
 from trainer.config import TrainConfig, usable_cores
 from trainer.engine import Engine, State
 from trainer.engines import make_engine
@@ -20,6 +20,7 @@ from trainer.errors import UserError
 from trainer.follow import follow_latest
 from trainer.hints import warn_of_settings
 from trainer.loop import Loop
+from trainer.position import Progress
 from trainer.processes import Processes
 from trainer.progress import warn
 from trainer.reading import pairs_to_come

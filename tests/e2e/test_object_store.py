@@ -24,8 +24,9 @@ from pipeline.dataset.reader import open_dataset  # noqa: E402
 from pipeline.dataset.schema import FormatError  # noqa: E402
 from pipeline.dataset.storage import PointerMovedError  # noqa: E402
 from tests.e2e.test_text_to_vectors import planted_text  # noqa: E402
-from trainer.checkpoint import Checkpoints, Progress, remove_checkpoints  # noqa: E402
+from trainer.checkpoint import Checkpoints, remove_checkpoints  # noqa: E402
 from trainer.cli import main as trainer  # noqa: E402
+from trainer.position import Progress  # noqa: E402
 
 # botocore itself still asks for the time in a way that Python 3.12 warns of.
 pytestmark = [pytest.mark.e2e, pytest.mark.filterwarnings("ignore:datetime.datetime.utcnow:DeprecationWarning")]

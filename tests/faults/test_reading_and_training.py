@@ -64,6 +64,7 @@ def test_a_signal_writes_a_checkpoint_then_ends_with_its_status(
 
 
 def test_a_second_signal_ends_it_at_once_but_not_an_echo_of_the_first() -> None:
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
     now = [10.0]
     with pytest.raises(KeyboardInterrupt), noted_signals(lambda: now[0]) as noted:  # noqa: PT012
         signal.raise_signal(signal.SIGINT)
@@ -74,6 +75,7 @@ def test_a_second_signal_ends_it_at_once_but_not_an_echo_of_the_first() -> None:
         now[0] += 0.2
         signal.raise_signal(signal.SIGINT)
         raise AssertionError("nothing happened")
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.parametrize("threads", [1, 2])

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 from pipeline.dataset.schema import FormatError
-from trainer.checkpoint import Checkpoints, Progress, find_unfinished, load_checkpoint, remove_checkpoints
+from trainer.checkpoint import Checkpoints, find_unfinished, load_checkpoint, remove_checkpoints
 from trainer.engine import State
+from trainer.position import Progress
 
 CONFIG = {"dim": 2, "learning_rate": 0.025}
 PROGRESS = Progress(

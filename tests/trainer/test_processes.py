@@ -124,7 +124,7 @@ def test_all_move_to_a_newer_run_together(data: str, tmp_path: Path) -> None:
     flags = ("--follow-latest", "--engine", "reference", "--batch-size", "64")
     command = words(str(copied), tmp_path / "m", *flags)
     stopped = launch(2, command, stop=f"0:{TERM}:trainer.loop.Loop._step:1")
-    assert [process.status for process in stopped] == [128 + TERM] * 2
+    assert [process.status for process in stopped] == [128 + TERM] * 2, stopped
     old = open_dataset(str(copied))
     grown = make_vocabulary(["new", *old.vocabulary().tokens[::-1]], range(90, 90 - 1 - len(old.vocabulary()), -1))
     group = group_of([[1, 2, 30, 4, 0, 5]] * 9)

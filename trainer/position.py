@@ -1,0 +1,45 @@
+"""How far a training has come: what a checkpoint says beside the arrays."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass
+class Progress:
+    """How far a run has come.
+
+    Attributes:
+        epoch: the epoch to go on in, from 0.
+        group: number of the row group to go on at, in that epoch's order.
+        row: pairs of it that are done.
+        pairs: pairs seen in all epochs.
+        losses: summed loss of each epoch so far.
+        first_loss: mean loss of the first pairs, before any training.
+        seconds: time spent training.
+        audit: what --audit found, by epoch.
+        epoch_pairs: pairs of each epoch so far.
+        run: the dataset's run that is read.
+        followed: ids of the datasets that were read before it (--follow-latest).
+        turn_pairs: pairs that were done when this run of the dataset was begun with,
+        turn_fraction: and how much of the schedule that was.
+    """
+
+    epoch: int = 0
+    group: int = 0
+    row: int = 0
+    pairs: int = 0
+    losses: list[float] = field(default_factory=list)
+    first_loss: float = 0.0
+    seconds: float = 0.0
+    audit: list[dict[str, int]] = field(default_factory=list)
+    epoch_pairs: list[int] = field(default_factory=list)
+    run: str = ""
+    followed: list[str] = field(default_factory=list)
+    turn_pairs: int = 0
+    turn_fraction: float = 0.0
+
+    @classmethod
+    def start(cls, epochs: int, run: str) -> Progress:
+        """Nothing is done yet."""
+        return cls(losses=[0.0] * epochs, epoch_pairs=[0] * epochs, run=run)

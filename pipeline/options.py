@@ -85,6 +85,10 @@ class Config:
     """Longer tokens are set aside."""
     compression: str = dataclasses.field(default="zstd", metadata={"shapes": True, "choices": COMPRESSIONS})
     """Compression of the pair shards."""
+    max_decompression_ratio: int = 1000
+    """End the run at a compressed file that grows by more than this, beyond its first 64 MiB; 0 for no limit."""
+    max_decompression_memory: int = dataclasses.field(default=256 << 20, metadata={"parse": parse_size})
+    """Memory that decompressing a file may take: for zstd's window (2Gi after zstd --long=31), xz's dictionary."""
     run_id: str = ""
     """Name of the run; by default the UTC start time and a random part."""
     threads: int = 0
@@ -121,7 +125,8 @@ _RANGES: dict[str, tuple[float, float | None]] = {
     "phrases": (0, 10), "phrase_min_count": (1, None),
     "passes": (1, 100), "shard_pairs": (1, None), "seed": (0, 2**63 - 1), "max_dead_letter_fraction": (0, 1),
     "max_sentence_tokens": (2, 1_000_000), "max_token_bytes": (1, 1 << 20), "threads": (0, 4096),
-    "read_block_bytes": (1, 1 << 30),
+    "read_block_bytes": (1, 1 << 30), "max_decompression_ratio": (0, None),
+    "max_decompression_memory": (1 << 20, None),
 }  # fmt: skip
 
 

@@ -16,7 +16,7 @@ from pipeline.counting import TokenCounter
 from pipeline.dataset import storage
 from pipeline.dataset.schema import DEAD_LETTERS_SCHEMA, INPUTS_SCHEMA
 from pipeline.dataset.shards import Shard, encode_shard, shard_name
-from pipeline.decompress import read_blocks
+from pipeline.decompress import Limits, read_blocks
 from pipeline.draws import order_key
 from pipeline.encode import SentenceRun, TokenLookup, split_runs
 from pipeline.errors import InputError
@@ -71,7 +71,7 @@ def _cut_chunks(
     stream: IO[bytes], part: Part, config: Config, set_aside: Callable[[DeadLetter], None]
 ) -> Iterator[Chunk]:
     if part.is_whole:
-        return cut_chunks(_read_text(stream, storage.redact(part.file.uri), config, set_aside))
+        return cut_chunks(_read_text(stream, part.file, config, set_aside))
     blocks = _read_plain(stream, part, config.read_block_bytes)
     return cut_chunks(blocks, first=part.first, end=part.end)
 
@@ -89,13 +89,24 @@ def _read_plain(stream: IO[bytes], part: Part, block_bytes: int) -> Iterator[byt
 
 
 def _read_text(
-    stream: IO[bytes], shown: str, config: Config, set_aside: Callable[[DeadLetter], None]
+    stream: IO[bytes], file: InputFile, config: Config, set_aside: Callable[[DeadLetter], None]
 ) -> Iterator[bytes]:
+    shown = storage.redact(file.uri)
+    limits = Limits(config.max_decompression_ratio, config.max_decompression_memory)
     rules = RecordRules(shown, config.text_field, config.encoding_errors, set_aside)
     if config.input_format == "parquet":
-        return read_parquet(stream, rules)
-    blocks = read_blocks(stream, shown, config.read_block_bytes)
+        return _limit(read_parquet(stream, rules), file, limits)
+    blocks = read_blocks(stream, shown, config.read_block_bytes, limits)
     return read_jsonl(blocks, rules) if config.input_format == "jsonl" else blocks
+
+
+def _limit(blocks: Iterable[bytes], file: InputFile, limits: Limits) -> Iterator[bytes]:
+    """Hold the text out of a Parquet file against the limit; a page of it (2 GiB at most) is decompressed as a whole."""
+    given = 0
+    for block in blocks:
+        given += len(block)
+        limits.check(file.bytes, given, storage.redact(file.uri), "Parquet")
+        yield block
 
 
 def tokenize_chunk(

@@ -101,7 +101,7 @@ def _read_text(
 
 
 def _limit(blocks: Iterable[bytes], file: InputFile, limits: Limits) -> Iterator[bytes]:
-    """Hold the text out of a Parquet file against the limit; a page of it (2 GiB at most) is decompressed as a whole."""
+    """Hold the text of a Parquet file against the limit; of it a page, 2 GiB at most, is decompressed as a whole."""
     given = 0
     for block in blocks:
         given += len(block)

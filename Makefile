@@ -30,6 +30,7 @@ quality: $(READY)
 
 bench: $(READY)
 	$(BIN)/python -m tests.bench
+	$(BIN)/python -m tests.bench.pipeline
 
 $(READY): pyproject.toml .ci/constraints.txt .ci/constraints-3.10.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \

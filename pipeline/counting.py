@@ -9,15 +9,23 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from pipeline.dataset.vocab import order_rows
 from pipeline.kernels.machine import PADDING
 from pipeline.kernels.table import fill_slots, find, find_or_add, hash_rows
+from pipeline.lookup import TokenLookup
 from pipeline.tokenize import Tokens
 
 #: Parts into which the distinct tokens fall by hash; each is summed and pruned by itself.
 PARTITIONS = 64
 
 #: Partial counts leave a table when its tokens take this many bytes, so that a worker's memory has a bound.
-ARENA_LIMIT_BYTES = 64 << 20
+ARENA_LIMIT_BYTES = 32 << 20
+
+#: Partial counts are added up whenever this much of them has come together.
+FOLD_BYTES = 64 << 20
+
+#: Rows of a partition that are decoded at once when it is read as a stream.
+BATCH_ROWS = 1 << 14
 
 COUNTS_SCHEMA = pa.schema([("token", pa.binary()), ("count", pa.int64())])
 
@@ -93,33 +101,41 @@ class TokenCounter:
         fill_slots(self._slots, arena, ends, used)
 
 
-def unpack_tokens(column: pa.ChunkedArray) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Return a column's bytes end to end, with padding as the kernels need it, and where each token ends, after a 0."""
-    joined = pa.concat_arrays(column.cast(pa.large_binary()).chunks or [pa.array([], pa.large_binary())])
-    ends = np.frombuffer(joined.buffers()[1], np.int64)[joined.offset : joined.offset + len(joined) + 1]
-    size = int(ends[-1] - ends[0])
-    arena = np.zeros(size + PADDING, np.uint8)
-    if size:
-        arena[:size] = np.frombuffer(joined.buffers()[2], np.uint8)[ends[0] : ends[-1]]
-    return arena, ends - ends[0]
-
-
-def merge_counts(tables: Iterable[pa.Table], min_count: int) -> pa.Table:
-    """Add up partial counts of one partition and drop the tokens below ``min_count``.
+def merge_counts(tables: Iterable[pa.Table], min_count: int, kept: TokenLookup | None = None) -> pa.Table:
+    """Add up partial counts of one partition, drop the tokens below ``min_count``, order the rest as a vocabulary is.
 
     Each token lies in one partition alone, so that pruning there is exact.
+
+    Args:
+        tables: of COUNTS_SCHEMA; a bounded amount of them is held beside the sums.
+        min_count: see above.
+        kept: tokens that stay whatever their count.
     """
-    joined = pa.concat_tables(tables, promote_options="none")
-    total = joined.group_by("token", use_threads=False).aggregate([("count", "sum")])
-    total = total.rename_columns(["token", "count"]).select(COUNTS_SCHEMA.names)
-    return total.filter(pc.greater_equal(total["count"], min_count)).combine_chunks()
+    held, size, limit = [COUNTS_SCHEMA.empty_table()], 0, FOLD_BYTES
+    for table in tables:
+        held.append(table)
+        size += table.nbytes
+        if size > limit:
+            held = [_add_up(held)]
+            size = held[0].nbytes
+            limit = max(FOLD_BYTES, 2 * size)
+    total = _add_up(held)
+    enough = pc.greater_equal(total["count"], min_count)
+    if kept is not None:
+        enough = pc.or_(enough, pa.array(kept.rows_of(total["token"]) >= 0))
+    return order_rows(total.filter(enough)).combine_chunks()
+
+
+def _add_up(tables: list[pa.Table]) -> pa.Table:
+    total = pa.concat_tables(tables).group_by("token", use_threads=False).aggregate([("count", "sum")])
+    return total.rename_columns(["token", "count"]).select(COUNTS_SCHEMA.names)
 
 
 def table_to_bytes(table: pa.Table) -> bytes:
     """Encode a table as an Arrow IPC stream."""
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema) as writer:
-        writer.write_table(table)
+        writer.write_table(table, max_chunksize=BATCH_ROWS)
     return sink.getvalue().to_pybytes()  # type: ignore[no-any-return]
 
 

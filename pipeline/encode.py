@@ -5,41 +5,10 @@ Shape suffixes: T tokens in the vocabulary, S sentences.
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-
-from pipeline.counting import unpack_tokens
-from pipeline.dataset.vocab import Vocabulary, load_vocab
-from pipeline.kernels.table import fill_slots, find
-from pipeline.tokenize import Tokens
-
-
-class TokenLookup:
-    """Ids by token bytes, for a vocabulary; read-only once made, so any number of threads may share it."""
-
-    def __init__(self, vocabulary: Vocabulary) -> None:
-        self._arena, self._ends = unpack_tokens(vocabulary.column)
-        self._slots = np.zeros(1 << max(4, (2 * len(vocabulary)).bit_length()), np.uint64)
-        fill_slots(self._slots, self._arena, self._ends, len(vocabulary))
-
-    def encode(self, tokens: Tokens) -> NDArray[np.int32]:
-        """Return one id a token, int32, −1 outside the vocabulary."""
-        ids = np.empty(len(tokens.starts_T), np.int32)
-        find(
-            tokens.text, tokens.starts_T, tokens.lengths_T,
-            self._slots, self._ends, self._arena, ids,
-        )  # fmt: skip
-        return ids
-
-
-@functools.lru_cache(maxsize=1)
-def load_lookup(uri: str, sha256: str) -> tuple[Vocabulary, TokenLookup]:
-    """Load the vocabulary once per process; ``sha256`` tells one file of a URI from the next."""
-    vocabulary = load_vocab(uri)
-    return vocabulary, TokenLookup(vocabulary)
 
 
 @dataclass(frozen=True)

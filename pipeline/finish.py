@@ -1,4 +1,4 @@
-"""The three steps where a run comes together: the vocabulary, the plan of the shards, and publication."""
+"""The steps where a run comes together: the plan of the shards, and publication."""
 
 from __future__ import annotations
 
@@ -10,25 +10,22 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 from pipeline import stages
+from pipeline.base import Base
 from pipeline.chunks import CHUNK_BYTES
-from pipeline.counting import COUNTS_SCHEMA, table_from_bytes
 from pipeline.dataset import storage
-from pipeline.dataset.manifest import INPUTS, SHARDS, VOCAB, CorpusTotals, FileEntry, Manifest, VocabularyTotals
+from pipeline.dataset.manifest import INPUTS, SHARDS, VOCAB, CorpusTotals, FileEntry, Manifest
 from pipeline.dataset.publish import file_entries, pass_totals, publish_run
 from pipeline.dataset.schema import ROW_GROUP_PAIRS, canonical_json
 from pipeline.dataset.shards import save_shards
-from pipeline.dataset.vocab import order_vocabulary, save_vocab
 from pipeline.errors import ConfigError, InputError
 from pipeline.listing import LISTING, files_of, read_listing
 from pipeline.options import Config
 from pipeline.phrase_rounds import require_same_text
 from pipeline.plan import ChunkStats, Plan, make_plan
 from pipeline.results import DeadLetterPart, PhraseFile, VocabularyFile, WrittenShard
-from pipeline.subsample import keep_probabilities
 from pipeline.tokenize import describe_tokenizer
 
 RUN = "run.json"
@@ -44,6 +41,7 @@ class Run:
         expected: content of LATEST.json when the run started, None where there was none.
         started: UTC start time, ISO 8601.
         runner: Beam's name of what executes it.
+        base: the vocabulary that it extends.
         stage_seconds: seconds of each stage, filled in by the launcher where the stages ran in its process.
     """
 
@@ -52,6 +50,7 @@ class Run:
     expected: bytes | None
     started: str
     runner: str
+    base: Base | None = None
     stage_seconds: dict[str, float] = field(default_factory=dict, compare=False)
 
     @property
@@ -63,30 +62,6 @@ class Run:
     def listing(self) -> str:
         """URI of the list of its input files."""
         return storage.join(self.folder, LISTING)
-
-
-def write_vocabulary(run: Run, partitions: Iterable[bytes]) -> VocabularyFile:
-    """Order the counted tokens and write vocab.parquet.
-
-    Raises:
-        ConfigError: no token is left.
-    """
-    tables = [table_from_bytes(data) for data in partitions] or [COUNTS_SCHEMA.empty_table()]
-    config = run.config
-    vocabulary = order_vocabulary(pa.concat_tables(tables), config.min_count, config.max_vocab)
-    if not len(vocabulary):
-        field = "" if config.input_format == "text" else f", --text-field {config.text_field}"
-        raise ConfigError(
-            f"--min-count {config.min_count}{field}: found no token that frequent in the input, expected a vocabulary"
-        )
-    data = save_vocab(vocabulary)
-    uri = storage.join(run.folder, VOCAB)
-    storage.write_bytes(uri, memoryview(data))
-    counts = vocabulary.counts
-    totals = VocabularyTotals(len(vocabulary), int(counts.sum()), vocabulary.digest)
-    # Summed in integers of 2^-20 tokens: a float sum's last bits would depend on numpy's way of adding.
-    kept = np.floor(counts * keep_probabilities(counts, config.sample) * 2.0**20).astype(np.int64)
-    return VocabularyFile(uri, file_entries({VOCAB: memoryview(data)})[VOCAB], totals, int(kept.sum()) / 2**20)
 
 
 def plan_shards(
@@ -147,7 +122,7 @@ def publish(
     passes = range(run.config.passes)
     manifest = Manifest(
         tokenizer={**describe_tokenizer(run.config.tokenizer), "unicode": unicodedata.unidata_version},
-        options={**run.config.shaping_options(), "chunk_bytes": CHUNK_BYTES, "row_group_pairs": ROW_GROUP_PAIRS},
+        options=_shaping_options(run),
         corpus=CorpusTotals(
             files=len(listing), bytes=sum(s.bytes for s in stats), lines=sum(s.lines for s in stats),
             sentences=sum(s.sentences for s in stats), tokens=sum(s.tokens for s in stats),
@@ -167,6 +142,14 @@ def publish(
     storage.write_bytes(storage.join(run.folder, RUN), canonical_json(_describe_run(run)))
     publish_run(run.config.output, run.run_id, manifest, run.expected)
     return manifest.dataset_id
+
+
+def _shaping_options(run: Run) -> dict[str, Any]:
+    options = {**run.config.shaping_options(), "chunk_bytes": CHUNK_BYTES, "row_group_pairs": ROW_GROUP_PAIRS}
+    if run.base:
+        options["vocab"] = {"digest": run.base.digest, "rows": run.base.rows}
+        options |= {"phrases": len(run.base.phrases)} if run.base.phrases else {}
+    return options
 
 
 def _require_same_text(listing: pa.Table, stats: Iterable[ChunkStats], encoded: Iterable[stages.EncodedChunk]) -> None:

@@ -19,6 +19,7 @@ from apache_beam.pvalue import AsList, AsSingleton
 from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 
 from pipeline import finish, inputs, progress
+from pipeline.base import copy_phrases, find_base
 from pipeline.dataset import storage
 from pipeline.dataset.manifest import LATEST, MANIFEST, require_run_id
 from pipeline.dataset.schema import FormatError
@@ -43,6 +44,7 @@ from pipeline.transforms import (
     WriteDeadLetters,
     WriteShards,
 )
+from pipeline.vocabulary import write_vocabulary
 
 #: What runs when no --runner is given: in this process. ("DirectRunner" would try to download another one.)
 IN_PROCESS = "FnApiRunner"
@@ -62,13 +64,17 @@ def build(pipeline: beam.Pipeline, run: Run, spill_folder: str | None) -> None:
     if spill_folder is None:  # where there may be other workers; here, threads share the work on what one reads
         batches |= "SpreadChunks" >> SpreadChunks(run.config, inputs.PART_BYTES)
 
-    phrases = find_phrases(batches, run.config, run.folder, spill_folder)
-    counted = batches | "CountTokens" >> CountTokens(run.config, phrases)
+    base = run.base
+    if base is None or not base.phrases:
+        phrases = find_phrases(batches, run.config, run.folder, spill_folder)
+    else:
+        phrases = AsSingleton(start | "CopyPhrases" >> beam.Map(lambda _: copy_phrases(base, run.folder)))
+    counted = batches | "CountTokens" >> CountTokens(run.config, spill, phrases)
     dead = counted[DEAD] | "WriteDeadLetters" >> WriteDeadLetters(run.folder)
     # A token's partial counts meet in one partition, so a part of --min-count's work can be done there.
-    partitions = counted[COUNTS] | "MergeCounts" >> MergeCounts(run.config.min_count)
+    partitions = counted[COUNTS] | "MergeCounts" >> MergeCounts(run.config, spill, base)
     vocabulary = start | "WriteVocabulary" >> beam.Map(
-        lambda _, tables: finish.write_vocabulary(run, tables), AsList(partitions)
+        lambda _, parts: write_vocabulary(run.config, run.folder, base, parts, spill), AsList(partitions)
     )
     plan = start | "PlanShards" >> beam.Map(
         lambda _, stats, vocab, parts: finish.plan_shards(run, stats, vocab, parts),
@@ -113,7 +119,8 @@ def _start_run(config: Config, runner: str) -> Run:
         require_run_id(run_id, "--run-id")
     except FormatError as error:
         raise ConfigError(str(error)) from None
-    run = Run(config, run_id, storage.read_pointer(storage.join(config.output, LATEST)), now.isoformat(), runner)
+    pointer = storage.read_pointer(storage.join(config.output, LATEST))
+    run = Run(config, run_id, pointer, now.isoformat(), runner, find_base(config))
     if storage.exists(storage.join(run.folder, MANIFEST)):
         raise ConfigError(f"--run-id {run_id}: found a finished run of that name, expected a new name")
     return run

@@ -46,6 +46,9 @@ class Config:
     """Tokens that stand fewer times in the corpus are left out of the vocabulary."""
     max_vocab: int = dataclasses.field(default=0, metadata={"shapes": True})
     """Rows of the vocabulary at most, the most frequent ones; 0 for no limit."""
+    vocab: str = dataclasses.field(default="", metadata={"metavar": "URI"})
+    """An earlier dataset, or its vocab.parquet, to extend: its tokens keep their ids, their counts are added up, and
+    new tokens of this run's text follow. Its phrases are joined as they are."""
     phrases: int = dataclasses.field(default=0, metadata={"shapes": True})
     """Rounds of joining words that are phrases, as in new_york; each is one more reading of the text."""
     phrase_threshold: tuple[float, ...] = dataclasses.field(

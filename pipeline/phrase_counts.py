@@ -16,10 +16,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from pipeline.counting import COUNTS_SCHEMA, TokenCounter, unpack_tokens
+from pipeline.counting import COUNTS_SCHEMA, TokenCounter
 from pipeline.dataset.schema import PHRASES_SCHEMA
 from pipeline.kernels.phrases import add_pairs, set_pairs
 from pipeline.kernels.table import hash_rows
+from pipeline.lookup import unpack_tokens
 from pipeline.phrases import JOINT
 from pipeline.tokenize import Tokens
 

@@ -59,7 +59,7 @@ def require_same_text(files: Iterable[InputFile], rounds: Iterable[PhraseFile], 
         InputError: names the file.
     """
     counted = stages.file_digests((s.file, s.chunk, s.digest) for s in stats)
-    texts = [found.digests for found in rounds]
+    texts = [found.digests for found in rounds if found.digests is not None]
     for file in files:
         if any(text.get(file.ordinal) != counted.get(file.ordinal) for text in texts):
             raise InputError(f"{storage.redact(file.uri)}: changed between a phrase and the counting pass")

@@ -19,10 +19,9 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pipeline.dataset.phrases import load_phrases
-from pipeline.dataset.vocab import Vocabulary
-from pipeline.encode import TokenLookup
 from pipeline.kernels.machine import PADDING
 from pipeline.kernels.phrases import join_units, set_pairs, write_units
+from pipeline.lookup import TokenLookup
 from pipeline.results import PhraseFile
 from pipeline.tokenize import Tokens
 
@@ -55,7 +54,7 @@ class Phrases:
             self._rounds: list[tuple[NDArray[np.int64], NDArray[np.int64]]] = []
             return
         words = pc.unique(pa.chunked_array([c for t in tables for n in ("first", "second") for c in t[n].chunks]))
-        self._lookup = TokenLookup(Vocabulary(pa.chunked_array([words]), np.zeros(len(words), np.int64)))
+        self._lookup = TokenLookup(pa.chunked_array([words]))
         self._rounds = [_pair_table(table, words) for table in tables]
 
     def join(self, tokens: Tokens) -> Tokens:

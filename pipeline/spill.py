@@ -12,6 +12,8 @@ import threading
 import uuid
 from typing import IO, Protocol
 
+import pyarrow as pa
+
 _PLACE = struct.Struct("<qq")
 
 
@@ -23,6 +25,9 @@ class Spill(Protocol):
 
     def get(self, traveller: bytes) -> bytes:
         """Return the payload."""
+
+    def open(self, traveller: bytes) -> pa.NativeFile:
+        """Return a stream that starts with the payload, to be read piece by piece."""
 
     def close(self) -> None:
         """Let go of what was written; payloads can still be read, and more be put."""
@@ -38,6 +43,10 @@ class InlineSpill:
     def get(self, traveller: bytes) -> bytes:
         """Return the payload."""
         return traveller
+
+    def open(self, traveller: bytes) -> pa.NativeFile:
+        """Return the payload as a stream."""
+        return pa.BufferReader(traveller)
 
     def close(self) -> None:
         """Nothing is held."""
@@ -73,6 +82,12 @@ class FileSpill:
             payload = file.read(length)
         assert len(payload) == length, "a spilled payload is read only after it was written"
         return payload
+
+    def open(self, traveller: bytes) -> pa.NativeFile:
+        """Open the file where the payload starts; others may follow it."""
+        stream = pa.OSFile(traveller[_PLACE.size :].decode("utf-8"), "rb")
+        stream.seek(_PLACE.unpack_from(traveller)[0])
+        return stream
 
     def close(self) -> None:
         """Close this process's file; the next payload opens a new one."""

@@ -18,9 +18,10 @@ from pipeline.dataset.schema import DEAD_LETTERS_SCHEMA, INPUTS_SCHEMA
 from pipeline.dataset.shards import Shard, encode_shard, shard_name
 from pipeline.decompress import Limits, read_blocks
 from pipeline.draws import order_key
-from pipeline.encode import SentenceRun, TokenLookup, split_runs
+from pipeline.encode import SentenceRun, split_runs
 from pipeline.errors import InputError
 from pipeline.inputs import InputFile, Part, unreadable
+from pipeline.lookup import TokenLookup
 from pipeline.options import Config
 from pipeline.phrases import NO_PHRASES, Phrases
 from pipeline.plan import ChunkStats, Plan, weight_table
@@ -153,6 +154,12 @@ def count_chunk(
         digest=xxhash.xxh3_128_hexdigest(chunk.data),
     )
     return stats, letters
+
+
+def load_kernels(config: Config) -> None:
+    """Do for a few words what every chunk goes through, so that the first real one need not wait for compiled code."""
+    text = "Zoë reads\n".encode()
+    count_chunk(InputFile(0, "", "", len(text)), Chunk(0, 0, text), config, TokenCounter())
 
 
 def encode_chunk(

@@ -10,16 +10,18 @@ import apache_beam as beam
 from apache_beam.metrics import Metrics
 
 from pipeline import progress, stages
+from pipeline.base import Base
 from pipeline.counting import TokenCounter, merge_counts, table_from_bytes, table_to_bytes
 from pipeline.dataset import storage
-from pipeline.encode import load_lookup, run_from_bytes
+from pipeline.encode import run_from_bytes
 from pipeline.inputs import InputFile, Part
+from pipeline.lookup import load_lookup
 from pipeline.options import Config
 from pipeline.parallel import Tagged, ThreadedDoFn, in_global_window
 from pipeline.phrases import Phrases, phrases_of
 from pipeline.plan import Plan
 from pipeline.results import DeadLetterPart, PhraseFile, VocabularyFile, WrittenShard
-from pipeline.spill import Spill
+from pipeline.spill import InlineSpill, Spill
 from pipeline.subsample import keep_thresholds
 from pipeline.text import DeadLetter
 from pipeline.windows import PairRules
@@ -27,29 +29,35 @@ from pipeline.windows import PairRules
 #: Parts that the dead letters fall into, by file.
 DEAD_LETTER_PARTS = 16
 
-COUNTS, STATS, DEAD, RUNS, ENCODED, SHARDS = "counts", "stats", "dead", "runs", "encoded", "shards"
+COUNTS, STATS, DEAD, MERGED = "counts", "stats", "dead", "merged"
+RUNS, ENCODED, SHARDS = "runs", "encoded", "shards"
 
 
 class CountTokens(beam.PTransform):  # type: ignore[misc]
-    """Batches of Part → outputs ``counts`` (partition, Arrow bytes), ``stats`` and ``dead``."""
+    """Batches of Part → outputs ``counts`` (partition, what travels of a table), ``stats`` and ``dead``."""
 
-    def __init__(self, config: Config, phrases: Any) -> None:
+    def __init__(self, config: Config, spill: Spill | None = None, phrases: Any = ()) -> None:
         super().__init__()
-        self._config = config
+        self._do_fn = _CountTokens(config, spill or InlineSpill())
         self._phrases = phrases
 
     def expand(self, batches: beam.PCollection) -> Any:
         """Read, tokenise and count."""
-        return batches | beam.ParDo(_CountTokens(self._config), self._phrases).with_outputs(COUNTS, STATS, DEAD)
+        return batches | beam.ParDo(self._do_fn, self._phrases).with_outputs(COUNTS, STATS, DEAD)
 
 
 class _CountTokens(ThreadedDoFn):
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, spill: Spill) -> None:
         super().__init__(config.thread_count)
         self._config = config
+        self._spill = spill
         self._tokens = Metrics.counter("pairstream", "tokens")
         self._lines = Metrics.counter("pairstream", "lines")
         self._dead = Metrics.counter("pairstream", "dead_letters")
+
+    def setup(self) -> None:
+        super().setup()
+        stages.load_kernels(self._config)
 
     def start_bundle(self) -> None:
         super().start_bundle()
@@ -67,9 +75,11 @@ class _CountTokens(ThreadedDoFn):
             yield from self._set_aside(part.file, letters)
 
     def finish_bundle(self) -> Iterator[beam.pvalue.TaggedOutput]:
-        yield from super().finish_bundle()
+        yield from super().finish_bundle()  # all is counted; only then
         for counter in self._counters:
-            yield from in_global_window(_partial_counts(counter))
+            yield from in_global_window(self._hand_on(counter))
+        self._counters, self._of_thread = [], threading.local()  # a runner keeps this object when all is done
+        self._spill.close()
 
     def _count(self, file: InputFile, chunk: Any, phrases: Phrases) -> list[Tagged]:
         counter = getattr(self._of_thread, "counter", None)
@@ -82,8 +92,11 @@ class _CountTokens(ThreadedDoFn):
         if counter.is_large:
             self._counters.remove(counter)
             self._of_thread.counter = None
-            result += _partial_counts(counter)
+            result += self._hand_on(counter)
         return result
+
+    def _hand_on(self, counter: TokenCounter) -> list[Tagged]:
+        return [Tagged(COUNTS, (n, self._spill.put(table_to_bytes(table)))) for n, table in counter.partitions()]
 
     def _set_aside(self, file: InputFile, letters: list[DeadLetter]) -> Iterator[beam.pvalue.TaggedOutput]:
         """Hand on what reading the file set aside since the last call."""
@@ -104,23 +117,38 @@ def _dead_letter(file: InputFile, letter: DeadLetter) -> Tagged:
     return Tagged(DEAD, (file.ordinal % DEAD_LETTER_PARTS, (file.name, letter)))
 
 
-def _partial_counts(counter: TokenCounter) -> list[Tagged]:
-    return [Tagged(COUNTS, (partition, table_to_bytes(table))) for partition, table in counter.partitions()]
-
-
 class MergeCounts(beam.PTransform):  # type: ignore[misc]
-    """(partition, Arrow bytes) → Arrow bytes of each partition's tokens at or above ``min_count``."""
+    """(partition, what travels) → what travels of each partition's tokens at or above --min-count, in order.
 
-    def __init__(self, min_count: int) -> None:
+    With a ``base``, its tokens stay whatever their count.
+    """
+
+    def __init__(self, config: Config, spill: Spill | None = None, base: Base | None = None) -> None:
         super().__init__()
-        self._min_count = min_count
+        self._do_fn = _MergeCounts(config, spill or InlineSpill(), base)
 
     def expand(self, counts: beam.PCollection) -> beam.PCollection:
         """Group by partition, add up, prune."""
-        return counts | beam.GroupByKey() | beam.MapTuple(self._merge)
+        merged = counts | beam.GroupByKey() | beam.ParDo(self._do_fn).with_outputs(MERGED)
+        return merged[MERGED]
 
-    def _merge(self, partition: int, tables: Iterable[bytes]) -> bytes:
-        return table_to_bytes(merge_counts(map(table_from_bytes, tables), self._min_count))
+
+class _MergeCounts(ThreadedDoFn):
+    def __init__(self, config: Config, spill: Spill, base: Base | None) -> None:
+        super().__init__(config.thread_count)
+        self._min_count, self._spill, self._base = config.min_count, spill, base
+
+    def process(self, element: tuple[int, Iterable[bytes]]) -> Iterator[beam.pvalue.TaggedOutput]:
+        yield from self.submit(self._merge, list(element[1]))
+
+    def finish_bundle(self) -> Iterator[beam.pvalue.TaggedOutput]:
+        yield from super().finish_bundle()
+        self._spill.close()
+
+    def _merge(self, travellers: list[bytes]) -> list[Tagged]:
+        tables = (table_from_bytes(self._spill.get(traveller)) for traveller in travellers)
+        kept = load_lookup(self._base.uri, self._base.sha256)[1] if self._base else None
+        return [Tagged(MERGED, self._spill.put(table_to_bytes(merge_counts(tables, self._min_count, kept))))]
 
 
 class WriteDeadLetters(beam.PTransform):  # type: ignore[misc]

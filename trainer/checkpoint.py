@@ -1,7 +1,8 @@
 """The state of an unfinished training, so that it can go on after any kind of stop.
 
-    MODEL/checkpoints/LATEST.json           {format_version, version, config, dataset_id, checkpoints}: written last;
-                                            `checkpoints` lists name and SHA-256 of state.json, newest first
+    MODEL/checkpoints/LATEST.json           {format_version, version, config, dataset_id, run, checkpoints}: written
+                                            last; `run` names the dataset's run, `checkpoints` lists name
+                                            and SHA-256 of state.json, newest first
     MODEL/checkpoints/NAME/state.json       position and losses; bytes and XXH3 of the arrays' file
     MODEL/checkpoints/NAME/state.safetensors
 
@@ -30,6 +31,7 @@ from pipeline.dataset.schema import (
     sha256_hex,
 )
 from trainer.engine import State
+from trainer.versions import library_versions
 
 FOLDER = "checkpoints"
 POINTER = "LATEST.json"
@@ -49,6 +51,12 @@ class Progress:
         losses: summed loss of each epoch so far.
         first_loss: mean loss of the first pairs, before any training.
         seconds: time spent training.
+        audit: what --audit found, by epoch.
+        epoch_pairs: pairs of each epoch so far.
+        run: the dataset's run that is read.
+        followed: ids of the datasets that were read before it (--follow-latest).
+        turn_pairs: pairs that were done when this run of the dataset was begun with,
+        turn_fraction: and how much of the schedule that was.
     """
 
     epoch: int = 0
@@ -58,15 +66,27 @@ class Progress:
     losses: list[float] = field(default_factory=list)
     first_loss: float = 0.0
     seconds: float = 0.0
+    audit: list[dict[str, int]] = field(default_factory=list)
+    epoch_pairs: list[int] = field(default_factory=list)
+    run: str = ""
+    followed: list[str] = field(default_factory=list)
+    turn_pairs: int = 0
+    turn_fraction: float = 0.0
+
+    @classmethod
+    def start(cls, epochs: int, run: str) -> Progress:
+        """Nothing is done yet."""
+        return cls(losses=[0.0] * epochs, epoch_pairs=[0] * epochs, run=run)
 
 
 @dataclass(frozen=True)
 class Unfinished:
-    """What the pointer says: the run that the checkpoints belong to, and (name, SHA-256) of each, newest first."""
+    """What the pointer says: the training that the checkpoints belong to, and (name, SHA-256) of each, newest first."""
 
     version: str
     config: dict[str, Any]
     dataset_id: str
+    run: str
     checkpoints: tuple[tuple[str, str], ...]
 
 
@@ -89,27 +109,28 @@ def find_unfinished(model_uri: str) -> Unfinished | None:
     try:
         listed = tuple((require_inside(one["name"], path), str(one["sha256"])) for one in fields["checkpoints"])
         config = dict(fields["config"])
-        found = Unfinished(str(fields["version"]), config, str(fields["dataset_id"]), listed)
+        run = str(fields.get("run", ""))
+        found = Unfinished(str(fields["version"]), config, str(fields["dataset_id"]), run, listed)
     except (KeyError, TypeError, ValueError) as error:
         raise FormatError(f"{path}: found no valid pointer to checkpoints ({error!r}), expected one") from None
     return found if listed else None
 
 
 def load_checkpoint(
-    model_uri: str, unfinished: Unfinished, restore: Callable[[State], None], warn: Callable[[str], None]
+    model_uri: str, unfinished: Unfinished, restore: Callable[[Progress, State], None], warn: Callable[[str], None]
 ) -> Progress | None:
     """Go on from the newest checkpoint that is whole; None where there is none.
 
     Args:
         model_uri: the model's folder.
         unfinished: what `find_unfinished` returned.
-        restore: puts the arrays back; what it refuses (FormatError) is no checkpoint of this run.
+        restore: puts position and arrays back; what it refuses (FormatError) is no checkpoint of this run.
         warn: told about each checkpoint that is passed over, and why.
     """
     for name, sha256 in unfinished.checkpoints:
         try:
             progress, arrays = _read(model_uri, name, sha256)
-            restore(arrays)
+            restore(progress, arrays)
         except FormatError as error:
             warn(f"ignored a checkpoint: {error}")
         else:
@@ -120,11 +141,22 @@ def load_checkpoint(
 class Checkpoints:
     """Writes checkpoints of one run and keeps the newest ones."""
 
-    def __init__(self, model_uri: str, version: str, config: Mapping[str, Any], dataset_id: str, keep: int) -> None:
+    def __init__(
+        self, model_uri: str, version: str, config: Mapping[str, Any], dataset_id: str, keep: int, run: str = ""
+    ) -> None:
         """Begin without any; `adopt` takes over those of an earlier process."""
         self._model_uri, self._keep = model_uri, keep
-        self._identity = {"version": version, "config": dict(config), "dataset_id": dataset_id}
+        self._identity: dict[str, Any] = {
+            "version": version,
+            "config": dict(config),
+            "dataset_id": dataset_id,
+            "run": run,
+        }
         self._listed: list[tuple[str, str]] = []
+
+    def move(self, dataset_id: str, run: str) -> None:
+        """Those that come belong to another run of the dataset."""
+        self._identity |= {"dataset_id": dataset_id, "run": run}
 
     def adopt(self, unfinished: Unfinished) -> None:
         """Count an earlier process's checkpoints of the same run among ours."""
@@ -145,6 +177,7 @@ class Checkpoints:
         state = canonical_json(
             {
                 "format_version": FORMAT_VERSION,
+                "versions": library_versions(),
                 "progress": vars(progress),
                 "arrays": {"bytes": len(data), "xxh3": xxhash.xxh3_128_hexdigest(data)},
             }
@@ -176,8 +209,11 @@ def remove_checkpoints(model_uri: str) -> None:
     elif unfinished is not None:
         for name, _ in unfinished.checkpoints:
             _discard(model_uri, name)
-        empty = {**vars(unfinished), "format_version": FORMAT_VERSION, "checkpoints": []}
-        storage.write_bytes(_path(model_uri, POINTER), canonical_json(empty))
+        _remove_file(_path(model_uri, POINTER), canonical_json(_pointer_of(unfinished)))
+
+
+def _pointer_of(unfinished: Unfinished) -> dict[str, Any]:
+    return {**vars(unfinished), "format_version": FORMAT_VERSION, "checkpoints": []}
 
 
 def _path(model_uri: str, *parts: str) -> str:
@@ -187,8 +223,17 @@ def _path(model_uri: str, *parts: str) -> str:
 def _discard(model_uri: str, name: str) -> None:
     if storage.is_local(model_uri):
         storage.remove_tree(_path(model_uri, name))
-    else:  # smart-open cannot delete: an empty object costs next to nothing
-        storage.write_bytes(_path(model_uri, name, ARRAYS), b"")
+        return
+    for file in (STATE, ARRAYS):
+        _remove_file(_path(model_uri, name, file), b"")
+
+
+def _remove_file(uri: str, instead: bytes) -> None:
+    """Remove a file, or write something short instead, where its store has no way that we know."""
+    try:
+        storage.remove_file(uri)
+    except NotImplementedError:
+        storage.write_bytes(uri, instead)
 
 
 def _read(model_uri: str, name: str, sha256: str) -> tuple[Progress, State]:
@@ -204,7 +249,10 @@ def _read(model_uri: str, name: str, sha256: str) -> tuple[Progress, State]:
     if found != fields["arrays"]:
         raise FormatError(f"{arrays_path}: found {found}, expected {fields['arrays']}")
     try:
-        return Progress(**fields["progress"]), safetensors.numpy.load(content)
+        progress = Progress(**fields["progress"])
+        if len(progress.epoch_pairs) != len(progress.losses):
+            raise ValueError("of another version")
+        return progress, safetensors.numpy.load(content)
     except (safetensors.SafetensorError, KeyError, ValueError, TypeError, MemoryError) as error:
         reason = " ".join(str(error).split())[:200]
         raise FormatError(f"{arrays_path}: found no valid checkpoint ({reason}), expected one") from None

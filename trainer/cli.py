@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pipeline.dataset.flags import OneLineParser, with_dashes
 from pipeline.dataset.schema import FormatError
 from pipeline.dataset.storage import PointerMovedError, redact
-from trainer.errors import UserError
+from trainer.errors import ToldError, UserError
 
 # Each lives in a module with add_arguments(parser) and run(args) -> exit status, imported only when it is asked
 # for: looking up neighbours must not wait for torch and numba.
@@ -51,6 +51,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if str(error.name).split(".")[0] in ("trainer", "pipeline"):
             raise
         print(f"error: {error_line(error)}", file=sys.stderr)
+        return FAILED
+    except ToldError:
         return FAILED
     except (FormatError, UserError, PointerMovedError, OSError) as error:
         print(f"error: {error_line(error)}", file=sys.stderr)

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import importlib
 import math
 import os
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.dataset import storage
-from pipeline.dataset.flags import add_flags, flag_of
+from pipeline.dataset.flags import add_flags, flag_of, parse_size
 from trainer.errors import UserError
 from trainer.negatives import EXCLUDE
+from trainer.rounds import MERGE_RULES
 from trainer.schedule import SCHEDULES
+from trainer.toml import read_toml
 
 # sgd: on 19.9 M words of Wikipedia 0.04 scored above word2vec's 0.025 on every set, after 1 epoch and after 5.
 LEARNING_RATES = {"sgd": 0.04, "adagrad": 0.05, "adam": 0.001}
@@ -30,6 +29,10 @@ def _shapes(default: Any, choices: tuple[str, ...] | None = None) -> Any:
 
 def _choice(default: str, *choices: str) -> Any:
     return dataclasses.field(default=default, metadata={"choices": choices})
+
+
+def _size(default: int) -> Any:
+    return dataclasses.field(default=default, metadata={"parse": parse_size})
 
 
 @dataclass(frozen=True)
@@ -85,14 +88,25 @@ class TrainConfig:
     """Read the row groups in another random order each epoch; --no-shuffle reads them as they stand."""
     init_from: str = ""
     """A model to start from: its words keep their vectors, other words start anew."""
+    merge_pairs: int = _size(2 << 20)
+    """Several processes (torchrun): pairs that each of them trains before they merge their tables."""
+    merge: str = _choice("saturating", *MERGE_RULES)
+    """Several processes: how they join the changes of a row: their sum, their average, or from the one for rare words
+    to the other for frequent ones."""
+    follow_latest: bool = False
+    """Begin each epoch with the run that is published by then, if it knows all words of the one before."""
     resume: str = _choice("auto", "auto", "never", "must")
     """auto: go on where an interrupted run stopped; never: begin again; must: fail where there is nothing to go on."""
     overwrite: bool = False
     """Begin again whatever is in --model; a finished model there stays until the new one is complete."""
     checkpoint_minutes: float = 10.0
     """Minutes between checkpoints; 0 writes one only when the run is stopped by SIGTERM or Ctrl-C."""
+    checkpoint_pairs: int = _size(0)
+    """Pairs between checkpoints, whichever comes first; 0 goes by the minutes alone."""
     keep: int = 2
     """Checkpoints to keep."""
+    audit: bool = False
+    """Count the pairs that are trained and hold them against the dataset after each epoch: each must come once."""
     quiet: bool = False
     """Show no progress."""
     json: bool = False
@@ -169,7 +183,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "dim": (1, 1 << 16), "negatives": (1, 1 << 12), "power": (0, math.inf), "learning_rate": (0, math.inf),
     "epochs": (1, 1_000_000), "threads": (0, 4096), "seed": (0, 2**63 - 1), "batch_size": (0, 1 << 30),
     "min_learning_rate_fraction": (0, 1), "clip_norm": (0, math.inf), "checkpoint_minutes": (0, math.inf),
-    "keep": (1, 1000),
+    "keep": (1, 1000), "checkpoint_pairs": (0, math.inf), "merge_pairs": (1, math.inf),
 }  # fmt: skip
 
 #: What the fused engine has no code for, and the value that asks for nothing.
@@ -197,7 +211,7 @@ def read_config(args: argparse.Namespace) -> TrainConfig:
     """
     given = dict(vars(args))
     path, usage_error = given.pop("config"), given.pop("usage_error")
-    values = {**(read_toml(path) if path else {}), **given}
+    values = {**(read_toml(path, TrainConfig) if path else {}), **given}
     missing = [flag_of(name) for name in ("data", "model") if not values.get(name)]
     if missing:
         usage_error(f"the following arguments are required: {', '.join(missing)}")
@@ -208,33 +222,6 @@ def read_config(args: argparse.Namespace) -> TrainConfig:
         raise
 
 
-def read_toml(path: str) -> dict[str, Any]:
-    """Settings of a TOML file, by field name; keys may have dashes or underscores.
-
-    Raises:
-        UserError: no TOML, an unknown setting, a value of another type.
-    """
-    toml = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
-    try:
-        found = toml.loads(storage.read_bytes(path).decode("utf-8"))
-    except ValueError as error:  # both TOMLDecodeError and UnicodeDecodeError are
-        raise UserError(f"--config {path}: found no TOML ({error}), expected settings as name = value") from None
-    kinds = {field.name: _kind(field) for field in dataclasses.fields(TrainConfig)}
-    values = {key.replace("-", "_"): value for key, value in found.items()}
-    for name, value in values.items():
-        if name not in kinds:
-            raise UserError(f"--config {path}: found the setting {name!r}, expected the name of a flag")
-        if kinds[name] is float and type(value) is int:
-            values[name] = float(value)
-        elif type(value) is not kinds[name]:
-            raise UserError(f"--config {path}: {name}: found {value!r}, expected {kinds[name].__name__}")
-    return values
-
-
 def usable_cores() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _kind(field: dataclasses.Field[Any]) -> type:
-    return str if field.default is dataclasses.MISSING else type(field.default)

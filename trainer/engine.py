@@ -42,6 +42,9 @@ class Engine(Protocol):
     def tables(self) -> Tables:
         """Input and output table, float32 [V, D], on the host; they may change with the next step."""
 
+    def live(self) -> dict[str, Any]:
+        """All that `state` copies, itself: NumPy arrays or tensors, which may be changed in place between steps."""
+
     def state(self) -> State:
         """Copies of the tables and of all that the optimizer remembers."""
 

@@ -72,6 +72,10 @@ class FusedEngine:
         """See Engine."""
         return self._tables
 
+    def live(self) -> dict[str, Any]:
+        """See Engine."""
+        return dict(zip(("input", "output"), self._tables, strict=True))
+
     def state(self) -> State:
         """See Engine."""
         return {"input": self._tables[0].copy(), "output": self._tables[1].copy()}

@@ -1,41 +1,52 @@
-"""The loop: row groups in order, one step each, progress, checkpoints, and an orderly stop on a signal.
+"""The loop: row groups in order, one step each, merges, progress, checkpoints, and an orderly stop on a signal.
 
 Shape suffix: N pairs of a row group.
 """
 
 from __future__ import annotations
 
-import copy
+import contextlib
 import math
-import signal
 import time
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from itertools import chain
-from typing import Any
+from typing import Protocol
+
+import numpy as np
 
 from pipeline.dataset.reader import Dataset
+from pipeline.dataset.vocab import Vocabulary
+from trainer.audit import Audit
 from trainer.checkpoint import Checkpoints, Progress
 from trainer.config import TrainConfig
 from trainer.engine import Engine
-from trainer.errors import UserError
+from trainer.errors import Stopped, UserError
+from trainer.finite import diverged, require_finite
+from trainer.processes import Processes
 from trainer.progress import Meter
-from trainer.reading import Ids, Place, epoch_order, negatives_key, read_ahead
+from trainer.reading import Ids, Place, epoch_order, negatives_key, pairs_to_come, read_ahead
+from trainer.rounds import cut_rounds
+from trainer.saving import Saver
 from trainer.schedule import learning_rate
-from trainer.tables import is_finite
+from trainer.signals import NUMBERS, Noted, noted_signals
 
 FIRST_PAIRS = 4096  # the loss before training is measured on so many
 
 
-class Stopped(Exception):  # noqa: N818  (what happened, not what failed)
-    """SIGTERM or Ctrl-C came, and the checkpoint is written."""
+class Merging(Protocol):
+    """What brings the processes' tables together; see trainer.merging."""
 
-    def __init__(self, number: int) -> None:
-        """Keep the signal's number."""
-        super().__init__(number)
-        self.number = number
+    def merge(self, pairs: int, rate: float, full: bool) -> None:
+        """Called by every process at the end of each round, with the pairs of all."""
+
+
+@dataclass
+class Tally:
+    """What this process has done since the last time that all knew of each other."""
+
+    pairs: int = 0
+    loss: float = 0.0
+    first_loss: float = 0.0
 
 
 @dataclass
@@ -45,21 +56,26 @@ class Loop:
     Attributes:
         config: resolved.
         dataset: what to read.
+        vocabulary: its words.
         engine: what to train.
         checkpoints: where to keep its state.
-        total: pairs of all epochs.
-        progress: where to begin; afterwards, where it ended.
+        progress: where to begin; afterwards, where it ended. Processes agree on it at the end of each round.
+        processes: who trains.
+        audit: counts the pairs, None if nobody asked for it.
+        follow: called before an epoch, may move the loop to another run of the dataset.
     """
 
     config: TrainConfig
     dataset: Dataset
+    vocabulary: Vocabulary
     engine: Engine
     checkpoints: Checkpoints
-    total: int
     progress: Progress
-    _pending: Future[None] | None = field(default=None, init=False)
-    _signal: int = field(default=0, init=False)
-    _checkpoint_at: float = field(default=0.0, init=False)
+    processes: Processes = field(default_factory=Processes)
+    audit: Audit | None = None
+    follow: Callable[[Loop, int], None] | None = None
+    _merging: Merging | None = field(default=None, init=False)
+    _tally: Tally = field(default_factory=Tally, init=False)
 
     def run(self) -> None:
         """Train to the end.
@@ -69,115 +85,142 @@ class Loop:
             Stopped: a signal asked for it.
         """
         config, progress = self.config, self.progress
+        done = sum(progress.epoch_pairs[: progress.epoch])
+        self.total = done + pairs_to_come(self.dataset, progress.epoch, config.epochs)  # of all epochs
         words_per_pair = self.dataset.total_tokens * config.epochs / self.total
-        meter = Meter(
-            self.total, config.epochs, words_per_pair,
-            seen_pairs=progress.pairs, seen_loss=sum(progress.losses), quiet=config.quiet,
+        self._meter = Meter(
+            self.total, config.epochs, words_per_pair, seen_pairs=progress.pairs, seen_loss=sum(progress.losses),
+            quiet=config.quiet or self.processes.rank > 0,
         )  # fmt: skip
-        started, before_s = time.perf_counter(), progress.seconds
-        self._plan_checkpoint()
-        with ThreadPoolExecutor(1, thread_name_prefix="checkpoint") as pool, self._catch_signals():
+        self._started, self._before_s = time.perf_counter(), progress.seconds
+        self._saver = Saver(config, self.checkpoints)
+        self._saver.plan(progress.pairs)
+        with noted_signals() as noted:
             try:
-                for place, center_N, context_N in read_ahead(self.dataset, self._places()):
-                    for first, last in self._cuts(place):
-                        self._step(place, center_N, context_N, first, last, meter)
-                        progress.seconds = before_s + time.perf_counter() - started
-                        if self._signal or time.monotonic() >= self._checkpoint_at:
-                            self._save(pool)
-                        if self._signal:
-                            self._wait()
-                            raise Stopped(self._signal)
-                self._wait()
+                for epoch in range(progress.epoch, config.epochs):
+                    if self.follow is not None and epoch > progress.epoch:
+                        self.follow(self, epoch)
+                    self._train_epoch(epoch, noted)
+                self._saver.wait()
             finally:
-                meter.close()
+                self._saver.close()
+                self._meter.close()
 
-    def _places(self) -> Iterator[Place]:
-        first, config = self.progress, self.config
-        skip = first.group
-        orders = (epoch_order(self.dataset, config.seed, e, config.shuffle) for e in range(first.epoch, config.epochs))
-        return (place for place in chain.from_iterable(orders) if place.epoch > first.epoch or place.index >= skip)
+    def _train_epoch(self, epoch: int, noted: Noted) -> None:
+        config, processes = self.config, self.processes
+        places = left = epoch_order(self.dataset, config.seed, epoch, config.shuffle)
+        self._epoch_start = self.progress.pairs
+        if epoch == self.progress.epoch:
+            self._epoch_start -= sum(place.group.rows for place in places[: self.progress.group]) + self.progress.row
+            left = places[self.progress.group :]
+        if self.audit is not None:
+            self.audit.begin_epoch(len(places))
+        rounds = list(cut_rounds(left, config.merge_pairs, processes.rank, processes.size))
+        own = [place for one in rounds for place in one.own]
+        with contextlib.closing(read_ahead(self.dataset, own)) as reading:
+            for one in rounds:
+                for place, center_N, context_N in (next(reading) for _ in one.own):
+                    for first, last in self._cuts(place):
+                        self._step(place, center_N, context_N, first, last)
+                        if processes.size == 1:
+                            done = last == center_N.size
+                            self._settle(place, place.index + done, 0 if done else last, noted)
+                if processes.size > 1:
+                    self._settle(one.places[-1], one.places[-1].index + 1, 0, noted, one.full)
+        if self.audit is not None:
+            self.progress.audit.append(self.audit.end_epoch(self.dataset, places))
 
     def _cuts(self, place: Place) -> Iterator[tuple[int, int]]:
         rows, size = place.group.rows, self.engine.step_pairs or place.group.rows
-        return ((row, min(row + size, rows)) for row in range(self.progress.row, rows, size))
+        begun = (self.progress.epoch, self.progress.group) == (place.epoch, place.index)
+        start = self.progress.row if begun else 0
+        return ((row, min(row + size, rows)) for row in range(start, rows, size))
 
-    def _step(self, place: Place, center_N: Ids, context_N: Ids, first: int, last: int, meter: Meter) -> None:
-        config, progress = self.config, self.progress
+    def _step(self, place: Place, center_N: Ids, context_N: Ids, first: int, last: int) -> None:
+        config, tally = self.config, self._tally
         key = negatives_key(config.seed, place)
-        if progress.pairs == 0:
+        seen = self._epoch_start + place.before + first  # pairs of the run before these, whoever trains them
+        if seen == 0:
             few = center_N[:FIRST_PAIRS]
-            progress.first_loss = self.engine.measure(few, context_N[:FIRST_PAIRS], key=key) / few.size
-        rates = (self._rate(progress.pairs), self._rate(progress.pairs + last - first))
-        loss = self.engine.step(
-            center_N[first:last], context_N[first:last], lr_start=rates[0], lr_end=rates[1], key=key, first_row=first
-        )
-        if not math.isfinite(loss):
-            raise UserError(_diverged(config, "the loss"))
-        progress.losses[place.epoch] += loss
-        progress.pairs += last - first
-        done = last == center_N.size
-        progress.epoch, progress.group, progress.row = place.epoch, place.index + done, 0 if done else last
-        meter.add(place.epoch, last - first, loss, rates[1])
+            tally.first_loss = self.engine.measure(few, context_N[:FIRST_PAIRS], key=key) / few.size
+        tally.loss += self.engine.step(
+            center_N[first:last], context_N[first:last],
+            lr_start=self._rate(seen), lr_end=self._rate(seen + last - first), key=key, first_row=first,
+        )  # fmt: skip
+        tally.pairs += last - first
+        if self.audit is not None:
+            self.audit.count(place, center_N[first:last], context_N[first:last])
 
     def _rate(self, pairs: int) -> float:
         config = self.config
         return learning_rate(
-            config.schedule, config.learning_rate, pairs / self.total, config.min_learning_rate_fraction
+            config.schedule, config.learning_rate, self.fraction(pairs), config.min_learning_rate_fraction
         )
 
-    def _save(self, pool: ThreadPoolExecutor) -> None:
-        """Copy the state now, write it while training goes on."""
-        self._wait()
-        require_finite(self.config, self.engine)
-        self._pending = pool.submit(self.checkpoints.save, copy.deepcopy(self.progress), self.engine.state())
-        self._plan_checkpoint()
+    def fraction(self, pairs: int) -> float:
+        """How much of the schedule is done after so many pairs of the run."""
+        before, done = self.progress.turn_pairs, self.progress.turn_fraction
+        return done + (pairs - before) / (self.total - before) * (1.0 - done)
 
-    def _wait(self) -> None:
-        if self._pending is not None:
-            self._pending.result()
-            self._pending = None
+    def join_tables(self) -> None:
+        """Let all processes begin with process 0's tables, and merge from now on."""
+        if self.processes.size > 1:
+            from trainer.merging import Merger, update_shares
 
-    def _plan_checkpoint(self) -> None:
-        minutes = self.config.checkpoint_minutes
-        self._checkpoint_at = time.monotonic() + minutes * 60 if minutes else math.inf
+            sample = float(self.dataset.manifest.options.get("sample", 0.0))
+            shares_V = update_shares(self.vocabulary.counts, sample)
+            self._merging = Merger(self.processes, self.engine.live(), shares_V, self.config.merge)
 
-    @contextmanager
-    def _catch_signals(self) -> Iterator[None]:
-        """Note SIGTERM and Ctrl-C, to stop between two steps; a second one has its usual effect."""
-        numbers = (signal.SIGINT, signal.SIGTERM)
+    def move(self, dataset: Dataset, vocabulary: Vocabulary, epoch: int) -> None:
+        """Read another run of the dataset from an epoch on; the schedule goes on from where it is."""
+        progress = self.progress
+        progress.turn_fraction, progress.turn_pairs = self.fraction(progress.pairs), progress.pairs
+        progress.followed.append(self.dataset.dataset_id)
+        self.dataset, self.vocabulary, progress.run = dataset, vocabulary, dataset.run_id
+        self.total = progress.pairs + pairs_to_come(dataset, epoch, self.config.epochs)
+        self._meter.retarget(self.total)
+        self.checkpoints.move(dataset.dataset_id, dataset.run_id)
 
-        def note(number: int, _frame: Any) -> None:
-            self._signal = number
-            for one in numbers:
-                signal.signal(one, before[one])
+    def _settle(self, place: Place, group: int, row: int, noted: Noted, full: bool = True) -> None:
+        """Agree on how far all are, then do what is due: merge, stop, checkpoint.
 
-        before = {number: signal.getsignal(number) for number in numbers}
-        try:
-            for number in numbers:
-                signal.signal(number, note)
-        except ValueError:  # not the main thread: whoever owns that one decides
-            yield
-            return
-        try:
-            yield
-        finally:
-            for number in numbers:
-                signal.signal(number, before[number])
+        Raises:
+            UserError: NaN or Inf in the loss.
+            Stopped: a process got a signal.
+        """
+        progress, tally, processes = self.progress, self._tally, self.processes
+        stop = [noted.number == number for number in NUMBERS]
+        due = processes.rank == 0 and self._saver.is_due(progress.pairs + tally.pairs * processes.size)
+        ours = np.array([tally.loss, tally.pairs, tally.first_loss, due, *stop], np.float64)
+        processes.add(ours)
+        loss, pairs = float(ours[0]), round(ours[1])
+        if not math.isfinite(loss):
+            raise UserError(diverged(self.config, "the loss"))
+        if self._merging is not None:
+            self._merging.merge(pairs, self._rate(progress.pairs), full)
+        progress.losses[place.epoch] += loss
+        progress.epoch_pairs[place.epoch] += pairs
+        progress.pairs += pairs
+        progress.first_loss += float(ours[2])
+        progress.epoch, progress.group, progress.row = place.epoch, group, row
+        progress.seconds = self._before_s + time.perf_counter() - self._started
+        self._tally = Tally()
+        self._meter.add(place.epoch, pairs, loss, self._rate(progress.pairs))
+        # Alone, a signal is seen at once; otherwise all must have heard of it.
+        came = [number for number, seen in zip(NUMBERS, ours[4:], strict=True) if seen]
+        number = noted.number if processes.size == 1 else max(came, default=0)
+        if full and (ours[3] or number):
+            self._save()
+        if full and number:
+            self._saver.wait()
+            raise Stopped(number)
 
-
-def require_finite(config: TrainConfig, engine: Engine) -> None:
-    """Refuse tables that hold NaN or Inf.
-
-    Raises:
-        UserError: they do.
-    """
-    for name, table_VD in zip(("input", "output"), engine.tables(), strict=True):
-        if not is_finite(table_VD):
-            raise UserError(_diverged(config, f"the {name} table"))
-
-
-def _diverged(config: TrainConfig, where: str) -> str:
-    return (
-        f"training: found NaN or Inf in {where}, expected finite numbers; lower --learning-rate "
-        f"(here {config.learning_rate:g}) or --batch-size; the last checkpoint was kept"
-    )
+    def _save(self) -> None:
+        """Copy the state now; it is written while training goes on."""
+        self._saver.plan(self.progress.pairs)
+        if self.audit is not None:
+            self.audit.gather()
+        if self.processes.rank == 0:
+            require_finite(self.config, self.engine)
+            state = self.engine.state() | (self.audit.state() if self.audit is not None else {})
+            self._saver.write(self.progress, state)

@@ -73,6 +73,10 @@ class Meter:
             self._show(self._line(epoch, rate, now))
             self._shown, self._shown_pairs, self._shown_loss = now, self._pairs, self._loss
 
+    def retarget(self, total_pairs: int) -> None:
+        """Expect another number of pairs from now on."""
+        self._total = total_pairs
+
     def close(self) -> None:
         """Clear the line on a terminal: what follows begins at the margin."""
         if self._width:

@@ -1,4 +1,4 @@
-"""Which pairs come when: the order of row groups, how ranks and workers share them, where batches end.
+"""Which pairs come when: the order of row groups, where batches end, reading ahead.
 
 All of it follows from the dataset, the seed and the epoch; nothing from clocks, threads or what was read before.
 
@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
-from typing import TypeVar
+from itertools import accumulate, islice
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +23,6 @@ READ_AHEAD = 3  # row groups in memory beside the one in use: 8 MiB each
 READ_THREADS = 2
 
 Ids = npt.NDArray[np.int32]
-Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -34,11 +32,13 @@ class Place:
     Attributes:
         epoch: from 0.
         index: its number in that epoch's order.
+        before: pairs of the epoch that come before it.
     """
 
     epoch: int
     index: int
     group: RowGroupRef
+    before: int
 
 
 def keyed_hash(seed: int, purpose: str, *numbers: int) -> int:
@@ -57,69 +57,40 @@ def epoch_order(dataset: Dataset, seed: int, epoch: int, shuffle: bool = True) -
     groups = list(dataset.row_groups(epoch % dataset.passes))
     if shuffle:
         groups.sort(key=lambda ref: keyed_hash(seed, "order", epoch, ref.shard, ref.group))
-    return [Place(epoch, index, group) for index, group in enumerate(groups)]
+    starts = accumulate((group.rows for group in groups), initial=0)
+    return [
+        Place(epoch, index, group, before) for index, (group, before) in enumerate(zip(groups, starts, strict=False))
+    ]
 
 
-def deal(items: Sequence[Item], rank: int, world_size: int, worker: int = 0, workers: int = 1) -> list[Item]:
-    """One worker's share: shares are disjoint, are everything together, and differ by one item at most."""
-    return list(items[rank::world_size][worker::workers])
-
-
-def batch_count(rows: int, batch_size: int) -> int:
-    """How many batches a row group has at most; it has fewer only where a run of equal centers crosses its end."""
-    return -(-rows // batch_size) if batch_size else 1
+def pairs_to_come(dataset: Dataset, epoch: int, epochs: int) -> int:
+    """Pairs of the epochs from one on."""
+    return sum(dataset.pairs_in_pass(one % dataset.passes) for one in range(epoch, epochs))
 
 
 def batch_edges(center_N: Ids, batch_size: int) -> list[int]:
-    """Where to cut a row group into batches of whole windows: B + 1 increasing edges from 0 to N.
+    """Where to cut a row group into batches of whole windows: increasing edges from 0 to N.
 
-    A batch ends with the first window that ends at or after a multiple of batch_size. A run of equal centers that goes
-    on for another batch_size pairs is cut right there: no batch has more than 2·batch_size pairs.
-
-    A batch_size of 0 is the whole row group.
+    There are as many batches as N / batch_size, rounded up, whatever the windows: each ends with the first window that
+    ends at or after a multiple of batch_size; the last but one may end a window earlier. A window that leaves no such
+    place is cut. No batch has more than 2·batch_size pairs. A batch_size of 0 is the whole row group.
     """
     rows = center_N.size
     edges = [0]
     for target in range(batch_size, rows, batch_size) if batch_size else ():
-        if target <= edges[-1]:
-            continue
         run = center_N[target - 1 : min(target + batch_size, rows)]
         ends = np.flatnonzero(run[1:] != run[:-1])
         if ends.size:
             edges.append(target + int(ends[0]))
         elif target + batch_size < rows:
             edges.append(target)
-        else:
-            break  # the window is the row group's last
+        else:  # the window is the row group's last
+            starts = np.flatnonzero(center_N[edges[-1] : target] != center_N[target]) + edges[-1] + 1
+            edges.append(int(starts[-1]) if starts.size else target)
     return [*edges, rows]
 
 
-def padded_batches(groups: Sequence[RowGroupRef], batch_size: int, world_size: int, share: Share) -> int:
-    """How many batches a worker must yield, empty ones included, for all ranks to have equally many.
-
-    The worker that stands first in a rank makes up for what the rank lacks against the longest one.
-    """
-
-    def count(refs: Sequence[RowGroupRef]) -> int:
-        return sum(batch_count(ref.rows, batch_size) for ref in refs)
-
-    own = count(deal(groups, share.rank, world_size, share.worker, share.workers))
-    if share.worker:
-        return own
-    longest = max(count(deal(groups, rank, world_size)) for rank in range(world_size))
-    return own + longest - count(deal(groups, share.rank, world_size))
-
-
-@dataclass(frozen=True)
-class Share:
-    """Which of the ranks, and which of its loader workers, reads."""
-
-    rank: int = 0
-    worker: int = 0
-    workers: int = 1
-
-
-def read_ahead(dataset: Dataset, places: Iterable[Place]) -> Iterator[tuple[Place, Ids, Ids]]:
+def read_ahead(dataset: Dataset, places: Iterable[Place]) -> Generator[tuple[Place, Ids, Ids], None, None]:
     """Yield (place, center_N, context_N) in order, while threads fetch and decode the next ones.
 
     A reading error is raised at the row group that it belongs to.

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -77,6 +78,20 @@ class ReferenceEngine:
         """See Engine."""
         input_VD, output_VD = (table.weight.detach().cpu().numpy() for table in (self._model.input, self._model.output))
         return input_VD, output_VD
+
+    def live(self) -> dict[str, Any]:
+        """See Engine."""
+        if self._config.optimizer == "adam" and not self._optimizer.state:
+            self._fill_optimizer_state()
+            for state in self._optimizer.state.values():
+                for tensor in state.values():
+                    tensor.zero_()
+        live: dict[str, Any] = {name: parameter.detach() for name, parameter in self._named()}
+        for name, parameter in self._named():
+            for part, tensor in self._optimizer.state.get(parameter, {}).items():
+                if isinstance(tensor, torch.Tensor):
+                    live[f"{name}.{part}"] = tensor
+        return live
 
     def state(self) -> State:
         """See Engine."""

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from pipeline.dataset import storage
 from pipeline.dataset.flags import flag_of
+from pipeline.dataset.reader import Dataset, open_dataset
+from pipeline.dataset.schema import FormatError
 from trainer.checkpoint import Unfinished, find_unfinished, remove_checkpoints
 from trainer.config import TrainConfig
 from trainer.errors import UserError
-from trainer.store import LATEST, finished_version
+from trainer.store import LATEST, finished_version, model_version
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,25 @@ class Decision:
     unfinished: Unfinished | None = None
 
 
+def find_dataset(config: TrainConfig, shaping: Mapping[str, Any]) -> tuple[Dataset, str]:
+    """Open the dataset to train on, and name the version that comes of it.
+
+    An unfinished training keeps to the run that it was reading, whatever was published since.
+
+    Raises:
+        FormatError: there is none, or it is damaged.
+    """
+    if not (config.run or config.overwrite or config.resume == "never"):
+        unfinished = find_unfinished(config.model)
+        if unfinished is not None and unfinished.config == shaping and unfinished.run:
+            with contextlib.suppress(FormatError):  # it may have been removed since
+                dataset = open_dataset(config.data, unfinished.run)
+                if dataset.dataset_id == unfinished.dataset_id:
+                    return dataset, unfinished.version
+    dataset = open_dataset(config.data, config.run or None)
+    return dataset, model_version(shaping, dataset.dataset_id)
+
+
 def decide(config: TrainConfig, wanted: Identity) -> Decision:
     """Look into the model folder; leftovers that this run replaces are removed.
 
@@ -49,8 +71,8 @@ def decide(config: TrainConfig, wanted: Identity) -> Decision:
         remove_checkpoints(config.model)
         return Decision()
     finished, unfinished = finished_version(config.model), find_unfinished(config.model)
-    if finished is not None and finished["version"] == wanted.version:
-        if unfinished is not None and unfinished.version == wanted.version:
+    if finished is not None and _is_same(finished, wanted):
+        if unfinished is not None and unfinished.version == finished["version"]:
             remove_checkpoints(config.model)  # the process died between publishing and this
         return Decision(finished=finished)
     if unfinished is not None:
@@ -64,6 +86,12 @@ def decide(config: TrainConfig, wanted: Identity) -> Decision:
     if config.resume == "must":
         raise UserError(f"--resume must: found no checkpoint in {storage.redact(config.model)}, expected one")
     return Decision()
+
+
+def _is_same(finished: Mapping[str, Any], wanted: Identity) -> bool:
+    # A training that followed its dataset is named by the run that it began with.
+    last = finished["config"] == wanted.config and finished["lineage"].get("dataset_id") == wanted.dataset_id
+    return bool(finished["version"] == wanted.version or last)
 
 
 def _refuse(model_uri: str, what: str, config: Mapping[str, Any], dataset_id: str, wanted: Identity) -> None:

@@ -3,32 +3,28 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import ctypes
 import json
 import platform
 import signal
 import time
-from importlib import metadata
 from typing import Any
 
 from pipeline.dataset import storage
-from pipeline.dataset.flags import flag_of
-from pipeline.dataset.reader import Dataset, open_dataset
-from pipeline.dataset.vocab import Vocabulary
-from trainer.checkpoint import Checkpoints, Progress, load_checkpoint, remove_checkpoints
+from pipeline.dataset.reader import Dataset
+from trainer.checkpoint import remove_checkpoints
 from trainer.config import TrainConfig, add_arguments, read_config, usable_cores
-from trainer.engine import Engine
-from trainer.engines import make_engine
-from trainer.errors import UserError
-from trainer.loop import Loop, Stopped, require_finite
+from trainer.errors import Stopped
+from trainer.finite import require_finite
+from trainer.lock import lock_folder
+from trainer.processes import join, speaks
 from trainer.progress import warn
-from trainer.resume import Identity, decide
-from trainer.store import Model, load_model, model_version, save_model
-from trainer.tables import initial_tables, warm_tables
+from trainer.session import Session, begin, share_cores
+from trainer.store import Model, save_model
+from trainer.versions import library_versions
 
 __all__ = ["add_arguments", "run", "train"]
-
-LIBRARIES = ("pairstream", "numpy", "pyarrow", "numba", "torch", "safetensors")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -37,9 +33,11 @@ def run(args: argparse.Namespace) -> int:
     try:
         result = train(config)
     except Stopped as stopped:
-        warn(f"stopped by {signal.Signals(stopped.number).name}; the same command goes on from here")
+        if speaks():
+            warn(f"stopped by {signal.Signals(stopped.number).name}; the same command goes on from here")
         return 128 + stopped.number
-    print(json.dumps(result) if config.json else describe(result))
+    if speaks():
+        print(json.dumps(result) if config.json else describe(result))
     return 0
 
 
@@ -52,47 +50,34 @@ def train(config: TrainConfig) -> dict[str, Any]:
         Stopped: a signal asked for it.
     """
     started = time.perf_counter()
-    dataset = open_dataset(config.data, config.run or None)
-    total = sum(dataset.pairs_in_pass(epoch % dataset.passes) for epoch in range(config.epochs))
-    if total == 0:
-        raise UserError(f"--data {storage.redact(config.data)}: found no pairs, expected some")
     resolved = config.resolve(has_cuda, usable_cores())
-    base = load_model(config.init_from) if config.init_from else None
-    # A base model counts by its content: a path says nothing.
-    base_digest = base.info["files"]["model.safetensors"]["sha256"] if base else ""
-    shaping = {**resolved.shaping(), "init_from": base_digest}
-    identity = Identity(model_version(shaping, dataset.dataset_id), shaping, dataset.dataset_id)
-    decision = decide(config, identity)
-    if decision.finished is not None:
-        return _summary(config, dataset, decision.finished, status="finished before")
-    vocabulary = dataset.vocabulary()
-    tables = initial_tables(config.init, len(vocabulary), config.dim, config.seed)
-    engine = make_engine(resolved, warm_tables(tables, vocabulary, base) if base else tables, vocabulary.counts)
-    _warn_of_settings(config, resolved, dataset)
-    checkpoints = Checkpoints(config.model, identity.version, shaping, dataset.dataset_id, config.keep)
-    progress = None
-    if decision.unfinished is not None:
-        progress = load_checkpoint(config.model, decision.unfinished, engine.load_state, warn)
-        if progress is not None:
-            checkpoints.adopt(decision.unfinished)
-        elif config.resume == "must":
-            raise UserError(f"--resume must: found no whole checkpoint in {storage.redact(config.model)}, expected one")
-    if progress is None:
-        checkpoints.begin()
-    loop = Loop(resolved, dataset, engine, checkpoints, total, progress or Progress(losses=[0.0] * config.epochs))
-    start_up_s = time.perf_counter() - started
-    loop.run()
-    info = _publish(resolved, dataset, vocabulary, engine, identity, loop.progress, start_up_s)
-    remove_checkpoints(config.model)
-    seconds = loop.progress.seconds
+    with join(resolved.device) as processes:
+        # Only process 0 reads and writes the model's folder; the others need not even see it.
+        with lock_folder(config.model) if processes.rank == 0 else contextlib.nullcontext():
+            session = begin(config, share_cores(resolved, config, processes), processes)
+            if isinstance(session, tuple):
+                return _summary(config, *session, status="finished before")
+            start_up_s = time.perf_counter() - started
+            session.loop.run()
+            result = _finish(config, session, start_up_s) if processes.rank == 0 else {}
+        said: dict[str, Any] = json.loads(processes.tell(json.dumps(result)))
+    return said
+
+
+def _finish(asked: TrainConfig, session: Session, start_up_s: float) -> dict[str, Any]:
+    info = _publish(session, start_up_s)
+    remove_checkpoints(asked.model)
+    loop, seconds = session.loop, session.loop.progress.seconds
     return {
-        **_summary(config, dataset, info, status="finished"),
+        **_summary(asked, loop.dataset, info, status="finished"),
         "seconds": round(seconds, 3),
         "start_up_s": round(start_up_s, 3),
-        "pairs_per_s": round(total / seconds),
-        "raw_words_per_s": round(dataset.total_tokens * config.epochs / seconds),
-        "threads": resolved.threads,
-        "resumed": progress is not None,
+        "pairs_per_s": round(loop.total / seconds),
+        "raw_words_per_s": round(loop.dataset.total_tokens * asked.epochs / seconds),
+        "threads": session.config.threads,
+        "processes": loop.processes.size,
+        "resumed": session.resumed,
+        **({"audit": loop.progress.audit} if loop.audit is not None else {}),
     }
 
 
@@ -107,22 +92,16 @@ def has_cuda() -> bool:
     return reference.has_cuda()
 
 
-def _publish(
-    config: TrainConfig,
-    dataset: Dataset,
-    vocabulary: Vocabulary,
-    engine: Engine,
-    identity: Identity,
-    progress: Progress,
-    start_up_s: float,
-) -> dict[str, Any]:
-    require_finite(config, engine)
-    pairs = [dataset.pairs_in_pass(epoch % dataset.passes) for epoch in range(config.epochs)]
+def _publish(session: Session, start_up_s: float) -> dict[str, Any]:
+    config, loop, progress = session.config, session.loop, session.loop.progress
+    require_finite(config, loop.engine)
+    dataset, pairs = loop.dataset, progress.epoch_pairs
     losses = [loss / count if count else 0.0 for loss, count in zip(progress.losses, pairs, strict=True)]
+    followed = {"followed": progress.followed} if progress.followed else {}
     info = {
-        "version": identity.version,
-        "config": identity.config,
-        "lineage": {"dataset_id": dataset.dataset_id, "passes": dataset.passes},
+        "version": session.identity.version,
+        "config": session.identity.config,
+        "lineage": {"dataset_id": dataset.dataset_id, "passes": dataset.passes, **followed},
         "metrics": {
             "pairs": sum(pairs),
             "epochs": config.epochs,
@@ -138,32 +117,14 @@ def _publish(
         "seconds": progress.seconds,
         "start_up_s": start_up_s,
         "threads": config.threads,
+        "processes": loop.processes.size,
         "machine": platform.machine(),
         "python": platform.python_version(),
-        "libraries": {name: _library_version(name) for name in LIBRARIES},
+        "libraries": library_versions(),
     }
-    save_model(config.model, identity.version, Model(*engine.tables(), vocabulary, info), run)
+    model = Model(*loop.engine.tables(), loop.vocabulary, info)
+    save_model(config.model, session.identity.version, model, run)
     return info
-
-
-def _library_version(name: str) -> str | None:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None
-
-
-def _warn_of_settings(asked: TrainConfig, config: TrainConfig, dataset: Dataset) -> None:
-    if asked.engine == "auto" and config.engine == "reference":
-        causes = ", ".join(map(flag_of, asked.reference_only())) or "--device cuda"
-        warn(f"{causes}: only the reference engine has it, which is many times slower than the fused one")
-    if config.epochs > dataset.passes:
-        warn(
-            f"--epochs {config.epochs} over a dataset of {dataset.passes} pass{'es' * (dataset.passes > 1)}: its draws "
-            "repeat, which costs quality; the pipeline's --passes gives each epoch its own"
-        )
-    if config.threads > usable_cores():
-        warn(f"--threads {config.threads} on {usable_cores()} cores: more threads than cores make it slower")
 
 
 def _summary(config: TrainConfig, dataset: Dataset, info: dict[str, Any], status: str) -> dict[str, Any]:

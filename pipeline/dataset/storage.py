@@ -1,7 +1,7 @@
 """Any URI as whole files and byte ranges, and the one write that needs care: the pointer's conditional swap.
 
-Local paths go through the operating system, every other scheme through smart-open; only the conditional
-put differs from store to store and has a small function of its own for each.
+Local paths go through the operating system, every other scheme through smart-open, with retries; what differs from
+store to store has a small function of its own for each in `objects`.
 """
 
 from __future__ import annotations
@@ -16,11 +16,15 @@ import urllib.parse
 from collections.abc import Iterator
 from typing import IO, Any
 
+from pipeline.dataset import objects
+from pipeline.dataset.objects import PointerMovedError, require_expected
+from pipeline.dataset.retry import retrying
+
+__all__ = ["PointerMovedError"]
+
+SHORT_READS = 3  # how often a range that comes back too short is asked for
+
 Bytes = bytes | bytearray | memoryview
-
-
-class PointerMovedError(Exception):
-    """Somebody else swapped the pointer since it was read; nothing was written."""
 
 
 def is_local(uri: str) -> bool:
@@ -58,7 +62,8 @@ def open_binary(uri: str) -> IO[bytes]:
     from smart_open import open as smart_open
 
     with _missing_as_file_not_found(uri):
-        stream: IO[bytes] = smart_open(uri, "rb", compression="disable")
+        params = objects.transport_params(uri)
+        stream: IO[bytes] = smart_open(uri, "rb", compression="disable", transport_params=params)
         return stream
 
 
@@ -68,8 +73,12 @@ def read_bytes(uri: str) -> bytes:
     Raises:
         FileNotFoundError: there is no such file.
     """
-    with _missing_as_file_not_found(uri), open_binary(uri) as stream:
-        return stream.read()
+
+    def read() -> bytes:
+        with _missing_as_file_not_found(uri), open_binary(uri) as stream:
+            return stream.read()
+
+    return read() if is_local(uri) else retrying(redact(uri), read)
 
 
 def read_range(uri: str, offset: int, length: int) -> bytes:
@@ -78,6 +87,17 @@ def read_range(uri: str, offset: int, length: int) -> bytes:
     Raises:
         FileNotFoundError: there is no such file.
     """
+    if is_local(uri):
+        return _read_range(uri, offset, length)
+    data = b""
+    for _ in range(SHORT_READS):  # a connection may also end early without an error
+        data = retrying(redact(uri), lambda: _read_range(uri, offset, length))
+        if len(data) == length:
+            break
+    return data
+
+
+def _read_range(uri: str, offset: int, length: int) -> bytes:
     with _missing_as_file_not_found(uri), open_binary(uri) as stream:
         stream.seek(offset)
         return stream.read(length)
@@ -88,7 +108,7 @@ def exists(uri: str) -> bool:
     if is_local(uri):
         return os.path.exists(local_path(uri))
     try:
-        read_range(uri, 0, 1)
+        retrying(redact(uri), lambda: _read_range(uri, 0, 1))
     except FileNotFoundError:
         return False
     return True
@@ -104,8 +124,28 @@ def write_bytes(uri: str, data: Bytes) -> None:
         return
     from smart_open import open as smart_open
 
-    with smart_open(uri, "wb", compression="disable") as stream:
-        stream.write(data)
+    def put() -> None:
+        params = objects.transport_params(uri)
+        with smart_open(uri, "wb", compression="disable", transport_params=params) as stream:
+            stream.write(data)
+
+    retrying(redact(uri), put)
+
+
+def remove_file(uri: str) -> None:
+    """Delete a file; one that is not there is fine.
+
+    Raises:
+        NotImplementedError: for this scheme there is no way to.
+    """
+    if is_local(uri):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(local_path(uri))
+        return
+    delete = {"s3": objects.delete_s3, "gs": objects.delete_gcs, "gcs": objects.delete_gcs}.get(_scheme(uri))
+    if delete is None:
+        raise NotImplementedError(f"{redact(uri)}: no way to remove a file is known for scheme {_scheme(uri)!r}")
+    retrying(redact(uri), lambda: delete(uri))
 
 
 def remove_tree(uri: str) -> None:
@@ -131,11 +171,17 @@ def swap_pointer(uri: str, expected: bytes | None, new: bytes) -> None:
     Raises:
         PointerMovedError: the pointer holds something else by now.
     """
-    scheme = "file" if is_local(uri) else uri.partition("://")[0]
-    swap = {"file": _swap_local, "s3": _swap_s3, "gs": _swap_gcs, "gcs": _swap_gcs}.get(scheme)
+    if is_local(uri):
+        _swap_local(uri, expected, new)
+        return
+    swap = {"s3": objects.swap_s3, "gs": objects.swap_gcs, "gcs": objects.swap_gcs}.get(_scheme(uri))
     if swap is None:
-        raise NotImplementedError(f"{redact(uri)}: no conditional write is known for scheme {scheme!r}")
-    swap(uri, expected, new)
+        raise NotImplementedError(f"{redact(uri)}: no conditional write is known for scheme {_scheme(uri)!r}")
+    retrying(redact(uri), lambda: swap(uri, expected, new))
+
+
+def _scheme(uri: str) -> str:
+    return uri.partition("://")[0]
 
 
 def _write_local(path: str, data: Bytes) -> None:
@@ -172,49 +218,8 @@ def _swap_local(uri: str, expected: bytes | None, new: bytes) -> None:
     # drops it with its process, so a killed publisher leaves nothing behind that blocks the next one.
     with open(path + ".lock", "ab") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        _require_expected(uri, read_pointer(path), expected, new)
+        require_expected(redact(uri), read_pointer(path), expected, new)
         _write_local(path, new)
-
-
-def _require_expected(uri: str, found: bytes | None, expected: bytes | None, new: bytes) -> None:
-    if found not in (expected, new):
-        raise PointerMovedError(f"{redact(uri)}: was swapped by another publisher since this command started")
-
-
-def _swap_s3(uri: str, expected: bytes | None, new: bytes) -> None:
-    import boto3
-    import botocore.exceptions
-
-    bucket, _, key = uri[len("s3://") :].partition("/")
-    client = boto3.client("s3")
-    condition: dict[str, str] = {"IfNoneMatch": "*"}
-    try:
-        found = client.get_object(Bucket=bucket, Key=key)
-        _require_expected(uri, found["Body"].read(), expected, new)
-        condition = {"IfMatch": found["ETag"]}
-    except client.exceptions.NoSuchKey:
-        _require_expected(uri, None, expected, new)
-    try:
-        client.put_object(Bucket=bucket, Key=key, Body=new, **condition)
-    except botocore.exceptions.ClientError as error:
-        if error.response["ResponseMetadata"]["HTTPStatusCode"] in (409, 412):
-            raise PointerMovedError(f"{redact(uri)}: was swapped by another publisher meanwhile") from None
-        raise
-
-
-def _swap_gcs(uri: str, expected: bytes | None, new: bytes) -> None:
-    import google.api_core.exceptions
-    import google.cloud.storage
-
-    bucket, _, key = uri.partition("://")[2].partition("/")
-    blob = google.cloud.storage.Client().bucket(bucket).get_blob(key)
-    found = None if blob is None else blob.download_as_bytes()
-    _require_expected(uri, found, expected, new)
-    target = google.cloud.storage.Client().bucket(bucket).blob(key)
-    try:
-        target.upload_from_string(new, if_generation_match=0 if blob is None else blob.generation)
-    except google.api_core.exceptions.PreconditionFailed:
-        raise PointerMovedError(f"{redact(uri)}: was swapped by another publisher meanwhile") from None
 
 
 @contextlib.contextmanager
@@ -233,5 +238,6 @@ def _missing_as_file_not_found(uri: str) -> Iterator[None]:
 def _says_not_found(error: BaseException) -> bool:
     cause: Any = getattr(error, "backend_error", error)
     response = getattr(cause, "response", None)
-    code = response.get("Error", {}).get("Code") if isinstance(response, dict) else getattr(cause, "code", None)
-    return code in ("NoSuchKey", "404", 404)
+    if isinstance(response, dict):  # botocore
+        return response.get("Error", {}).get("Code") in ("NoSuchKey", "404")
+    return 404 in (getattr(response, "status_code", None), getattr(cause, "code", None))  # requests; google.api_core

@@ -9,6 +9,7 @@ import functools
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import IO
 
 import numpy as np
 import pyarrow as pa
@@ -18,6 +19,8 @@ from numpy.typing import NDArray
 
 from pipeline.dataset import storage
 from pipeline.dataset.schema import MAX_VOCABULARY_ROWS, VOCAB_SCHEMA, FormatError, require_schema
+
+_GROUP_ROWS = 1 << 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,37 +78,64 @@ def make_vocabulary(tokens: Iterable[str], counts: Iterable[int]) -> Vocabulary:
     return Vocabulary(column, np.array(list(counts), np.int64))
 
 
-def order_vocabulary(table: pa.Table, min_count: int, max_vocab: int = 0) -> Vocabulary:
-    """Turn counted tokens into a fresh vocabulary: count descending, then token bytes ascending.
+def order_rows(table: pa.Table) -> pa.Table:
+    """Put counted tokens into the order of a fresh vocabulary: count descending, then token bytes ascending.
 
     Args:
         table: columns ``token`` (string or binary UTF-8, each once) and ``count`` (int64).
-        min_count: rows below it are dropped.
-        max_vocab: rows kept at most, 0 for all.
+    """
+    # Binary columns compare bytewise, which for UTF-8 is code point order; no locale has a say.
+    keys = pa.table({"token": table["token"].cast(pa.binary()), "count": table["count"]})
+    return table.take(pc.sort_indices(keys, sort_keys=[("count", "descending"), ("token", "ascending")]))
+
+
+def require_few_rows(rows: int) -> None:
+    """Refuse what int32 ids cannot number.
 
     Raises:
-        FormatError: more rows than int32 ids can number.
+        FormatError: there are more rows.
     """
-    kept = table.filter(pc.greater_equal(table["count"], min_count))
-    # Binary columns compare bytewise, which for UTF-8 is code point order; no locale has a say.
-    keys = pa.table({"token": kept["token"].cast(pa.binary()), "count": kept["count"]})
-    order = pc.sort_indices(keys, sort_keys=[("count", "descending"), ("token", "ascending")])
-    kept = kept.take(order[:max_vocab] if max_vocab else order)
-    if len(kept) > MAX_VOCABULARY_ROWS:
+    if rows > MAX_VOCABULARY_ROWS:
         raise FormatError(
-            f"vocabulary: found {len(kept)} tokens, expected at most {MAX_VOCABULARY_ROWS} (int32 ids); "
+            f"vocabulary: found {rows} tokens or more, expected at most {MAX_VOCABULARY_ROWS} (int32 ids); "
             "raise --min-count or set --max-vocab"
         )
-    return Vocabulary(kept["token"].cast(pa.string()), kept["count"].to_numpy())
 
 
 def save_vocab(vocabulary: Vocabulary) -> pa.Buffer:
     """Encode the vocabulary as the bytes of ``vocab.parquet``."""
-    table = pa.Table.from_arrays([vocabulary.column, pa.array(vocabulary.counts)], schema=VOCAB_SCHEMA)
     sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression="zstd", compression_level=1, use_dictionary=False,
-                   write_page_checksum=True, row_group_size=1 << 20)  # fmt: skip
+    save_vocab_rows([pa.table([vocabulary.column, vocabulary.counts], names=VOCAB_SCHEMA.names)], sink)
     return sink.getvalue()
+
+
+def save_vocab_rows(tables: Iterable[pa.Table], sink: IO[bytes] | pa.NativeFile) -> int:
+    """Write ``vocab.parquet`` from tables of rows in id order, held in memory a row group at a time.
+
+    Args:
+        tables: columns ``token`` (string or binary UTF-8) and ``count`` (int64), of any lengths: the bytes written do
+            not depend on how the rows are dealt to tables.
+        sink: to write to.
+
+    Returns:
+        The number of rows.
+
+    Raises:
+        FormatError: more rows than int32 ids can number.
+    """
+    held, rows = VOCAB_SCHEMA.empty_table(), 0
+    with pq.ParquetWriter(sink, VOCAB_SCHEMA, compression="zstd", compression_level=1, use_dictionary=False,
+                          write_page_checksum=True) as writer:  # fmt: skip
+        for table in tables:
+            rows += len(table)
+            require_few_rows(rows)
+            held = pa.concat_tables([held, table.cast(VOCAB_SCHEMA)])
+            while len(held) >= _GROUP_ROWS:
+                writer.write_table(held.slice(0, _GROUP_ROWS).combine_chunks())
+                held = held.slice(_GROUP_ROWS)
+        if len(held) or not rows:
+            writer.write_table(held.combine_chunks())
+    return rows
 
 
 def load_vocab(uri: str) -> Vocabulary:
@@ -121,7 +151,7 @@ def load_vocab(uri: str) -> Vocabulary:
     return parse_vocab(data, storage.redact(uri))
 
 
-def parse_vocab(data: bytes, path: str) -> Vocabulary:
+def parse_vocab(data: bytes | pa.Buffer, path: str) -> Vocabulary:
     """Decode the bytes of ``vocab.parquet``; ``path`` names them in errors.
 
     Raises:

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 
 boto3 = pytest.importorskip("boto3")
 moto_server = pytest.importorskip("moto.server")
 
+import botocore.exceptions  # noqa: E402
+import botocore.httpsession  # noqa: E402
+import urllib3  # noqa: E402
+from botocore.awsrequest import AWSResponse  # noqa: E402
+
 from pipeline.cli import main as pipeline  # noqa: E402
-from pipeline.dataset import storage  # noqa: E402
+from pipeline.dataset import objects, retry, storage  # noqa: E402
 from pipeline.dataset.reader import open_dataset  # noqa: E402
 from pipeline.dataset.schema import FormatError  # noqa: E402
 from pipeline.dataset.storage import PointerMovedError  # noqa: E402
 from tests.e2e.test_text_to_vectors import planted_text  # noqa: E402
+from trainer.checkpoint import Checkpoints, Progress, remove_checkpoints  # noqa: E402
 from trainer.cli import main as trainer  # noqa: E402
 
 # botocore itself still asks for the time in a way that Python 3.12 warns of.
@@ -70,3 +78,54 @@ def test_from_text_to_neighbours(bucket: str, tmp_path: Any, capsys: pytest.Capt
     assert trainer(["neighbors", "--model", f"{bucket}/model", "fox", "--top", "3", "--json"]) == 0
     answer = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert len(answer["words"][0]["neighbors"]) == 3
+
+
+def keys(prefix: str) -> list[str]:
+    found = boto3.client("s3").list_objects_v2(Bucket="pairs", Prefix=prefix)
+    return [one["Key"] for one in found.get("Contents", [])]
+
+
+def test_old_checkpoints_are_removed(bucket: str) -> None:
+    checkpoints = Checkpoints(f"{bucket}/unfinished", "v", {}, "d", keep=2)
+    for pairs in (1, 2, 3):
+        checkpoints.save(Progress(pairs=pairs), {"input": np.zeros((2, 2), np.float32)})
+    assert keys("unfinished/") == [
+        "unfinished/checkpoints/000000000000002/state.json",
+        "unfinished/checkpoints/000000000000002/state.safetensors",
+        "unfinished/checkpoints/000000000000003/state.json",
+        "unfinished/checkpoints/000000000000003/state.safetensors",
+        "unfinished/checkpoints/LATEST.json",
+    ]
+    remove_checkpoints(f"{bucket}/unfinished")
+    assert keys("unfinished/") == []
+    remove_checkpoints(f"{bucket}/unfinished")
+
+
+@pytest.mark.parametrize("fault", [503, 429, "reset"])
+def test_a_store_that_fails_for_a_moment(bucket: str, fault: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every fifth request fails, the first one too; boto3 itself does not try again here."""
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    monkeypatch.setattr(retry, "wait_s", lambda *_: 0.0)
+    objects._s3_client.cache_clear()
+    send, requests = botocore.httpsession.URLLib3Session.send, 0
+
+    def failing(session: Any, request: Any) -> Any:
+        nonlocal requests
+        requests += 1
+        if requests % 5 != 1:
+            return send(session, request)
+        if fault == "reset":
+            raise botocore.exceptions.ConnectionClosedError(endpoint_url=request.url)
+        return AWSResponse(request.url, fault, {}, urllib3.HTTPResponse(io.BytesIO(b""), preload_content=False))
+
+    monkeypatch.setattr(botocore.httpsession.URLLib3Session, "send", failing)
+    uri = f"{bucket}/faults-{fault}/file"
+    assert storage.read_pointer(uri) is None
+    storage.write_bytes(uri, b"hello")
+    assert storage.read_bytes(uri) == b"hello"
+    assert storage.read_range(uri, 1, 3) == b"ell"
+    storage.swap_pointer(uri, b"hello", b"bye")
+    assert storage.exists(uri)
+    storage.remove_file(uri)
+    assert not storage.exists(uri)
+    objects._s3_client.cache_clear()

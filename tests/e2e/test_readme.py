@@ -93,3 +93,9 @@ def test_the_make_targets_exist() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     for target in set(re.findall(r"\bmake (demo|test|bench|quality|engines)\b", README)):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+
+
+def test_the_measurements_that_it_names_exist() -> None:
+    named = re.findall(r"`((?:bench|quality)\.\w+)`", README)
+    assert len(named) >= 5
+    assert [name for name in named if not (ROOT / "tests" / f"{name.replace('.', '/')}.py").exists()] == []

@@ -17,7 +17,9 @@ from trainer.checkpoint import Checkpoints, Progress, find_unfinished, load_chec
 from trainer.engine import State
 
 CONFIG = {"dim": 2, "learning_rate": 0.025}
-PROGRESS = Progress(epoch=1, group=2, row=3, pairs=40, losses=[1.5, 0.1 + 0.2], first_loss=4.2, seconds=1.25)
+PROGRESS = Progress(
+    epoch=1, group=2, row=3, pairs=40, losses=[1.5, 0.1 + 0.2], epoch_pairs=[30, 10], first_loss=4.2, seconds=1.25
+)
 
 
 def arrays(value: float = 1.0) -> State:
@@ -36,7 +38,7 @@ def load(folder: Path) -> tuple[Progress | None, State, list[str]]:
     assert unfinished is not None
     found: State = {}
     warnings: list[str] = []
-    progress = load_checkpoint(str(folder), unfinished, found.update, warnings.append)
+    progress = load_checkpoint(str(folder), unfinished, lambda _, arrays: found.update(arrays), warnings.append)
     return progress, found, warnings
 
 
@@ -147,7 +149,7 @@ def test_arrays_that_are_no_safetensors_are_refused_even_with_a_right_checksum(t
 def test_one_that_the_engine_refuses_is_passed_over(tmp_path: Path) -> None:
     write(tmp_path, 10)
 
-    def refuse(_: State) -> None:
+    def refuse(_: Progress, __: State) -> None:
         raise FormatError("found other shapes")
 
     unfinished = find_unfinished(str(tmp_path))

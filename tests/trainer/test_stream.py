@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import copy
+import json
+import os
+import signal
 from collections import Counter
-from collections.abc import Iterable
-from itertools import pairwise
+from collections.abc import Iterable, Iterator
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +24,8 @@ from pipeline.dataset.schema import FormatError
 from tests.support import group_of, make_dataset
 from trainer import stream
 from trainer.errors import UserError
-from trainer.reading import (
-    Share,
-    batch_count,
-    batch_edges,
-    deal,
-    epoch_order,
-    negatives_key,
-    padded_batches,
-    read_ahead,
-)
+from trainer.reading import batch_edges, epoch_order, negatives_key, read_ahead
+from trainer.sharing import batch_count, deal, share_batches, whole_epoch
 from trainer.stream import PairStream
 
 WORLDS, WORKERS = (1, 2, 3, 5), (0, 1, 2, 7)
@@ -136,10 +132,10 @@ def test_batches_end_with_windows(runs: list[int], batch_size: int) -> None:
     assert edges[-1] == center.size
     sizes = [end - start for start, end in pairwise(edges)]
     assert all(0 < size <= 2 * batch_size for size in sizes)
-    assert len(sizes) <= batch_count(center.size, batch_size)
+    assert len(sizes) == batch_count(center.size, batch_size)
     windows = {int(edge) for edge in np.flatnonzero(center[1:] != center[:-1]) + 1}
     for edge in edges[1:-1]:
-        # Either a window ends here, or one is longer than the bound.
+        # Either a window ends here, or one has no end in reach.
         assert edge in windows or not windows & set(range(edge, edge + batch_size))
 
 
@@ -149,13 +145,9 @@ def test_batch_size_0_is_the_row_group() -> None:
 
 
 def test_padding_makes_ranks_equal(dataset: Dataset) -> None:
-    groups = dataset.row_groups(0)
+    pieces = whole_epoch(epoch_order(dataset, 1, 0), 8)
     for world_size in WORLDS:
-        totals = {
-            sum(padded_batches(groups, 8, world_size, Share(rank, worker, 3)) for worker in range(3))
-            for rank in range(world_size)
-        }
-        assert len(totals) == 1
+        assert len({sum(share_batches(pieces, world_size, rank, 3)) for rank in range(world_size)}) == 1
 
 
 @pytest.mark.parametrize("batch_size", [0, 8])
@@ -181,8 +173,131 @@ def test_it_goes_on_exactly_where_it_stood(dataset: Dataset, batch_size: int, wo
         assert shapes(other) == expected[1]
 
 
+def received(loader: Iterable[dict[str, torch.Tensor]], count: int) -> Pairs:
+    """The pairs of a loader's first batches."""
+    iterator = iter(loader)
+    found = pairs_of(next(iterator) for _ in range(count))
+    del iterator  # ends its workers
+    return found
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")
+@pytest.mark.parametrize("workers", [0, 1, 3])
+def test_under_a_loader_it_goes_on_in_the_same_order(dataset: Dataset, workers: int) -> None:
+    def loader(pairs: PairStream) -> DataLoader[dict[str, torch.Tensor]]:
+        context = "fork" if workers else None
+        return DataLoader(pairs, batch_size=None, num_workers=workers, multiprocessing_context=context)
+
+    expected = pairs_of(loader(PairStream(dataset, batch_size=8)))
+    pairs, found = PairStream(dataset, batch_size=8), []
+    for stop in (4, 9, 2):  # stopped and resumed again and again
+        found += received(loader(pairs), stop)
+        state = json.loads(json.dumps(pairs.state_dict(stop, workers) if workers else pairs.state_dict()))
+        pairs = PairStream(dataset, batch_size=8)
+        pairs.load_state_dict(state)
+    assert found + pairs_of(loader(pairs)) == expected
+
+
+@given(st.lists(st.tuples(st.sampled_from(WORLDS), st.sampled_from((0, 1, 2, 7)), st.integers(0, 9)), max_size=4))
+def test_other_ranks_and_workers_go_on_exactly(dataset: Dataset, legs: list[tuple[int, int, int]]) -> None:
+    """Ranks and workers change at each stop; all pairs come once, and all ranks get equally many batches."""
+    found = Counter[tuple[int, int]]()
+    state = PairStream(dataset, batch_size=8).state_dict()
+    for world_size, workers, stop in [*legs, (2, 2, 10**6)]:
+        states, counts = [], []
+        for rank in range(world_size):
+            pairs = PairStream(dataset, batch_size=8, rank=rank, world_size=world_size)
+            pairs.load_state_dict(state)
+            batches = list(islice(in_turn(pairs, workers), stop))
+            found.update(pairs_of(batches))
+            counts.append(len(batches))
+            states.append(pairs.state_dict(len(batches), workers))
+        assert len(set(counts)) == 1
+        assert all(one == states[0] for one in states)
+        state = states[0]
+    assert found == all_pairs(dataset, 0)
+
+
+def in_turn(pairs: PairStream, workers: int) -> Iterator[dict[str, torch.Tensor]]:
+    """A DataLoader's order without its processes."""
+
+    class Info:
+        def __init__(self, worker: int) -> None:
+            self.id, self.num_workers = worker, workers
+
+    iterators = []
+    with pytest.MonkeyPatch.context() as patch:
+        for worker in range(max(workers, 1)):
+            copied = copy.copy(pairs)
+            info = Info(worker) if workers else None
+            patch.setattr(stream, "get_worker_info", lambda info=info: info)
+            iterators.append(iter(list(copied)))
+    while iterators:
+        for iterator in list(iterators):
+            batch = next(iterator, None)
+            if batch is None:
+                iterators.remove(iterator)
+            else:
+                yield batch
+
+
+def test_a_workers_state_belongs_to_that_worker(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Info:
+        id, num_workers = 1, 3
+
+    monkeypatch.setattr(stream, "get_worker_info", Info)
+    pairs = PairStream(dataset, batch_size=8)
+    iterator = iter(pairs)
+    before = pairs_of([next(iterator), next(iterator)])
+    state = json.loads(json.dumps(pairs.state_dict()))
+    other = PairStream(dataset, batch_size=8)
+    other.load_state_dict(state)
+    assert before + pairs_of(other) == pairs_of(PairStream(dataset, batch_size=8))
+    monkeypatch.setattr(stream, "get_worker_info", lambda: None)
+    lost = PairStream(dataset, batch_size=8)
+    lost.load_state_dict(state)
+    with pytest.raises(UserError, match="found that of worker 1 of 3, expected that of a stream without workers"):
+        next(iter(lost))
+
+
+@pytest.mark.filterwarnings("ignore")  # what torchdata does is not ours to judge
+@pytest.mark.parametrize("workers", [0, 2])
+def test_under_torchdatas_stateful_loader(dataset: Dataset, workers: int) -> None:
+    loaders = pytest.importorskip("torchdata.stateful_dataloader", reason="needs torchdata, which is optional")
+
+    def loader() -> Any:
+        context = "fork" if workers else None
+        pairs = PairStream(dataset, batch_size=8)
+        return loaders.StatefulDataLoader(pairs, batch_size=None, num_workers=workers, multiprocessing_context=context)
+
+    expected, first, second = pairs_of(loader()), loader(), loader()
+    iterator = iter(first)
+    before = pairs_of(next(iterator) for _ in range(7))
+    second.load_state_dict(first.state_dict())
+    assert before + pairs_of(second) == expected
+
+
+def test_a_dead_worker_ends_the_loading(dataset: Dataset) -> None:
+    loader = DataLoader(Dying(dataset, batch_size=8), batch_size=None, num_workers=2, multiprocessing_context="fork")
+    with pytest.raises(RuntimeError, match=r"DataLoader worker .* exited unexpectedly|killed by signal"):
+        list(loader)
+
+
+class Dying(PairStream):
+    """A stream whose second worker is killed on the way."""
+
+    def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
+        info = stream.get_worker_info()
+        for number, batch in enumerate(super().__iter__()):
+            if info is not None and info.id == 1 and number == 2:
+                os.kill(os.getpid(), signal.SIGKILL)
+            yield batch
+
+
 def test_a_position_of_another_stream_is_refused(dataset: Dataset) -> None:
     state = PairStream(dataset, seed=1).state_dict()
+    with pytest.raises(UserError, match="PairStream state: batch_size: found 0, expected 8"):
+        PairStream(dataset, batch_size=8).load_state_dict(state)
     with pytest.raises(UserError, match="PairStream state: seed: found 1, expected 2"):
         PairStream(dataset, seed=2).load_state_dict(state)
     with pytest.raises(UserError, match="dataset_id"):

@@ -18,9 +18,10 @@ from tests.support import group_of, make_dataset
 from trainer import train
 from trainer.cli import main
 from trainer.config import TrainConfig
-from trainer.errors import UserError
-from trainer.loop import Loop, Stopped
+from trainer.errors import Stopped, UserError
+from trainer.loop import Loop
 from trainer.progress import Meter
+from trainer.saving import Saver
 from trainer.store import finished_version, load_model
 
 FILES = ("model.safetensors", "vocab.parquet", "model.json")
@@ -283,6 +284,7 @@ def test_nan_stops_and_the_last_checkpoint_stays(
 
     with monkeypatch.context() as patch:
         patch.setattr(Loop, "_step", poison)
+        patch.setattr(Saver, "is_due", lambda *_: True)
         what = "the loss" if where == "loss" else "the output table"
         with pytest.raises(UserError, match=f"training: found NaN or Inf in {what}.*lower --learning-rate"):
             train.train(config)

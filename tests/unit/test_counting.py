@@ -12,9 +12,16 @@ from hypothesis import strategies as st
 
 from pipeline import counting
 from pipeline.counting import TokenCounter, merge_counts, table_from_bytes, table_to_bytes
-from pipeline.dataset.vocab import order_vocabulary
-from pipeline.encode import SentenceRun, TokenLookup, run_from_bytes, split_runs
+from pipeline.dataset.vocab import Vocabulary, order_rows
+from pipeline.encode import SentenceRun, run_from_bytes, split_runs
+from pipeline.lookup import TokenLookup
 from pipeline.tokenize import Tokens, scan_tokens, token_classes
+
+
+def in_order(tables: list[pa.Table]) -> Vocabulary:
+    rows = order_rows(pa.concat_tables(tables))
+    return Vocabulary(rows["token"].cast(pa.string()), rows["count"].to_numpy())
+
 
 WORDS = st.lists(st.text(st.sampled_from("abcé日\x00"), min_size=1, max_size=4), max_size=60)
 
@@ -65,23 +72,18 @@ def test_the_vocabulary_is_ordered_by_count_then_bytes(words: list[str]) -> None
     counter = TokenCounter()
     counter.add(tokens_of(words))
     tables = [table for _, table in counter.partitions()] or [counting.COUNTS_SCHEMA.empty_table()]
-    vocabulary = order_vocabulary(pa.concat_tables(tables), 1)
+    vocabulary = in_order(tables)
     expected = sorted(Counter(words).items(), key=lambda item: (-item[1], item[0].encode()))
     assert list(zip(vocabulary.tokens, vocabulary.counts.tolist(), strict=True)) == expected
     if words:
-        assert TokenLookup(vocabulary).encode(tokens_of(words)).tolist() == vocabulary.encode(words).tolist()
+        assert TokenLookup(vocabulary.column).encode(tokens_of(words)).tolist() == vocabulary.encode(words).tolist()
 
 
 def test_unknown_tokens_have_no_id() -> None:
     counter = TokenCounter()
     counter.add(tokens_of(["b", "a", "b"]))
-    vocabulary = order_vocabulary(pa.concat_tables([t for _, t in counter.partitions()]), 1)
-    assert TokenLookup(vocabulary).encode(tokens_of(["a", "zz", "b", "ab"])).tolist() == [1, -1, 0, -1]
-
-
-def test_max_vocab_keeps_the_most_frequent() -> None:
-    table = pa.table([[b"a", b"b", b"c"], [1, 3, 2]], schema=counting.COUNTS_SCHEMA)
-    assert order_vocabulary(table, 1, max_vocab=2).tokens == ["b", "c"]
+    vocabulary = in_order([t for _, t in counter.partitions()])
+    assert TokenLookup(vocabulary.column).encode(tokens_of(["a", "zz", "b", "ab"])).tolist() == [1, -1, 0, -1]
 
 
 @given(

@@ -1,0 +1,96 @@
+"""Trying again where an object store fails for a moment: a bounded number of times, waiting longer each time."""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+ATTEMPTS = 6
+FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 20.0  # doubled from one attempt to the next
+
+#: HTTP statuses that say "later": time-out, too many requests, and failures of the server itself.
+STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
+
+# By name, since the libraries that raise them need not be installed: botocore, urllib3, requests, google.auth.
+_NAMES = frozenset(
+    {"HTTPClientError", "ProtocolError", "HTTPError", "Timeout", "ConnectionError", "ChunkedEncodingError",
+     "IncompleteReadError", "ResponseStreamingError", "TransportError", "RetryError"}
+)  # fmt: skip
+_LIBRARIES = ("botocore", "urllib3", "requests", "google")
+
+T = TypeVar("T")
+
+
+class StoreError(OSError):
+    """An object store did not answer, however often it was asked; the message is one line."""
+
+
+def retrying(name: str, action: Callable[[], T], sleep: Callable[[float], None] | None = None) -> T:
+    """Return what an action returns, trying it again after what may pass by itself; it must be safe to repeat.
+
+    Args:
+        name: what the action works on, for the message.
+        action: called ATTEMPTS times at most.
+        sleep: time.sleep, but for tests.
+
+    Raises:
+        StoreError: it never went through.
+    """
+    started = time.monotonic()
+    for attempt in range(ATTEMPTS):
+        try:
+            return action()
+        except Exception as error:
+            reason = transient_reason(error)
+            if reason is None:
+                raise
+        if attempt + 1 < ATTEMPTS:
+            (sleep or time.sleep)(wait_s(name, attempt))
+    seconds = time.monotonic() - started
+    raise StoreError(f"{name}: found {reason}, {ATTEMPTS} times in {seconds:.0f} s, expected an answer of the store")
+
+
+def wait_s(name: str, attempt: int) -> float:
+    """Seconds before the next attempt: half of them by its number, half by a hash, so that readers spread out."""
+    longest = min(FIRST_WAIT_S * (1 << attempt), LONGEST_WAIT_S)
+    fraction = int.from_bytes(hashlib.blake2b(f"{name}/{attempt}".encode(), digest_size=4).digest(), "big") / 2**32
+    return longest * (0.5 + 0.5 * fraction)
+
+
+def transient_reason(error: BaseException) -> str | None:
+    """Say in a few words what may pass by itself; None for what will not."""
+    for one in _chain(error):
+        status = _status(one)
+        if status is not None:
+            return f"HTTP status {status}" if status in STATUSES else None
+        if _is_broken_connection(one):
+            return " ".join(f"{type(one).__name__}: {one}".split())[:200].rstrip(": ")
+    return None
+
+
+def _chain(error: BaseException) -> Iterator[Any]:
+    """An error and those behind it; smart-open keeps a store's own one in an attribute."""
+    seen: list[BaseException] = []
+    one: Any = error
+    while isinstance(one, BaseException) and one not in seen:
+        seen.append(one)
+        yield one
+        one = getattr(one, "backend_error", None) or one.__cause__ or one.__context__
+
+
+def _status(error: Any) -> int | None:
+    response = getattr(error, "response", None)
+    if isinstance(response, dict):  # botocore
+        found = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+    else:  # requests; google.api_core
+        found = getattr(response, "status_code", getattr(error, "code", None))
+    return found if isinstance(found, int) and found >= 400 else None
+
+
+def _is_broken_connection(error: BaseException) -> bool:
+    if isinstance(error, ConnectionError | TimeoutError | http.client.HTTPException):
+        return True
+    return any(kind.__name__ in _NAMES and kind.__module__.split(".")[0] in _LIBRARIES for kind in type(error).__mro__)

@@ -1,0 +1,88 @@
+"""The trainer's command in processes of its own, some of which are stopped at a chosen call.
+
+    python -m tests.launch RANK:SIGNAL:MODULE.CLASS.METHOD:CALLS train --data …
+
+sends SIGNAL to itself at that call of a method, in the process of that rank.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+NEVER = "-1:0:trainer.loop.Loop._step:0"
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a process ended."""
+
+    status: int
+    out: str
+    errors: list[str]
+
+
+def launch(size: int, words: Sequence[str], stop: str = NEVER, limit_s: float = 120) -> list[Ended]:
+    """Run the command in some processes as torchrun would; a time limit on the whole, so that nothing hangs."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    running = []
+    for rank in range(size):
+        places = {"RANK": rank, "WORLD_SIZE": size, "LOCAL_RANK": rank, "LOCAL_WORLD_SIZE": size, "MASTER_PORT": port}
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1"}
+        environment.update({name: str(value) for name, value in places.items()} if size > 1 else {})
+        command = [sys.executable, "-W", "ignore", "-m", "tests.launch", stop, *words]
+        pipe = subprocess.PIPE
+        running.append(subprocess.Popen(command, cwd=ROOT, env=environment, stdout=pipe, stderr=pipe, text=True))
+    try:
+        ended = [process.communicate(timeout=limit_s) for process in running]
+    finally:
+        for process in running:
+            process.kill()
+    return [
+        Ended(process.returncode, out, [line for line in errors.splitlines() if line.startswith("error: ")])
+        for process, (out, errors) in zip(running, ended, strict=True)
+    ]
+
+
+def stop_at(rank: int, number: int, method: str, calls: int) -> None:
+    """Send a signal to this process at a call of a method, if this is the process of that rank."""
+    if int(os.environ.get("RANK", 0)) != rank:
+        return
+    module, owner, name = method.rsplit(".", 2)
+    kind: Any = getattr(importlib.import_module(module), owner)
+    original, count = getattr(kind, name), 0
+
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        nonlocal count
+        count += 1
+        if count == calls:
+            os.kill(os.getpid(), number)
+        return original(*args, **kwargs)
+
+    setattr(kind, name, counted)
+
+
+def main() -> int:
+    """Run the trainer's command line, to be stopped where the first word says."""
+    from trainer.cli import main as trainer
+
+    rank, number, method, calls = sys.argv[1].split(":")
+    stop_at(int(rank), int(number), method, int(calls))
+    return trainer(sys.argv[2:])
+
+
+KILL, TERM = int(signal.SIGKILL), int(signal.SIGTERM)
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,145 @@
+"""What a training begins with, in every process of it: dataset, engine, and the position to go on from."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.dataset import storage
+from pipeline.dataset.reader import Dataset, open_dataset
+from pipeline.dataset.vocab import Vocabulary
+from trainer.audit import PREFIX, Audit
+from trainer.checkpoint import Checkpoints, Progress, load_checkpoint
+from trainer.config import TrainConfig, usable_cores
+from trainer.engine import Engine, State
+from trainer.engines import make_engine
+from trainer.errors import UserError
+from trainer.follow import follow_latest
+from trainer.hints import warn_of_settings
+from trainer.loop import Loop
+from trainer.processes import Processes
+from trainer.progress import warn
+from trainer.reading import pairs_to_come
+from trainer.resume import Decision, Identity, decide, find_dataset
+from trainer.store import Model, load_model
+from trainer.tables import initial_tables, warm_tables
+
+
+@dataclass
+class Session:
+    """One training: what it is called, and its loop."""
+
+    config: TrainConfig
+    identity: Identity
+    loop: Loop
+    resumed: bool
+
+
+def begin(asked: TrainConfig, config: TrainConfig, processes: Processes) -> Session | tuple[Dataset, dict[str, Any]]:
+    """Make everything ready; where the same training has finished before, return its dataset and model.json.
+
+    Args:
+        asked: as the flags say.
+        config: resolved.
+        processes: who trains; process 0 alone looks into the model's folder.
+
+    Raises:
+        UserError: a setting that cannot be, another training in the model's folder.
+        FormatError: a damaged dataset or model.
+    """
+    base = load_model(config.init_from) if config.init_from else None
+    # A base model counts by its content: a path says nothing.
+    shaping = {**config.shaping(), "init_from": base.info["files"]["model.safetensors"]["sha256"] if base else ""}
+    dataset, identity, decision = _survey(config, shaping, processes)
+    settings = [shaping, config.merge, config.merge_pairs, config.audit, config.follow_latest]
+    processes.require_equal(json.dumps(settings), "settings")
+    processes.require_equal(dataset.dataset_id, f"the dataset of --data {storage.redact(config.data)}")
+    if decision.finished is not None:
+        return dataset, decision.finished
+    if pairs_to_come(dataset, 0, config.epochs) == 0:
+        raise UserError(f"--data {storage.redact(config.data)}: found no pairs, expected some")
+    if processes.rank == 0:
+        warn_of_settings(asked, config, dataset, processes)
+    checkpoints = Checkpoints(
+        config.model, identity.version, shaping, dataset.dataset_id, config.keep, run=dataset.run_id
+    )
+    loop = _make_loop(config, dataset, base, checkpoints, processes)
+    resumed = processes.rank == 0 and _restore(loop, decision)
+    said = json.loads(processes.tell(json.dumps([resumed, vars(loop.progress)])))
+    if processes.rank:
+        _read_run(loop, said[1]["run"])
+        loop.progress = Progress(**said[1])
+    loop.join_tables()
+    return Session(config, identity, loop, resumed=said[0])
+
+
+def _survey(
+    config: TrainConfig, shaping: Mapping[str, Any], processes: Processes
+) -> tuple[Dataset, Identity, Decision]:
+    """Open the dataset and look into the model's folder; all processes see what process 0 saw."""
+    if processes.rank:
+        said = json.loads(processes.tell(""))
+        dataset = open_dataset(config.data, said["run"])
+        identity = Identity(said["version"], dict(shaping), dataset.dataset_id)
+        return dataset, identity, Decision(finished=said["finished"])
+    dataset, version = find_dataset(config, shaping)
+    identity = Identity(version, dict(shaping), dataset.dataset_id)
+    decision = decide(config, identity)
+    said = {"run": dataset.run_id, "version": version, "finished": decision.finished}
+    processes.tell(json.dumps(said))
+    return dataset, identity, decision
+
+
+def _make_loop(
+    config: TrainConfig, dataset: Dataset, base: Model | None, checkpoints: Checkpoints, processes: Processes
+) -> Loop:
+    vocabulary = dataset.vocabulary()
+    return Loop(
+        config, dataset, vocabulary, _make_engine(config, vocabulary, base), checkpoints,
+        Progress.start(config.epochs, dataset.run_id), processes,
+        audit=Audit(processes) if config.audit else None,
+        follow=follow_latest if config.follow_latest else None,
+    )  # fmt: skip
+
+
+def _make_engine(config: TrainConfig, vocabulary: Vocabulary, base: Model | None) -> Engine:
+    tables = initial_tables(config.init, len(vocabulary), config.dim, config.seed)
+    return make_engine(config, warm_tables(tables, vocabulary, base) if base else tables, vocabulary.counts)
+
+
+def _read_run(loop: Loop, run: str) -> None:
+    """Let a loop that has done nothing yet read the run that a checkpoint stands in."""
+    if run != loop.dataset.run_id:
+        loop.dataset = open_dataset(loop.config.data, run)
+        loop.vocabulary = loop.dataset.vocabulary()
+        loop.engine = _make_engine(loop.config, loop.vocabulary, None)
+
+
+def _restore(loop: Loop, decision: Decision) -> bool:
+    """Go on from the newest whole checkpoint, if there is one."""
+    config = loop.config
+
+    def restore(progress: Progress, arrays: State) -> None:
+        _read_run(loop, progress.run)
+        loop.engine.load_state({name: array for name, array in arrays.items() if not name.startswith(PREFIX)})
+        if loop.audit is not None:
+            loop.audit.load_state(arrays)
+        loop.progress = progress
+
+    if decision.unfinished is not None:
+        if load_checkpoint(config.model, decision.unfinished, restore, warn) is not None:
+            loop.checkpoints.adopt(decision.unfinished)
+            return True
+        if config.resume == "must":
+            raise UserError(f"--resume must: found no whole checkpoint in {storage.redact(config.model)}, expected one")
+    loop.checkpoints.begin()
+    return False
+
+
+def share_cores(config: TrainConfig, asked: TrainConfig, processes: Processes) -> TrainConfig:
+    """Where --threads leaves it open, the processes of one machine share its cores."""
+    threads = asked.threads or max(1, usable_cores() // processes.local_size)
+    return dataclasses.replace(config, threads=threads)

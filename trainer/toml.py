@@ -1,0 +1,38 @@
+"""Settings from a TOML file."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import sys
+from typing import Any
+
+from pipeline.dataset import storage
+from trainer.errors import UserError
+
+
+def read_toml(path: str, kind: type[Any]) -> dict[str, Any]:
+    """Settings of a TOML file for a dataclass, by field name; keys may have dashes or underscores.
+
+    Raises:
+        UserError: no TOML, an unknown setting, a value of another type.
+    """
+    toml = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
+    try:
+        found = toml.loads(storage.read_bytes(path).decode("utf-8"))
+    except ValueError as error:  # both TOMLDecodeError and UnicodeDecodeError are
+        raise UserError(f"--config {path}: found no TOML ({error}), expected settings as name = value") from None
+    kinds = {field.name: _kind(field) for field in dataclasses.fields(kind)}
+    values = {key.replace("-", "_"): value for key, value in found.items()}
+    for name, value in values.items():
+        if name not in kinds:
+            raise UserError(f"--config {path}: found the setting {name!r}, expected the name of a flag")
+        if kinds[name] is float and type(value) is int:
+            values[name] = float(value)
+        elif type(value) is not kinds[name]:
+            raise UserError(f"--config {path}: {name}: found {value!r}, expected {kinds[name].__name__}")
+    return values
+
+
+def _kind(field: dataclasses.Field[Any]) -> type:
+    return str if field.default is dataclasses.MISSING else type(field.default)

@@ -14,6 +14,7 @@ from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 
 from pipeline import inputs, job, stages
 from pipeline.chunks import BOM
+from pipeline.dataset import storage
 from pipeline.dataset.reader import Dataset, open_dataset
 from pipeline.inputs import Part
 from pipeline.options import Config
@@ -120,7 +121,7 @@ def test_the_graph_does_not_grow_with_the_files(tmp_path: Path) -> None:
     for count in (10, 5000):
         for number in range(count):
             (tmp_path / "in" / f"{number:05}.txt").touch()
-        job.write_listing(started)
+        storage.write_bytes(started.listing, job.make_listing(started.config)[0])
         pipeline = beam.Pipeline(runner=FnApiRunner())
         job.build(pipeline, started, None)
         sizes.append(len(pipeline.to_runner_api().SerializeToString()))

@@ -253,7 +253,7 @@ def test_a_link_to_elsewhere_is_not_followed(tmp_path: Path) -> None:
 def test_keep_on_a_run(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("a b a b\n" * 9)
     for name in ("one", "two", "three"):
-        config = Config((f"{tmp_path}/a.txt",), str(tmp_path / "out"), run_id=name, sample=0.0, keep=2)
+        config = Config((f"{tmp_path}/a.txt",), str(tmp_path / "out"), run_id=name, sample=0.0, keep=2, phrases=1)
         job.run_job(config, ())
     assert runs_of(tmp_path / "out") == ["three", "two"]
     assert open_dataset(str(tmp_path / "out")).run_id == "three"

@@ -32,7 +32,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     return _run(words[1:] if words[:1] == ["run"] else words)
 
 
+def _quieten_beam() -> None:
+    """Beam warns at import and logs every failing bundle with its traceback; what matters is the error itself."""
+    logging.basicConfig(level=logging.ERROR)
+    logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
+
+
 def _maintain(words: Sequence[str]) -> int:
+    _quieten_beam()
     args = parse_command(words)
     try:
         result, text = run_command(args)
@@ -44,9 +51,7 @@ def _maintain(words: Sequence[str]) -> int:
 
 
 def _run(words: Sequence[str]) -> int:
-    # Beam warns at import and logs every failing bundle with its traceback; what matters is the error itself.
-    logging.basicConfig(level=logging.ERROR)
-    logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
+    _quieten_beam()
     from pipeline.options import parse_arguments
 
     config, beam_flags = parse_arguments(words)

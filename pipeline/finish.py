@@ -21,6 +21,7 @@ from pipeline.dataset.publish import file_entries, pass_totals, publish_run
 from pipeline.dataset.schema import ROW_GROUP_PAIRS, canonical_json
 from pipeline.dataset.shards import save_shards
 from pipeline.errors import ConfigError, InputError
+from pipeline.lease import drop_lease
 from pipeline.listing import LISTING, files_of, read_listing
 from pipeline.options import Config
 from pipeline.phrase_rounds import require_same_text
@@ -141,6 +142,7 @@ def publish(
     )  # fmt: skip
     storage.write_bytes(storage.join(run.folder, RUN), canonical_json(_describe_run(run)))
     publish_run(run.config.output, run.run_id, manifest, run.expected)
+    drop_lease(run.folder)
     return manifest.dataset_id
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import os
 import secrets
 import shutil
 import tempfile
@@ -18,7 +17,7 @@ from apache_beam.options.pipeline_options import PipelineOptions, StandardOption
 from apache_beam.pvalue import AsList, AsSingleton
 from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 
-from pipeline import finish, inputs, progress
+from pipeline import finish, inputs, progress, upkeep
 from pipeline.base import copy_phrases, find_base
 from pipeline.dataset import storage
 from pipeline.dataset.manifest import LATEST, MANIFEST, require_run_id
@@ -26,6 +25,7 @@ from pipeline.dataset.schema import FormatError
 from pipeline.errors import ConfigError
 from pipeline.finish import Run
 from pipeline.inputs import list_inputs
+from pipeline.lease import Writer, drop_lease, hold_lease
 from pipeline.listing import save_listing
 from pipeline.options import Config
 from pipeline.phrase_transforms import find_phrases
@@ -84,11 +84,15 @@ def build(pipeline: beam.Pipeline, run: Run, spill_folder: str | None) -> None:
     sides = (AsSingleton(vocabulary), AsSingleton(plan))
     encoded = batches | "EncodeChunks" >> EncodeChunks(run.config, spill, *sides, phrases)
     written = encoded[RUNS] | "WriteShards" >> WriteShards(run.config, spill, run.folder, *sides)
-    start | "Publish" >> beam.Map(
+    published = start | "Publish" >> beam.Map(
         lambda _, *found: finish.publish(run, *found),
         AsList(counted[STATS]), AsList(encoded[ENCODED]), AsSingleton(vocabulary), AsList(dead), AsList(written),
         phrases,
     )  # fmt: skip
+    if run.config.keep:
+        published | "RemoveOldRuns" >> beam.Map(
+            lambda _: upkeep.try_remove_old_runs(run.config.output, run.config.keep)
+        )
 
 
 def run_job(config: Config, beam_flags: Sequence[str]) -> Run:
@@ -101,8 +105,9 @@ def run_job(config: Config, beam_flags: Sequence[str]) -> Run:
     runner = options.view_as(StandardOptions).runner or IN_PROCESS
     in_process = runner == IN_PROCESS
     FileSystems.set_options(options)  # object stores cannot be listed before
-    run = _start_run(config, runner)
-    with _clean_up(run), _spill_folder(run, in_process) as spill_folder, _progress(run, write_listing(run)):
+    run, (listing, size) = _start_run(config, runner), make_listing(config)
+    with _workplace(run, in_process), _spill_folder(run, in_process) as spill_folder, _progress(run, size):
+        storage.write_bytes(run.listing, memoryview(listing))
         pipeline = beam.Pipeline(runner=FnApiRunner() if in_process else None, options=options)
         build(pipeline, run, spill_folder)
         result = pipeline.run()
@@ -126,36 +131,41 @@ def _start_run(config: Config, runner: str) -> Run:
     return run
 
 
-def write_listing(run: Run) -> int:
-    """List the inputs and write the list where the workers find it; return the files' stored bytes.
+def make_listing(config: Config) -> tuple[pa.Buffer, int]:
+    """List the inputs; return the file that workers read the list from, and the inputs' stored bytes.
 
     Raises:
-        InputError: as list_inputs does; nothing is written then.
+        InputError: as list_inputs does.
     """
     sink = pa.BufferOutputStream()
-    _, size = save_listing(list_inputs(run.config.input), sink)
-    storage.write_bytes(run.listing, memoryview(sink.getvalue()))
-    return size
+    _, size = save_listing(list_inputs(config.input), sink)
+    return sink.getvalue(), size
 
 
 @contextlib.contextmanager
-def _clean_up(run: Run) -> Iterator[None]:
-    """Leave nothing of a failed run behind but its dead letters, which say why it failed."""
-    try:
-        yield
-    except storage.PointerMovedError:
-        raise  # the run is whole; only another one was published first
-    except BaseException:
-        folder = storage.local_path(run.folder)
-        if storage.is_local(run.folder) and os.path.isdir(folder):
-            for name in os.listdir(folder):
-                path = os.path.join(folder, name)
-                if name != "dead-letters":
-                    shutil.rmtree(path) if os.path.isdir(path) else os.unlink(path)
-            for parent in (folder, os.path.dirname(folder), storage.local_path(run.config.output)):
-                with contextlib.suppress(OSError):
-                    os.rmdir(parent)  # only where nothing is in it
-        raise
+def _workplace(run: Run, in_process: bool) -> Iterator[None]:
+    """Hold the run's lease; leave nothing of a failed run behind but its dead letters, which say why it failed."""
+    with hold_lease(run.folder, run.runner, in_process) as before:
+        if before in (Writer.DEAD, Writer.NONE):  # what an earlier run of that name left when it died or failed
+            upkeep.remove_unfinished(run.config.output, run.run_id)
+        try:
+            yield
+        except BaseException as error:
+            # A cluster's job goes on when its launcher is interrupted: it still needs what lies there.
+            if in_process or isinstance(error, Exception):
+                _leave(run, failed=True)
+            raise
+        if in_process or run.config.wait:
+            _leave(run, failed=False)
+
+
+def _leave(run: Run, failed: bool) -> None:
+    """Take away what only a run that is being written has; of a run that failed, all but its dead letters."""
+    with contextlib.suppress(OSError) if failed else contextlib.nullcontext():  # the run's own error is the one to tell
+        if failed:  # a run that is complete stays, also if only another one was published first
+            upkeep.remove_unfinished(run.config.output, run.run_id, but=["dead-letters"])
+        drop_lease(run.folder)
+        upkeep.remove_empty(run.folder, run.config.output)
 
 
 @contextlib.contextmanager

@@ -1,12 +1,14 @@
-"""The commands beside ``run``: ``verify`` reads a whole dataset, ``publish`` makes a complete run the current one."""
+"""The commands beside ``run``: ``verify`` reads a run, ``publish`` makes one the current one, ``clean`` tidies."""
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import re
 from collections.abc import Sequence
 from typing import Any
 
+from pipeline import upkeep
 from pipeline.dataset import storage
 from pipeline.dataset.flags import OneLineParser, with_dashes
 from pipeline.dataset.manifest import LATEST
@@ -14,13 +16,19 @@ from pipeline.dataset.publish import point_to
 from pipeline.dataset.reader import open_dataset
 from pipeline.dataset.schema import FormatError
 from pipeline.dataset.verify import require_whole, verify_run
+from pipeline.options import unknown_to_beam
 
 _ABOUT = {
     "verify": "Read every file of a run and hold it against the manifest.",
     "publish": "Make a complete run the one that readers follow.",
+    "clean": "Remove what dead runs left, their dead letters too, and with --keep old complete runs. Files that the "
+    "pipeline did not write stay. A reader of a run that is removed fails: keep as many as are read. Other flags are "
+    "Beam's, for its file systems.",
 }
 
 COMMANDS = tuple(_ABOUT)
+
+_DURATION = re.compile(r"(\d+)([smhd])")
 
 
 def parse_command(words: Sequence[str]) -> argparse.Namespace:
@@ -28,13 +36,49 @@ def parse_command(words: Sequence[str]) -> argparse.Namespace:
     command = words[0]
     parser = OneLineParser(prog=f"python -m pipeline {command}", description=_ABOUT[command], allow_abbrev=False)
     parser.add_argument("--output", required=True, metavar="URI", help="the dataset's folder: a path or a URI")
-    parser.add_argument(
-        "--run", required=command == "publish", metavar="ID", help="the run; by default the published one"
-    )
+    if command == "clean":
+        _add_clean_flags(parser)
+    else:
+        parser.add_argument(
+            "--run", required=command == "publish", metavar="ID", help="the run; by default the published one"
+        )
     parser.add_argument("--json", action="store_true", help="print the result as one JSON object")
-    args = parser.parse_args(with_dashes(words[1:], parser))
-    args.command = command
+    args, beam_flags = parser.parse_known_args(with_dashes(words[1:], parser))
+    unknown = unknown_to_beam(beam_flags) if command == "clean" else beam_flags
+    if unknown:
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+    args.command, args.beam_flags = command, beam_flags
     return args
+
+
+def _add_clean_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--older-than", type=parse_duration, default="24h", metavar="TIME",
+        help="a run that may still be written, on a cluster or another machine, is taken for dead once none of its "
+        "files was written for so long, as 90m, 24h or 7d; choose more than a reading of the text takes. A run that "
+        "is alive on this machine always stays. Default: %(default)s.",
+    )  # fmt: skip
+    parser.add_argument(
+        "--keep", type=parse_keep, default=0, metavar="N",
+        help="complete runs to keep: the published one and those before it; 0 keeps all. Newer ones stay. "
+        "Default: %(default)s.",
+    )  # fmt: skip
+    parser.add_argument("--dry-run", action="store_true", help="only say what would be removed")
+
+
+def parse_duration(text: str) -> float:
+    """Read seconds, minutes, hours or days, as 30s, 90m, 24h, 7d."""
+    match = _DURATION.fullmatch(text)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"found {text!r}, expected a time such as 90m, 24h or 7d")
+    return float(int(match[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]])
+
+
+def parse_keep(text: str) -> int:
+    """Read a number of runs."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"found {text!r}, expected 0 or more")
+    return int(text)
 
 
 def run_command(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
@@ -48,7 +92,29 @@ def run_command(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
         found = verify_run(args.output, args.run)
         text = f"verified run {found.run_id}: {found.files:,} files, {found.bytes:,} bytes, {found.pairs:,} pairs"
         return dataclasses.asdict(found), text
+    if args.command == "clean":
+        return _clean(args)
     return _publish(args.output, args.run)
+
+
+def _clean(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
+    from apache_beam.io.filesystems import FileSystems
+    from apache_beam.options.pipeline_options import PipelineOptions
+
+    FileSystems.set_options(PipelineOptions(args.beam_flags))
+    removed = upkeep.clean(args.output, args.older_than, args.keep, args.dry_run)
+    verb = "would remove" if args.dry_run else "removed"
+    lines = [f"{verb} {_describe(item)}" for item in removed] or ["found nothing to remove"]
+    result = {"output": storage.redact(args.output), "dry_run": args.dry_run}
+    return result | {"removed": [dataclasses.asdict(item) for item in removed]}, "\n".join(lines)
+
+
+def _describe(item: upkeep.Removed) -> str:
+    what = {"dead": f"run {item.run}, which died", "old": f"run {item.run}, which newer ones replaced"}.get(
+        item.reason, f"temporary files of run {item.run}" if item.run else "temporary files"
+    )
+    letters = f", {item.dead_letters} of them dead letters" if item.dead_letters else ""
+    return f"{what}: {item.files:,} files, {item.bytes:,} bytes{letters}"
 
 
 def _publish(uri: str, run_id: str) -> tuple[dict[str, Any], str]:

@@ -88,12 +88,18 @@ class Config:
     """Longer tokens are set aside."""
     compression: str = dataclasses.field(default="zstd", metadata={"shapes": True, "choices": COMPRESSIONS})
     """Compression of the pair shards."""
+    max_decompression_ratio: int = 1000
+    """End the run at a compressed file that grows by more than this, beyond its first 64 MiB; 0 for no limit."""
+    max_decompression_memory: int = dataclasses.field(default=256 << 20, metadata={"parse": parse_size})
+    """Memory that decompressing a file may take: for zstd's window (2Gi after zstd --long=31), xz's dictionary."""
     run_id: str = ""
     """Name of the run; by default the UTC start time and a random part."""
     threads: int = 0
     """Threads of each worker process; 0 for one per core."""
     read_block_bytes: int = dataclasses.field(default=1 << 20, metadata={"parse": parse_size})
     """Bytes read from a file at once; no effect on the result."""
+    keep: int = 0
+    """Complete runs to keep once this one is published: it and those before it; older ones are removed; 0 keeps all."""
     wait: bool = True
     """Wait for the run to end; with --no-wait the command returns once a cluster has taken the job."""
     json: bool = False
@@ -124,7 +130,8 @@ _RANGES: dict[str, tuple[float, float | None]] = {
     "phrases": (0, 10), "phrase_min_count": (1, None),
     "passes": (1, 100), "shard_pairs": (1, None), "seed": (0, 2**63 - 1), "max_dead_letter_fraction": (0, 1),
     "max_sentence_tokens": (2, 1_000_000), "max_token_bytes": (1, 1 << 20), "threads": (0, 4096),
-    "read_block_bytes": (1, 1 << 30),
+    "read_block_bytes": (1, 1 << 30), "keep": (0, None), "max_decompression_ratio": (0, None),
+    "max_decompression_memory": (1 << 20, None),
 }  # fmt: skip
 
 
@@ -133,7 +140,7 @@ def make_parser() -> OneLineParser:
     parser = OneLineParser(
         prog="python -m pipeline",
         description="Build a dataset of skip-gram pairs from sharded text and publish it. (Beside this command, `run`, "
-        "there are `verify` and `publish`: python -m pipeline verify --help.) Flags that are not listed "
+        "there are `verify`, `publish` and `clean`: python -m pipeline verify --help.) Flags that are not listed "
         "here must be Apache Beam's (--runner=…).",
         allow_abbrev=False,
     )
@@ -159,7 +166,7 @@ def parse_arguments(argv: Sequence[str]) -> tuple[Config, list[str]]:
             f"argument --phrase-threshold: found {len(values['phrase_threshold'])} values, expected one, or one for "
             f"each round of --phrases {values['phrases']}"
         )
-    unknown = _unknown_to_beam(rest)
+    unknown = unknown_to_beam(rest)
     if unknown:
         parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     return Config(**values), rest
@@ -170,7 +177,7 @@ def _split_list(value: str) -> list[str]:
     return [value] if os.path.exists(value) else value.split(",")
 
 
-def _unknown_to_beam(rest: Sequence[str]) -> list[str]:
+def unknown_to_beam(rest: Sequence[str]) -> list[str]:
     """Return the arguments that no options class of Beam knows; Beam itself would only warn."""
     if not rest:
         return []

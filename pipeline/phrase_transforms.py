@@ -12,7 +12,7 @@ import apache_beam as beam
 from apache_beam.metrics import Metrics
 from apache_beam.pvalue import AsList, AsSingleton
 
-from pipeline import phrase_rounds, progress, stages
+from pipeline import phrase_rounds, progress, reading
 from pipeline.counting import table_from_bytes, table_to_bytes
 from pipeline.inputs import InputFile, Part
 from pipeline.options import Config
@@ -106,7 +106,7 @@ class _CountPairs(_SpillingDoFn):
         progress.begin(f"phrases {self._number}")
         phrases = phrases_of(earlier)
         for part in batch:
-            for chunk in stages.read_chunks(part, self._config, _ignore):
+            for chunk in reading.read_chunks(part, self._config, _ignore):
                 yield from self.submit(self._count, part.file, chunk, phrases)
 
     def finish_bundle(self) -> Iterator[beam.pvalue.TaggedOutput]:

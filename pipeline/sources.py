@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import apache_beam as beam
 
-from pipeline import stages
+from pipeline import reading
 from pipeline.inputs import PART_BYTES, InputFile, Part, ReadText, batch_parts, list_inputs, split_file
 from pipeline.listing import SHARES, read_share
 from pipeline.options import Config
@@ -78,7 +78,7 @@ class SpreadChunks(beam.PTransform):  # type: ignore[misc]
 
     def _read(self, part: Part) -> Iterator[list[Part]]:
         letters: list[DeadLetter] = []
-        for chunk in stages.read_chunks(part, self._config, letters.append):
+        for chunk in reading.read_chunks(part, self._config, letters.append):
             text = ReadText((chunk,), tuple(letters))
             letters.clear()
             yield [Part(part.file, chunk.index, chunk.index + 1, text)]

@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import IO, NamedTuple
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import xxhash
 
-from pipeline import progress
-from pipeline.chunks import Chunk, cut_chunks, read_from, read_until
+from pipeline.chunks import Chunk
 from pipeline.counting import TokenCounter
 from pipeline.dataset import storage
 from pipeline.dataset.schema import DEAD_LETTERS_SCHEMA, INPUTS_SCHEMA
 from pipeline.dataset.shards import Shard, encode_shard, shard_name
-from pipeline.decompress import read_blocks
 from pipeline.draws import order_key
 from pipeline.encode import SentenceRun, split_runs
 from pipeline.errors import InputError
-from pipeline.inputs import InputFile, Part, unreadable
+from pipeline.inputs import InputFile
 from pipeline.lookup import TokenLookup
 from pipeline.options import Config
 from pipeline.phrases import NO_PHRASES, Phrases
 from pipeline.plan import ChunkStats, Plan, weight_table
-from pipeline.records import RecordRules, read_jsonl, read_parquet
 from pipeline.text import DeadLetter, TextRules, line_offset, normalize_lines
 from pipeline.tokenize import Tokens, scan_tokens, token_classes
 from pipeline.windows import PairMaker, PairRules
@@ -38,65 +35,6 @@ class EncodedChunk(NamedTuple):
     chunk: int
     in_vocabulary: int
     digest: str
-
-
-def read_chunks(part: Part, config: Config, set_aside: Callable[[DeadLetter], None]) -> Iterator[Chunk]:
-    """Read a part's chunks, and report how much of it is read.
-
-    Args:
-        part: to read.
-        config: format of its content.
-        set_aside: takes the records without text, before or between the chunks.
-
-    Raises:
-        InputError: the file is missing, unreadable or damaged, or holds a bad record under --encoding-errors fail.
-    """
-    if part.text is not None:
-        for letter in part.text.letters:
-            set_aside(letter)
-        yield from part.text.chunks
-        return
-    done = 0
-    try:
-        with storage.open_binary(part.file.uri) as stream:
-            for chunk in _cut_chunks(stream, part, config, set_aside):
-                yield chunk
-                # Of a part, bytes read that belong to its neighbours count with them.
-                before, done = done, stream.tell() if part.is_whole else done + len(chunk.data)
-                progress.advance(done - before)
-    except OSError as error:
-        raise unreadable(part.file, error) from None
-
-
-def _cut_chunks(
-    stream: IO[bytes], part: Part, config: Config, set_aside: Callable[[DeadLetter], None]
-) -> Iterator[Chunk]:
-    if part.is_whole:
-        return cut_chunks(_read_text(stream, storage.redact(part.file.uri), config, set_aside))
-    blocks = _read_plain(stream, part, config.read_block_bytes)
-    return cut_chunks(blocks, first=part.first, end=part.end)
-
-
-def _read_plain(stream: IO[bytes], part: Part, block_bytes: int) -> Iterator[bytes]:
-    """Yield what must be read of plain text to find a part's chunks."""
-    place = stream.seek(read_from(part.first))
-    stop = None if part.end is None else read_until(part.end)
-    while stop is None or place < stop:
-        block = stream.read(block_bytes if stop is None else min(block_bytes, stop - place))
-        if not block:
-            return
-        yield block
-        place += len(block)
-
-
-def _read_text(
-    stream: IO[bytes], shown: str, config: Config, set_aside: Callable[[DeadLetter], None]
-) -> Iterator[bytes]:
-    rules = RecordRules(shown, config.text_field, config.encoding_errors, set_aside)
-    if config.input_format == "parquet":
-        return read_parquet(stream, rules)
-    blocks = read_blocks(stream, shown, config.read_block_bytes)
-    return read_jsonl(blocks, rules) if config.input_format == "jsonl" else blocks
 
 
 def tokenize_chunk(

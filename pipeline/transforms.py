@@ -9,7 +9,7 @@ from typing import Any
 import apache_beam as beam
 from apache_beam.metrics import Metrics
 
-from pipeline import progress, stages
+from pipeline import progress, reading, stages
 from pipeline.base import Base
 from pipeline.counting import TokenCounter, merge_counts, table_from_bytes, table_to_bytes
 from pipeline.dataset import storage
@@ -69,7 +69,7 @@ class _CountTokens(ThreadedDoFn):
         phrases = phrases_of(phrase_files)
         for part in batch:
             letters: list[DeadLetter] = []
-            for chunk in stages.read_chunks(part, self._config, letters.append):
+            for chunk in reading.read_chunks(part, self._config, letters.append):
                 yield from self.submit(self._count, part.file, chunk, phrases)
                 yield from self._set_aside(part.file, letters)
             yield from self._set_aside(part.file, letters)
@@ -196,7 +196,7 @@ class _EncodeChunks(ThreadedDoFn):
         phrases = phrases_of(phrase_files)
         progress.begin("encoding")
         for part in batch:
-            for chunk in stages.read_chunks(part, self._config, _ignore):
+            for chunk in reading.read_chunks(part, self._config, _ignore):
                 yield from self.submit(self._encode, part.file, chunk, lookup, plan, phrases)
 
     def finish_bundle(self) -> Iterator[beam.pvalue.TaggedOutput]:

@@ -18,6 +18,7 @@ import botocore.httpsession  # noqa: E402
 import urllib3  # noqa: E402
 from botocore.awsrequest import AWSResponse  # noqa: E402
 
+from pipeline import upkeep  # noqa: E402
 from pipeline.cli import main as pipeline  # noqa: E402
 from pipeline.dataset import objects, retry, storage  # noqa: E402
 from pipeline.dataset.reader import open_dataset  # noqa: E402
@@ -130,3 +131,42 @@ def test_a_store_that_fails_for_a_moment(bucket: str, fault: object, monkeypatch
     storage.remove_file(uri)
     assert not storage.exists(uri)
     objects._s3_client.cache_clear()
+
+
+def names_below(uri: str) -> list[str]:
+    return sorted(file.name for file in upkeep.list_files(uri))
+
+
+def test_a_failed_run_leaves_its_dead_letters_alone(bucket: str, capsys: pytest.CaptureFixture[str]) -> None:
+    storage.write_bytes(f"{bucket}/bad/a.txt", b"a b a b\n" * 9 + b"\xff\n")
+    words = ["--input", f"{bucket}/bad/*", "--output", f"{bucket}/failed", "--run-id", "r", "--min-count", "1"]
+    assert pipeline(words) == 1
+    assert "set aside" in capsys.readouterr().err
+    assert names_below(f"{bucket}/failed") == ["runs/r/dead-letters/part-00000.parquet"]
+    assert pipeline(["clean", "--output", f"{bucket}/failed"]) == 0
+    assert len(names_below(f"{bucket}/failed")) == 1
+    assert pipeline(["clean", "--output", f"{bucket}/failed", "--older-than", "0s"]) == 0
+    assert names_below(f"{bucket}/failed") == []
+
+
+def test_old_and_dead_runs_are_removed(bucket: str, capsys: pytest.CaptureFixture[str]) -> None:
+    storage.write_bytes(f"{bucket}/few/a.txt", b"a b a b\n" * 9)
+    flags = ["--input", f"{bucket}/few/*", "--output", f"{bucket}/kept", "--sample", "0"]
+    for name in ("one", "two", "three"):
+        assert pipeline([*flags, "--run-id", name, "--keep", "2"]) == 0
+    assert runs_of(f"{bucket}/kept") == {"two", "three"}
+    for name in ("listing.parquet", "lease.json", "tmp/ids-1.bin", "mine.txt"):
+        storage.write_bytes(f"{bucket}/kept/runs/dead/{name}", b"left")
+    capsys.readouterr()
+    words = ["clean", "--output", f"{bucket}/kept", "--keep", "1", "--json"]
+    assert pipeline(words) == 0
+    assert [item["run"] for item in json.loads(capsys.readouterr().out)["removed"]] == ["two"]
+    assert pipeline([*words, "--older-than", "0s"]) == 0
+    assert [item["run"] for item in json.loads(capsys.readouterr().out)["removed"]] == ["dead"]
+    assert runs_of(f"{bucket}/kept") == {"three", "dead"}
+    assert names_below(f"{bucket}/kept/runs/dead") == ["mine.txt"]
+    assert pipeline(["verify", "--output", f"{bucket}/kept"]) == 0
+
+
+def runs_of(uri: str) -> set[str]:
+    return {name.split("/")[1] for name in names_below(uri) if name.startswith("runs/")}

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline import stages
+from pipeline import reading
 from pipeline.dataset import storage
 from pipeline.errors import InputError
 from pipeline.inputs import InputFile, Part
@@ -40,7 +40,7 @@ def read(path: Path, kind: str, data: bytes) -> tuple[bytes, list[DeadLetter]]:
     letters: list[DeadLetter] = []
     config = Config((str(path),), "out", input_format=kind, read_block_bytes=4096)
     file = InputFile(0, str(path), path.name, len(data))
-    return b"".join(chunk.data for chunk in stages.read_chunks(Part(file), config, letters.append)), letters
+    return b"".join(chunk.data for chunk in reading.read_chunks(Part(file), config, letters.append)), letters
 
 
 @every_format

@@ -237,7 +237,7 @@ def test_beams_counters_count_the_text_once(corpus: Path, dataset: Dataset, tmp_
     pipeline = beam.Pipeline(runner=job.FnApiRunner())
     config = Config((f"{corpus}/*",), str(tmp_path), **settings)  # type: ignore[arg-type]
     started = job._start_run(config, job.IN_PROCESS)
-    job.write_listing(started)
+    storage.write_bytes(started.listing, job.make_listing(started.config)[0])
     job.build(pipeline, started, None)
     counters: Counter[str] = Counter()
     for counter in pipeline.run().metrics().query()["counters"]:

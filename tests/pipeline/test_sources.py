@@ -12,8 +12,9 @@ import pytest
 import zstandard
 from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 
-from pipeline import inputs, job, stages
+from pipeline import inputs, job, reading
 from pipeline.chunks import BOM
+from pipeline.dataset import storage
 from pipeline.dataset.reader import Dataset, open_dataset
 from pipeline.inputs import Part
 from pipeline.options import Config
@@ -120,7 +121,7 @@ def test_the_graph_does_not_grow_with_the_files(tmp_path: Path) -> None:
     for count in (10, 5000):
         for number in range(count):
             (tmp_path / "in" / f"{number:05}.txt").touch()
-        job.write_listing(started)
+        storage.write_bytes(started.listing, job.make_listing(started.config)[0])
         pipeline = beam.Pipeline(runner=FnApiRunner())
         job.build(pipeline, started, None)
         sizes.append(len(pipeline.to_runner_api().SerializeToString()))
@@ -129,11 +130,11 @@ def test_the_graph_does_not_grow_with_the_files(tmp_path: Path) -> None:
 
 def count_reads(monkeypatch: pytest.MonkeyPatch) -> list[Part]:
     """Return a list that grows by every part that is read."""
-    read, read_chunks = list[Part](), stages.read_chunks
+    read, read_chunks = list[Part](), reading.read_chunks
 
     def counting(part: Part, *rest: object) -> object:
         read.append(part)
         return read_chunks(part, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(stages, "read_chunks", counting)
+    monkeypatch.setattr(reading, "read_chunks", counting)
     return read

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any
 
 import apache_beam as beam
@@ -41,7 +41,10 @@ class ThreadedDoFn(beam.DoFn):  # type: ignore[misc]
         self._pool.shutdown(cancel_futures=True)
 
     def start_bundle(self) -> None:
-        """Forget what a failed bundle left."""
+        """Forget what a failed bundle left; what is still under way must not reach into this one."""
+        for work in getattr(self, "_pending", ()):
+            if not work.cancel():
+                wait([work])
         self._pending: deque[Future[list[Tagged]]] = deque()
 
     def submit(self, work: Callable[..., list[Tagged]], *arguments: Any) -> Iterator[beam.pvalue.TaggedOutput]:

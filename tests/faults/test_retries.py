@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pipeline import finish, job, phrase_transforms, transforms
+from pipeline import finish, job, phrase_transforms, transforms, vocabulary
 from pipeline.dataset.reader import Dataset, open_dataset
 from pipeline.options import Config
 
@@ -95,22 +95,28 @@ def test_a_bundle_that_runs_twice(
 
 @pytest.mark.parametrize(
     ("module", "step"),
-    [(job, "write_vocabulary"), (finish, "plan_shards"), (finish, "publish"), (phrase_transforms, "_write_round")],
+    [
+        (vocabulary, "write_vocabulary"),
+        (finish, "plan_shards"),
+        (finish, "publish"),
+        (phrase_transforms, "_write_round"),
+    ],
     ids=["vocabulary", "plan", "publish", "phrases"],
 )
 def test_a_step_done_again(
     module: Any, step: str, source: Path, undisturbed: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original, calls = getattr(module, step), list[int]()
+    original, calls = getattr(module, step), tmp_path / "calls"
 
     def twice(*arguments: Any) -> Any:
-        calls.append(1)
+        with calls.open("a") as seen:  # a file, since the function may travel to its worker by value
+            seen.write("once")
         original(*arguments)
         return original(*arguments)
 
     monkeypatch.setattr(module, step, twice)
-    assert digests(run(source, tmp_path)) == undisturbed
-    assert calls == [1]
+    assert digests(run(source, tmp_path / "out")) == undisturbed
+    assert calls.read_text() == "once"
 
 
 def test_dead_letters_of_a_lost_attempt_are_counted_once(

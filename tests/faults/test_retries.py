@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pipeline import finish, job, phrase_transforms, transforms, vocabulary
+from pipeline import finish, job, phrase_transforms, transforms
 from pipeline.dataset.reader import Dataset, open_dataset
 from pipeline.options import Config
 

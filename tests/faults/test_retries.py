@@ -96,7 +96,7 @@ def test_a_bundle_that_runs_twice(
 @pytest.mark.parametrize(
     ("module", "step"),
     [
-        (vocabulary, "write_vocabulary"),
+        (job, "write_vocabulary"),
         (finish, "plan_shards"),
         (finish, "publish"),
         (phrase_transforms, "_write_round"),

@@ -84,6 +84,26 @@ def _hash_ahead(
 
 
 @compiled
+def _look_ahead(
+    count: int,
+    slots: NDArray[np.uint64],
+    ends: NDArray[np.int64],
+    arena: NDArray[np.uint8],
+    hashes: NDArray[np.uint64],
+) -> None:
+    """Ask for the rows that hashed tokens are likely to be: the slots are here by now, a row is a miss of its own."""
+    shift = _shift(slots)
+    for t in range(count):
+        content = slots[as_int(hashes[t] >> shift)]
+        if content != 0:
+            prefetch(ends, as_int(content & _ROW) - 1)
+    for t in range(count):
+        content = slots[as_int(hashes[t] >> shift)]
+        if content != 0:
+            prefetch(arena, as_int(ends[as_int(content & _ROW) - 1]))
+
+
+@compiled
 def find_or_add(
     text: NDArray[np.uint8],
     starts: NDArray[np.int32],
@@ -118,6 +138,7 @@ def find_or_add(
     for block in range(first, len(starts), _AHEAD):
         stop = min(block + _AHEAD, len(starts))
         _hash_ahead(text, starts, lengths, block, stop, slots, hashes)
+        _look_ahead(stop - block, slots, ends, arena, hashes)
         for t in range(block, stop):
             start, length, h = as_int(starts[t]), as_int(lengths[t]), hashes[t - block]
             slot = as_int(h >> shift)
@@ -176,6 +197,7 @@ def find(
     for block in range(0, len(starts), _AHEAD):
         stop = min(block + _AHEAD, len(starts))
         _hash_ahead(text, starts, lengths, block, stop, slots, hashes)
+        _look_ahead(stop - block, slots, ends, arena, hashes)
         for t in range(block, stop):
             start, length, h = as_int(starts[t]), as_int(lengths[t]), hashes[t - block]
             slot = as_int(h >> shift)

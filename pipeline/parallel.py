@@ -35,17 +35,18 @@ class ThreadedDoFn(beam.DoFn):  # type: ignore[misc]
     def setup(self) -> None:
         """Start the threads, which live as long as the worker keeps this DoFn."""
         self._pool = ThreadPoolExecutor(self._threads)
+        self._pending: deque[Future[list[Tagged]]] = deque()
 
     def teardown(self) -> None:
         """End the threads."""
         self._pool.shutdown(cancel_futures=True)
 
     def start_bundle(self) -> None:
-        """Forget what a failed bundle left; what is still under way must not reach into this one."""
-        for work in getattr(self, "_pending", ()):
-            if not work.cancel():
-                wait([work])
-        self._pending: deque[Future[list[Tagged]]] = deque()
+        """Forget what a failed bundle left, and wait for what of it still runs: it would add to this one's results."""
+        for future in self._pending:
+            future.cancel()
+        wait(self._pending)
+        self._pending.clear()
 
     def submit(self, work: Callable[..., list[Tagged]], *arguments: Any) -> Iterator[beam.pvalue.TaggedOutput]:
         """Start one piece of work; wait only while too many are in flight; yield what is done.

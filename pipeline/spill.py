@@ -14,6 +14,8 @@ from typing import IO, Protocol
 
 import pyarrow as pa
 
+from pipeline.dataset import storage
+
 _PLACE = struct.Struct("<qq")
 
 
@@ -70,8 +72,9 @@ class FileSpill:
                 self._file = open(path, "xb", buffering=0)  # noqa: SIM115 (open as long as this lives)
             offset = self._file.tell()
             rest = memoryview(payload)
-            while rest:
-                rest = rest[self._file.write(rest) or 0 :]
+            with storage.naming(self._file.name):
+                while rest:
+                    rest = rest[self._file.write(rest) or 0 :]
             return _PLACE.pack(offset, len(payload)) + self._file.name.encode("utf-8")
 
     def get(self, traveller: bytes) -> bytes:

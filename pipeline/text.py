@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import unicodedata
 from dataclasses import dataclass
 
@@ -10,6 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import InputError
+
+#: unicodedata sorts marks by insertion: a chunk of nothing else would take it minutes.
+_LONG_TEXT = 4096
 
 
 @dataclass(frozen=True)
@@ -38,14 +42,24 @@ class DeadLetter:
 
 def normalize_text(text: str, rules: TextRules) -> str:
     """Apply Unicode normalisation and lower-casing; the number of line feeds stays what it was."""
-    if rules.normalize != "none":
-        text = unicodedata.normalize(rules.normalize, text)  # type: ignore[arg-type]
-    if rules.lowercase:
-        text = text.lower()
-        if rules.normalize != "none":
-            # Lower-casing may leave what composes: "J̌" has no precomposed capital, "ǰ" is one code point.
-            text = unicodedata.normalize(rules.normalize, text)  # type: ignore[arg-type]
-    return text
+    text = _normalize(text, rules.normalize)
+    # Lower-casing may leave what composes: "J̌" has no precomposed capital, "ǰ" is one code point.
+    return _normalize(text.lower(), rules.normalize) if rules.lowercase else text
+
+
+def _normalize(text: str, form: str) -> str:
+    if form == "none":
+        return text
+    if len(text) > _LONG_TEXT:
+        text = _decompose(text, "NFKD" if form == "NFKC" else "NFD")
+    return unicodedata.normalize(form, text)  # type: ignore[arg-type]
+
+
+def _decompose(text: str, form: str) -> str:
+    """Return unicodedata's normal form, in a time that does not grow with the square of a run of marks."""
+    alone = {one: unicodedata.normalize(form, one) for one in set(text)}  # type: ignore[arg-type]
+    runs = itertools.groupby("".join(map(alone.__getitem__, text)), lambda one: unicodedata.combining(one) > 0)
+    return "".join(["".join(sorted(run, key=unicodedata.combining) if marks else run) for marks, run in runs])
 
 
 def normalize_lines(data: bytes, offset: int, rules: TextRules) -> tuple[bytes, list[DeadLetter]]:

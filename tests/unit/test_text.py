@@ -10,7 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import InputError
-from pipeline.text import DeadLetter, TextRules, line_offset, normalize_lines, normalize_text, simple_characters
+from pipeline.text import (
+    DeadLetter,
+    TextRules,
+    _normalize,
+    line_offset,
+    normalize_lines,
+    normalize_text,
+    simple_characters,
+)
 
 LINES = st.lists(
     st.text(
@@ -92,3 +100,12 @@ def test_every_simple_character_between_any_others(lowercase: bool, form: str) -
     for step in (1, 7, 1009):  # neighbours of many kinds
         mixed = "".join(text[start::step] for start in range(step))
         assert normalize_lines(mixed.encode(), 0, rules)[0].decode() == normalize_text(mixed, rules)
+
+
+MARKS = st.text(st.sampled_from("eǖ한\u1100\u1161\u11a8\u0301\u0316\u0345\u0f71\u0f73\u0344\u0308ﬁ①"), max_size=40)
+
+
+@given(text=MARKS, form=st.sampled_from(["NFC", "NFKC"]))
+def test_long_texts_have_the_same_normal_form(text: str, form: str) -> None:
+    text = text * 200 + text[::-1] * 200
+    assert _normalize(text, form) == unicodedata.normalize(form, text)  # type: ignore[arg-type]

@@ -11,21 +11,25 @@ from numpy.typing import NDArray
 
 from pipeline.dataset.vocab import order_rows
 from pipeline.kernels.machine import PADDING
-from pipeline.kernels.table import fill_slots, find, find_or_add, hash_rows
+from pipeline.kernels.table import empty_slots, hash_rows, look_up, move_slots, read_counts, room_of
 from pipeline.lookup import TokenLookup
 from pipeline.tokenize import Tokens
 
 #: Parts into which the distinct tokens fall by hash; each is summed and pruned by itself.
 PARTITIONS = 64
 
-#: Partial counts leave a table when its tokens take this many bytes, so that a worker's memory has a bound.
-ARENA_LIMIT_BYTES = 32 << 20
+#: Partial counts leave a table when its tokens take this many bytes, so that a worker's memory has a bound: about ten
+#: times as much.
+ARENA_LIMIT_BYTES = 16 << 20
 
 #: Partial counts are added up whenever this much of them has come together.
 FOLD_BYTES = 64 << 20
 
 #: Rows of a partition that are decoded at once when it is read as a stream.
 BATCH_ROWS = 1 << 14
+
+#: Distinct tokens that a new counter has room for.
+FIRST_ROWS = 1 << 14
 
 COUNTS_SCHEMA = pa.schema([("token", pa.binary()), ("count", pa.int64())])
 
@@ -35,70 +39,65 @@ class TokenCounter:
 
     def __init__(self) -> None:
         self._rows = 0
-        self._slots: NDArray[np.uint64]
-        self._ends: NDArray[np.int64]
-        self._arena: NDArray[np.uint8]
-        self._counts: NDArray[np.int64]
-        self._allocate(rows=1 << 14, arena_bytes=1 << 18)
+        self._slots = empty_slots(FIRST_ROWS)
+        self._ends = np.zeros(room_of(self._slots) + 1, np.int64)
+        self._arena = np.empty(FIRST_ROWS * 16 + PADDING, np.uint8)
 
-    def add(self, tokens: Tokens) -> None:
-        """Count every token."""
-        done = 0
+    def add(self, tokens: Tokens) -> NDArray[np.int32]:
+        """Count every token; return the row of each, int32: rows are numbered in order of their first appearance."""
+        rows, done = np.empty(len(tokens.starts_T), np.int32), 0
         while True:
-            room = len(self._arena) - PADDING
-            done, self._rows = find_or_add(
+            done, self._rows = look_up(
                 tokens.text, tokens.starts_T, tokens.lengths_T, done,
-                self._slots, self._ends, self._arena, room, self._counts, self._rows,
+                self._slots, self._ends, self._arena, self._rows, True, rows,
             )  # fmt: skip
-            if done == len(tokens.starts_T):
-                return
+            if done == len(rows):
+                return rows
             # What is full grows; the other may have room for a long time yet.
-            length = int(tokens.lengths_T[done])
-            full = self._rows + 1 >= len(self._ends)
-            self._allocate(len(self._counts) * (1 + full), room if full else room + max(room, length))
-
-    def rows_of(self, tokens: Tokens) -> NDArray[np.int32]:
-        """Return the row of each token, int32, in order of their first appearance; −1 for tokens never counted."""
-        rows = np.empty(len(tokens.starts_T), np.int32)
-        find(tokens.text, tokens.starts_T, tokens.lengths_T, self._slots, self._ends, self._arena, rows)
-        return rows
+            if self._rows + 1 >= len(self._ends):
+                self._grow_slots()
+            else:
+                self._grow_arena(int(tokens.lengths_T[done]))
 
     @property
     def is_large(self) -> bool:
         """Whether it is time to hand on what was counted and start anew."""
         return bool(self._ends[self._rows] > ARENA_LIMIT_BYTES)
 
-    def partitions(self) -> Iterator[tuple[int, pa.Table]]:
-        """Yield ``(partition, table of COUNTS_SCHEMA)`` for every partition that holds a token."""
+    def counts(self) -> pa.Table:
+        """Return what was counted, of COUNTS_SCHEMA, in order of first appearance."""
         rows = self._rows
         ends = pa.py_buffer(self._ends[: rows + 1].astype(np.int32))
         tokens = pa.Array.from_buffers(pa.binary(), rows, [None, ends, pa.py_buffer(self._arena)])
-        table = pa.table([tokens, pa.array(self._counts[:rows])], schema=COUNTS_SCHEMA)
-        hashes = np.empty(rows, np.uint64)
+        counts = np.empty(rows, np.int64)
+        read_counts(self._slots, counts)
+        return pa.table([tokens, counts], schema=COUNTS_SCHEMA)
+
+    def partitions(self) -> Iterator[tuple[int, pa.Table]]:
+        """Yield ``(partition, table of COUNTS_SCHEMA)`` for every partition that holds a token."""
+        hashes = np.empty(self._rows, np.uint64)
         hash_rows(self._arena, self._ends, hashes)
         # The upper bits choose the slot in a table; the lower ones are free to choose the partition.
-        partition_of = (hashes % np.uint64(PARTITIONS)).astype(np.int64)
-        order = np.argsort(partition_of, kind="stable")
-        bounds = np.searchsorted(partition_of[order], np.arange(PARTITIONS + 1))
-        for partition in range(PARTITIONS):
-            members = order[bounds[partition] : bounds[partition + 1]]
-            if len(members):
-                yield partition, table.take(pa.array(members))
+        partition_of = (hashes % np.uint64(PARTITIONS)).astype(np.uint8)
+        order = np.argsort(partition_of, kind="stable")  # numpy sorts bytes by radix
+        bounds = np.cumsum(np.bincount(partition_of, minlength=PARTITIONS)).tolist()
+        dealt = self.counts().take(pa.array(order)).combine_chunks()
+        for partition, (start, stop) in enumerate(zip([0, *bounds], bounds, strict=False)):
+            if stop > start:
+                yield partition, dealt.slice(start, stop - start)
 
-    def _allocate(self, rows: int, arena_bytes: int) -> None:
-        """Make room, keeping the rows there are; at most half of the slots are ever full."""
-        used = self._rows
-        counts, ends, arena = (
-            np.empty(rows, np.int64),
-            np.zeros(rows + 1, np.int64),
-            np.empty(arena_bytes + PADDING, np.uint8),
-        )
-        if used:
-            counts[:used], ends[: used + 1] = self._counts[:used], self._ends[: used + 1]
-            arena[: ends[used]] = self._arena[: ends[used]]
-        self._counts, self._ends, self._arena = counts, ends, arena
-        self._slots = np.zeros(2 * rows, np.uint64)
-        fill_slots(self._slots, arena, ends, used)
+    def _grow_slots(self) -> None:
+        larger = empty_slots(2 * room_of(self._slots))
+        move_slots(self._slots, larger)
+        ends = np.zeros(room_of(larger) + 1, np.int64)
+        ends[: len(self._ends)] = self._ends
+        self._slots, self._ends = larger, ends
+
+    def _grow_arena(self, token_bytes: int) -> None:
+        used = int(self._ends[self._rows])
+        arena = np.empty(2 * len(self._arena) + token_bytes, np.uint8)
+        arena[:used] = self._arena[:used]
+        self._arena = arena
 
 
 def merge_counts(tables: Iterable[pa.Table], min_count: int, kept: TokenLookup | None = None) -> pa.Table:

@@ -69,14 +69,14 @@ class PairCounter(TokenCounter):
         self._pairs = 0
         self._keys, self._pair_counts = np.full(1 << 16, -1, np.int64), np.empty(1 << 16, np.int64)
 
-    def add(self, tokens: Tokens) -> None:
-        """Count every token, and every pair of neighbours in a sentence."""
-        super().add(tokens)
-        pairs, done = _neighbours(self.rows_of(tokens), tokens.ends_S), 0
+    def add(self, tokens: Tokens) -> NDArray[np.int32]:
+        """Count every token, and every pair of neighbours in a sentence; return the row of each token."""
+        rows = super().add(tokens)
+        pairs, done = _neighbours(rows, tokens.ends_S), 0
         while True:
             done, self._pairs = add_pairs(pairs, done, self._keys, self._pair_counts, self._pairs)
             if done == len(pairs):
-                return
+                return rows
             self._grow()
 
     @property
@@ -86,9 +86,8 @@ class PairCounter(TokenCounter):
 
     def parts(self) -> Iterator[tuple[int, Counts]]:
         """Yield ``(partition, counts)``: words by themselves, pairs by their first word."""
-        ends = pa.py_buffer(self._ends[: self._rows + 1].astype(np.int32))
-        words = pa.Array.from_buffers(pa.binary(), self._rows, [None, ends, pa.py_buffer(self._arena)])
-        partition_of = _partitions(pa.chunked_array([words]), FIRST_PARTITIONS)
+        words = self.counts()
+        partition_of = _partitions(words["token"], FIRST_PARTITIONS)
         rows, row_bounds = _order(partition_of, FIRST_PARTITIONS)
         slots = np.flatnonzero(self._keys >= 0)
         order, slot_bounds = _order(partition_of[self._keys[slots] >> 32], FIRST_PARTITIONS)
@@ -99,11 +98,10 @@ class PairCounter(TokenCounter):
             if len(of_words):
                 yield part, self._counts_of(words, of_words, of_pairs)
 
-    def _counts_of(self, words: pa.Array, rows: NDArray[np.int64], slots: NDArray[np.int64]) -> Counts:
-        keys = self._keys[slots]
-        pairs = [words.take(pa.array(keys >> 32)), words.take(pa.array(keys & 0xFFFFFFFF)), self._pair_counts[slots]]
-        of_words = [words.take(pa.array(rows)), self._counts[rows]]
-        return Counts(pa.table(of_words, schema=COUNTS_SCHEMA), pa.table(pairs, schema=PAIRS_SCHEMA))
+    def _counts_of(self, words: pa.Table, rows: NDArray[np.int64], slots: NDArray[np.int64]) -> Counts:
+        keys, token = self._keys[slots], words["token"]
+        pairs = [token.take(pa.array(keys >> 32)), token.take(pa.array(keys & 0xFFFFFFFF)), self._pair_counts[slots]]
+        return Counts(words.take(pa.array(rows)), pa.table(pairs, schema=PAIRS_SCHEMA))
 
     def _grow(self) -> None:
         keys, counts = self._keys, self._pair_counts

@@ -55,7 +55,9 @@ def tokenize_chunk(
     )
     letters += [
         # The offset is that of the line: normalisation may have moved what stands in it.
-        DeadLetter(line_offset(chunk.data, chunk.offset, line), "token-too-long", text[start : start + length])
+        DeadLetter(
+            line_offset(chunk.data, chunk.offset, line), "token-too-long", text[start : start + length].tobytes()
+        )
         for line, start, length in tokens.oversize
     ]
     return phrases.join(tokens), letters

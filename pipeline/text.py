@@ -62,7 +62,7 @@ def _decompose(text: str, form: str) -> str:
     return "".join(["".join(sorted(run, key=unicodedata.combining) if marks else run) for marks, run in runs])
 
 
-def normalize_lines(data: bytes, offset: int, rules: TextRules) -> tuple[bytes, list[DeadLetter]]:
+def normalize_lines(data: bytes, offset: int, rules: TextRules) -> tuple[NDArray[np.uint8], list[DeadLetter]]:
     """Normalise whole lines of raw bytes; lines that are set aside become empty ones.
 
     Nearly all characters have a place in a table; only lines with others take the way through str.
@@ -73,21 +73,35 @@ def normalize_lines(data: bytes, offset: int, rules: TextRules) -> tuple[bytes, 
         rules: what to apply.
 
     Returns:
-        UTF-8 with as many line feeds as ``data``, and what was set aside.
+        Padded UTF-8 with as many line feeds as ``data``, and what was set aside.
 
     Raises:
         InputError: bytes that are no UTF-8, under the policy "fail".
     """
     from pipeline.kernels.lower import map_lines
+    from pipeline.kernels.machine import PADDING
 
     if data.isascii():
-        return _lower_ascii(data, rules), []
-    target = np.empty(len(data) * 3 // 2 + 64, np.uint8)
+        return pad_text(data, rules.lowercase), []
+    target = np.empty(len(data) * 3 // 2 + 64 + PADDING, np.uint8)
     hard = np.empty((data.count(b"\n") + 1, 3), np.int64)
     table = simple_characters(rules.lowercase, rules.normalize)
     size, rows = map_lines(np.frombuffer(data, np.uint8), table, rules.lowercase, target, hard)
-    text = target[:size].tobytes()
-    return _fill_in(text, data, offset, hard[:rows].tolist(), rules) if rows else (text, [])
+    if rows:
+        text, letters = _fill_in(target[:size].tobytes(), data, offset, hard[:rows].tolist(), rules)
+        return pad_text(text), letters
+    target[size : size + PADDING] = 0
+    return target[: size + PADDING], []
+
+
+def pad_text(text: bytes, lower_ascii: bool = False) -> NDArray[np.uint8]:
+    """Copy a text, A–Z in lower case if asked for, and put zeros behind it for the kernels, which read blocks."""
+    from pipeline.kernels.lower import copy_text
+    from pipeline.kernels.machine import PADDING
+
+    target = np.empty(len(text) + PADDING, np.uint8)
+    copy_text(np.frombuffer(text, np.uint8), lower_ascii, target)
+    return target
 
 
 def _fill_in(
@@ -159,16 +173,6 @@ def _second_characters() -> frozenset[str]:
 def line_offset(data: bytes, offset: int, line: int) -> int:
     """Return where line number ``line`` of ``data`` starts, in the file in which ``data`` starts at ``offset``."""
     return _line_starts(data.split(b"\n"), offset)[line]
-
-
-def _lower_ascii(data: bytes, rules: TextRules) -> bytes:
-    from pipeline.kernels.lower import lower_ascii
-
-    if not rules.lowercase:
-        return data
-    target = np.empty(len(data), np.uint8)
-    lower_ascii(np.frombuffer(data, np.uint8), target)
-    return target.tobytes()
 
 
 def _decode(lines: list[bytes], rules: TextRules) -> tuple[list[str], list[int]]:

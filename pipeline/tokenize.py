@@ -108,33 +108,34 @@ def _token_end(kinds: list[int], start: int) -> int:
 
 
 def scan_tokens(
-    text: bytes, classes: NDArray[np.uint8], max_token_bytes: int, max_sentence_tokens: int, torn: bool = False
+    text: NDArray[np.uint8],
+    classes: NDArray[np.uint8],
+    max_token_bytes: int,
+    max_sentence_tokens: int,
+    torn: bool = False,
 ) -> Tokens:
     """Find the tokens and sentences of a normalised chunk.
 
     Lines end at line feeds; a sentence is a line, cut after every ``max_sentence_tokens`` tokens.
 
     Args:
-        text: valid UTF-8.
+        text: valid UTF-8, padded as text.pad_text does.
         classes: from token_classes.
         max_token_bytes: longer tokens are listed in ``oversize`` instead.
         max_sentence_tokens: tokens a sentence may have.
         torn: the chunk starts inside an overlong token: what continues it is oversize too.
     """
-    from pipeline.kernels.lower import copy_text
     from pipeline.kernels.machine import PADDING
     from pipeline.kernels.scan import scan_spans
 
-    size = len(text)
-    data = np.empty(size + PADDING, np.uint8)
-    copy_text(np.frombuffer(text, np.uint8), data)
+    size = len(text) - PADDING
     # Two tokens can only touch where a character of two bytes or more is one of them: two in three bytes at most.
     room = size * 2 // 3 + 2
     starts, lengths, ends = np.empty(room, np.int32), np.empty(room, np.int32), np.empty(room, np.int32)
     oversize = np.empty((size // max(1, max_token_bytes) + 2, 3), np.int64)
     whitespace = classes is whitespace_classes()
     limits = (max_token_bytes, max_sentence_tokens, torn)
-    tokens, sentences, large = scan_spans(data, size, classes, whitespace, limits, (starts, lengths, ends), oversize)
+    tokens, sentences, large = scan_spans(text, size, classes, whitespace, limits, (starts, lengths, ends), oversize)
     return Tokens(
-        data, starts[:tokens], lengths[:tokens], ends[:sentences], [tuple(row) for row in oversize[:large].tolist()]
+        text, starts[:tokens], lengths[:tokens], ends[:sentences], [tuple(row) for row in oversize[:large].tolist()]
     )

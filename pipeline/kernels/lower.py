@@ -13,22 +13,19 @@ _CAPITAL_SIGMA, _SIGMA = 0x3A3, 0x3C3
 
 
 @compiled
-def copy_text(source: NDArray[np.uint8], target: NDArray[np.uint8]) -> None:
-    """Copy ``source`` to the start of ``target`` and fill up with zeros."""
-    target[: len(source)] = source
-    target[len(source) :] = 0
-
-
-@compiled
-def lower_ascii(source: NDArray[np.uint8], target: NDArray[np.uint8]) -> None:
-    """Copy, with A–Z in lower case."""
-    i = as_int(0)
-    while i + BLOCK <= len(source):
+def copy_text(source: NDArray[np.uint8], lowercase: bool, target: NDArray[np.uint8]) -> None:
+    """Copy ``source`` to the start of ``target``, A–Z in lower case if asked for, and fill up with zeros."""
+    n, i = len(source), as_int(0)
+    if not lowercase:
+        target[:n] = source
+        i = n
+    while i + BLOCK <= n:
         lower_block(source, i, target, i)
         i += BLOCK
-    while i < len(source):
+    while i < n:
         target[i] = source[i] | 0x20 if 65 <= source[i] <= 90 else source[i]
         i += 1
+    target[n:] = 0
 
 
 @inlined

@@ -17,6 +17,15 @@ _LF = 10
 _ONE, _ALL = np.uint64(1), np.uint64(0xFFFFFFFFFFFFFFFF)
 
 
+@compiled
+def count_feeds(text: NDArray[np.uint8]) -> int:
+    """Count the line feeds."""
+    found = as_int(0)
+    for byte in text:
+        found += byte == _LF
+    return found  # type: ignore[no-any-return]
+
+
 @inlined
 def _width(byte: int) -> int:
     """Bytes of the UTF-8 sequence that ``byte`` leads."""

@@ -15,6 +15,7 @@ from pipeline.counting import TokenCounter, merge_counts, table_from_bytes, tabl
 from pipeline.dataset.vocab import Vocabulary, order_rows
 from pipeline.encode import SentenceRun, run_from_bytes, split_runs
 from pipeline.lookup import TokenLookup
+from pipeline.text import pad_text
 from pipeline.tokenize import Tokens, scan_tokens, token_classes
 
 
@@ -27,7 +28,7 @@ WORDS = st.lists(st.text(st.sampled_from("abcé日\x00"), min_size=1, max_size=4
 
 
 def tokens_of(words: list[str]) -> Tokens:
-    return scan_tokens(" ".join(words).encode(), token_classes("whitespace"), 1000, 10_000)
+    return scan_tokens(pad_text(" ".join(words).encode()), token_classes("whitespace"), 1000, 10_000)
 
 
 def counts_of(counters: list[TokenCounter], min_count: int = 1) -> dict[str, int]:

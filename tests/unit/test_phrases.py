@@ -21,6 +21,7 @@ from pipeline.dataset.schema import PHRASES_SCHEMA, FormatError, sha256_hex
 from pipeline.kernels.phrases import add_pairs, join_units, set_pairs, write_units
 from pipeline.phrase_counts import Counts, PairCounter, as_phrases, counts_from_bytes, merge_pairs, score_pairs
 from pipeline.phrases import NO_PHRASES, Phrases, join_sentence
+from pipeline.text import pad_text
 from pipeline.tokenize import Tokens, scan_tokens, token_classes
 
 Sentences = list[list[str]]
@@ -32,7 +33,7 @@ SENTENCES = st.lists(st.lists(WORDS, min_size=1, max_size=12), max_size=8)
 
 def tokens_of(sentences: Sentences) -> Tokens:
     text = "\n".join(" ".join(words) for words in sentences)
-    return scan_tokens(text.encode(), token_classes("whitespace"), 1000, 10_000)
+    return scan_tokens(pad_text(text.encode()), token_classes("whitespace"), 1000, 10_000)
 
 
 def words_of(tokens: Tokens) -> Sentences:

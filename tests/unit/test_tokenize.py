@@ -7,7 +7,7 @@ import regex
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.text import TextRules, normalize_text
+from pipeline.text import TextRules, normalize_text, pad_text
 from pipeline.tokenize import TOKENIZERS, scan_tokens, split_tokens, token_classes
 from pipeline.wordbreak import word_classes
 
@@ -19,7 +19,7 @@ LINES = st.text(
 
 def scan(text: str, tokenizer: str, max_token_bytes: int = 1000, max_sentence_tokens: int = 10_000, torn: bool = False):
     """The tokens of each sentence, as strings."""
-    found = scan_tokens(text.encode(), token_classes(tokenizer), max_token_bytes, max_sentence_tokens, torn)
+    found = scan_tokens(pad_text(text.encode()), token_classes(tokenizer), max_token_bytes, max_sentence_tokens, torn)
     words = [
         bytes(found.text[a : a + n]).decode()
         for a, n in zip(found.starts_T.tolist(), found.lengths_T.tolist(), strict=True)

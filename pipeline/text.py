@@ -80,18 +80,18 @@ def normalize_lines(data: bytes, offset: int, rules: TextRules) -> tuple[NDArray
     """
     from pipeline.kernels.lower import map_lines
     from pipeline.kernels.machine import PADDING
+    from pipeline.kernels.scan import count_feeds
 
     if data.isascii():
         return pad_text(data, rules.lowercase), []
     target = np.empty(len(data) * 3 // 2 + 64 + PADDING, np.uint8)
-    hard = np.empty((data.count(b"\n") + 1, 3), np.int64)
+    source = np.frombuffer(data, np.uint8)
+    hard = np.empty((count_feeds(source) + 1, 3), np.int64)
     table = simple_characters(rules.lowercase, rules.normalize)
-    size, rows = map_lines(np.frombuffer(data, np.uint8), table, rules.lowercase, target, hard)
-    if rows:
-        text, letters = _fill_in(target[:size].tobytes(), data, offset, hard[:rows].tolist(), rules)
-        return pad_text(text), letters
+    size, rows = map_lines(source, table, rules.lowercase, target, hard)
     target[size : size + PADDING] = 0
-    return target[: size + PADDING], []
+    text = target[: size + PADDING]
+    return _fill_in(text, data, offset, hard[:rows].tolist(), rules) if rows else (text, [])
 
 
 def pad_text(text: bytes, lower_ascii: bool = False) -> NDArray[np.uint8]:
@@ -105,17 +105,18 @@ def pad_text(text: bytes, lower_ascii: bool = False) -> NDArray[np.uint8]:
 
 
 def _fill_in(
-    text: bytes, data: bytes, offset: int, hard: list[list[int]], rules: TextRules
-) -> tuple[bytes, list[DeadLetter]]:
+    text: NDArray[np.uint8], data: bytes, offset: int, hard: list[list[int]], rules: TextRules
+) -> tuple[NDArray[np.uint8], list[DeadLetter]]:
     """Put the lines that the table left out into their places, by way of str."""
     lines = [data[begin:end] for begin, end, _ in hard]
     texts, dead = _decode(lines, rules)
-    pieces, done, known = list[bytes](), 0, dict[str, str]()
+    pieces, done, known = list[NDArray[np.uint8]](), 0, dict[str, str]()
     for line, (_, _, place) in zip(texts, hard, strict=True):
-        pieces += (text[done:place], _normalize_words(line, rules, known).encode("utf-8"))
+        normal = _normalize_words(line, rules, known).encode("utf-8")
+        pieces += (text[done:place], np.frombuffer(normal, np.uint8))
         done = place
     letters = [DeadLetter(offset + hard[index][0], "invalid-utf-8", lines[index]) for index in dead]
-    return b"".join([*pieces, text[done:]]), letters
+    return np.concatenate([*pieces, text[done:]]), letters
 
 
 def _normalize_words(line: str, rules: TextRules, known: dict[str, str]) -> str:

@@ -126,16 +126,19 @@ def scan_tokens(
         torn: the chunk starts inside an overlong token: what continues it is oversize too.
     """
     from pipeline.kernels.machine import PADDING
-    from pipeline.kernels.scan import scan_spans
+    from pipeline.kernels.scan import AT_ONCE, scan_spans, walk_spans
 
     size = len(text) - PADDING
     # Two tokens can only touch where a character of two bytes or more is one of them: two in three bytes at most.
-    room = size * 2 // 3 + 2
+    room = size * 2 // 3 + 2 + AT_ONCE
     starts, lengths, ends = np.empty(room, np.int32), np.empty(room, np.int32), np.empty(room, np.int32)
-    oversize = np.empty((size // max(1, max_token_bytes) + 2, 3), np.int64)
-    whitespace = classes is whitespace_classes()
-    limits = (max_token_bytes, max_sentence_tokens, torn)
-    tokens, sentences, large = scan_spans(text, size, classes, whitespace, limits, (starts, lengths, ends), oversize)
-    return Tokens(
-        text, starts[:tokens], lengths[:tokens], ends[:sentences], [tuple(row) for row in oversize[:large].tolist()]
-    )
+    spans, whitespace = (starts, lengths, ends), classes is whitespace_classes()
+    tokens, sentences, largest = scan_spans(text, size, classes, whitespace, max_sentence_tokens, spans)
+    oversize = np.empty((0, 3), np.int64)
+    if largest > max_token_bytes or torn:
+        oversize = np.empty((size // max(1, max_token_bytes) + 2, 3), np.int64)
+        limits = (max_token_bytes, max_sentence_tokens, torn)
+        tokens, sentences, large = walk_spans(text, size, classes, limits, spans, oversize)
+        oversize = oversize[:large]
+    rows = [(line, start, length) for line, start, length in oversize.tolist()]
+    return Tokens(text, starts[:tokens], lengths[:tokens], ends[:sentences], rows)

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.jit import as_int, compiled, inlined
-from pipeline.kernels.machine import BLOCK, foreign, lower_block
+from pipeline.kernels.machine import BLOCK, foreign, lower_block, trailing_zeros
 
 _LF, _SPACE = 10, 32
 _CAPITAL_SIGMA, _SIGMA = 0x3A3, 0x3C3
@@ -76,35 +76,34 @@ def map_lines(
     """
     n, i, j, rows = len(source), as_int(0), as_int(0), as_int(0)
     while i < n:
-        if lowercase and i + BLOCK <= n and foreign(source, i) == 0:
-            lower_block(source, i, target, j)
-            i, j = i + BLOCK, j + BLOCK
-            continue
-        stop = min(n, i + BLOCK)
-        while i < stop:
-            a = source[i]
-            if a < 0x80:
+        a = source[i]
+        if a < 0x80:
+            if lowercase and i + BLOCK <= n:
+                # All of the block; what stands behind its ASCII part is overwritten.
+                lower_block(source, i, target, j)
+                run = trailing_zeros(foreign(source, i))
+                i, j = i + run, j + run
+            else:
                 target[j] = a | 0x20 if lowercase and 65 <= a <= 90 else a
                 i, j = i + 1, j + 1
-                continue
-            code, width = _code_point(source, i)
-            mapped = as_int(table[code])
-            if code == _CAPITAL_SIGMA and lowercase and (i == 0 or source[i - 1] == _LF or source[i - 1] == _SPACE):
-                mapped = as_int(_SIGMA)  # what stands at a word's start is no final sigma
-            if mapped != 0:
-                i, j = i + width, _put(target, j, mapped)
-                continue
-            begin = i
-            while begin > 0 and source[begin - 1] != _LF:
-                begin -= 1
-            while j > 0 and target[j - 1] != _LF:
-                j -= 1
-            while i < n and source[i] != _LF:
-                i += 1
-            hard[rows, 0], hard[rows, 1], hard[rows, 2] = begin, i, j
-            rows += 1
-            if i < n:
-                target[j] = _LF
-                i, j = i + 1, j + 1
-            stop = min(n, i + BLOCK)
+            continue
+        code, width = _code_point(source, i)
+        mapped = as_int(table[code])
+        if code == _CAPITAL_SIGMA and lowercase and (i == 0 or source[i - 1] == _LF or source[i - 1] == _SPACE):
+            mapped = as_int(_SIGMA)  # what stands at a word's start is no final sigma
+        if mapped != 0:
+            i, j = i + width, _put(target, j, mapped)
+            continue
+        begin = i
+        while begin > 0 and source[begin - 1] != _LF:
+            begin -= 1
+        while j > 0 and target[j - 1] != _LF:
+            j -= 1
+        while i < n and source[i] != _LF:
+            i += 1
+        hard[rows, 0], hard[rows, 1], hard[rows, 2] = begin, i, j
+        rows += 1
+        if i < n:
+            target[j] = _LF
+            i, j = i + 1, j + 1
     return j, rows

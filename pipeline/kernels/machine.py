@@ -38,6 +38,20 @@ def _trailing_zeros(_context: Any, _word: Any) -> Any:
     return types.int64(types.uint64), emit
 
 
+def _leading_zeros(_context: Any, _word: Any) -> Any:
+    def emit(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        return builder.ctlz(arguments[0], ir.Constant(ir.IntType(1), 0))
+
+    return types.int64(types.uint64), emit
+
+
+def _count_ones(_context: Any, _word: Any) -> Any:
+    def emit(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        return builder.ctpop(arguments[0])
+
+    return types.int64(types.uint64), emit
+
+
 def _address(context: Any, builder: Any, array_type: Any, array: Any, index: Any) -> Any:
     return builder.gep(context.make_array(array_type)(context, builder, array).data, [index])
 
@@ -132,6 +146,10 @@ def _lower_block(_context: Any, source: Any, _index: Any, target: Any, _position
 multiply_high = cast(Callable[[Any, Any], np.uint64], intrinsic(_multiply_high))
 # trailing_zeros(word): index of the lowest bit that is set, 64 for none
 trailing_zeros = cast(Callable[[Any], int], intrinsic(_trailing_zeros))
+# leading_zeros(word): how many bits stand above the highest that is set, 64 for none
+leading_zeros = cast(Callable[[Any], int], intrinsic(_leading_zeros))
+# count_ones(word): how many bits are set
+count_ones = cast(Callable[[Any], int], intrinsic(_count_ones))
 # load_word(array, index): eight bytes of a uint8 array from there on, the first one lowest
 load_word = cast(Callable[[Any, int], np.uint64], intrinsic(_load_word))
 # prefetch(array, index): ask for the item's cache line ahead of its use

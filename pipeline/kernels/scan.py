@@ -10,11 +10,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.jit import as_int, compiled, inlined
-from pipeline.kernels.machine import BLOCK, digits, feeds, foreign, letters, quotes, spaces, trailing_zeros
+from pipeline.kernels.machine import (
+    BLOCK,
+    count_ones,
+    digits,
+    feeds,
+    foreign,
+    leading_zeros,
+    letters,
+    quotes,
+    spaces,
+    trailing_zeros,
+)
 from pipeline.wordbreak import DIGIT, EXTEND, KATAKANA, LETTER, QUOTE, SEPARATOR, SINGLE
 
-_LF = 10
+_LF, _APOSTROPHE = 10, 0x27
 _ONE, _ALL = np.uint64(1), np.uint64(0xFFFFFFFFFFFFFFFF)
+
+#: Places that are written at once, wanted or not.
+AT_ONCE = 16
 
 
 @compiled
@@ -83,7 +97,7 @@ def _token_end(text: NDArray[np.uint8], n: int, start: int, base: int, classes: 
     return i
 
 
-@inlined
+@compiled
 def _joining_quotes(
     text: NDArray[np.uint8],
     i: int,
@@ -105,32 +119,39 @@ def _joining_quotes(
 
 
 @compiled
-def _walk(
+def walk_spans(
     text: NDArray[np.uint8],
     n: int,
-    i: int,
-    stop: int,
     classes: NDArray[np.uint8],
     limits: tuple[int, int, bool],
-    found: tuple[int, int, int, int, int],
     spans: tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]],
     oversize: NDArray[np.int64],
-) -> tuple[int, tuple[int, int, int, int, int]]:
-    """Find the tokens of [i, stop), and go on to the end of the last one; return where that is, and what is found."""
+) -> tuple[int, int, int]:
+    """Do what scan_spans does character by character, whatever the size of a token.
+
+    Args:
+        text: as of scan_spans.
+        n: as of scan_spans.
+        classes: as of scan_spans.
+        limits: bytes of a token, tokens of a sentence, and whether the text starts inside an overlong token.
+        spans: as of scan_spans.
+        oversize: output, as in Tokens.
+
+    Returns:
+        Tokens, sentences and oversize tokens found.
+    """
     max_token_bytes, max_sentence_tokens, torn = limits
-    tokens, sentences, begun, line, large = found
     starts, lengths, ends = spans
-    while i < stop:
-        byte = text[i]
-        if byte == _LF:
+    i, tokens, sentences, begun, line, large = as_int(0), as_int(0), as_int(0), as_int(0), as_int(0), as_int(0)
+    while i < n:
+        if text[i] == _LF:
             line += 1
-            if tokens > begun:
-                ends[sentences], sentences, begun = tokens, sentences + 1, tokens
+            sentences, begun = _end_sentences(ends, sentences, begun, tokens, max_sentence_tokens, True)
             i += 1
             continue
         kind = _kind(text, i, classes)
         if kind == SEPARATOR or kind == EXTEND or kind == QUOTE:
-            i += _width(byte)
+            i += _width(text[i])
             continue
         end = _token_end(text, n, i, kind, classes)
         if end - i > max_token_bytes or (torn and i == 0 and kind != SINGLE):
@@ -138,39 +159,74 @@ def _walk(
             large += 1
         else:
             starts[tokens], lengths[tokens], tokens = i, end - i, tokens + 1
-            if tokens - begun == max_sentence_tokens:
-                ends[sentences], sentences, begun = tokens, sentences + 1, tokens
         i = end
-    return i, (tokens, sentences, begun, line, large)
+    sentences, begun = _end_sentences(ends, sentences, begun, tokens, max_sentence_tokens, True)
+    return tokens, sentences, large
 
 
 @compiled
-def _drop_token(starts: NDArray[np.int32], lengths: NDArray[np.int32], token: int, opened: int) -> None:
-    """Take the start of a token out of those that are still to be ended."""
-    for t in range(token, opened - 1):
-        starts[t] = starts[t + 1]
+def _end_sentences(
+    ends: NDArray[np.int32], sentences: int, begun: int, tokens: int, longest: int, line_ends: bool
+) -> tuple[int, int]:
+    """Note the ends of sentences among the tokens since ``begun``; return how many there are, and the new ``begun``."""
+    while tokens - begun >= longest:
+        begun += longest
+        ends[sentences], sentences = begun, sentences + 1
+    if line_ends and tokens > begun:
+        ends[sentences], sentences, begun = tokens, sentences + 1, tokens
+    return sentences, begun
 
 
-@inlined
-def _words(
-    text: NDArray[np.uint8], i: int, n: int, valid: np.uint64, classes: NDArray[np.uint8], whitespace: bool
-) -> np.uint64:
-    """Mask of the characters of an ASCII block that are part of a token."""
-    if whitespace:
-        return ~spaces(text, i) & valid
-    letter, digit, quote = letters(text, i) & valid, digits(text, i) & valid, quotes(text, i) & valid
-    word = letter | digit
-    if quote != 0:
-        word |= _joining_quotes(text, i, n, classes, quote, letter, digit)
-    return word
+@compiled
+def _walk(
+    text: NDArray[np.uint8],
+    n: int,
+    i: int,
+    stop: int,
+    classes: NDArray[np.uint8],
+    longest: int,
+    found: tuple[int, int, int],
+    spans: tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]],
+) -> tuple[int, tuple[int, int, int]]:
+    """Find the tokens of [i, stop), and go on to the end of the last one; return where that is, and what is found."""
+    tokens, sentences, begun = found
+    starts, stops, ends = spans
+    while i < stop:
+        if text[i] == _LF:
+            sentences, begun = _end_sentences(ends, sentences, begun, tokens, longest, True)
+            i += 1
+            continue
+        kind = _kind(text, i, classes)
+        if kind == SEPARATOR or kind == EXTEND or kind == QUOTE:
+            i += _width(text[i])
+            continue
+        end = _token_end(text, n, i, kind, classes)
+        starts[tokens], stops[tokens], tokens = i, end, tokens + 1
+        i = end
+    return i, (tokens, sentences, begun)
 
 
-@inlined
-def _is_foreign(text: NDArray[np.uint8], i: int, n: int, valid: np.uint64) -> bool:
-    """Whether a block holds what is no ASCII, or an apostrophe at its end that such a character may follow."""
-    last = np.uint64(BLOCK - 1)
-    beyond = i + BLOCK < n and text[i + BLOCK] >= 0x80 and (quotes(text, i) >> last) != 0
-    return bool(beyond or (foreign(text, i) & valid) != 0)
+@compiled
+def _write_places(mask: np.uint64, count: int, first: int, out: NDArray[np.int32], at: int) -> None:
+    """Write the place of each bit, ``first`` for the lowest one, to out[at : at + count] and anything behind that.
+
+    So many at once that how many there are is hardly ever a branch; nor what stands behind them, which is overwritten.
+    """
+    for k in range(AT_ONCE):
+        out[at + k] = first + trailing_zeros(mask)
+        mask &= mask - _ONE
+    for k in range(AT_ONCE, count):
+        out[at + k] = first + trailing_zeros(mask)
+        mask &= mask - _ONE
+
+
+@compiled
+def _last_separator(text: NDArray[np.uint8], i: int, separators: np.uint64, place: int) -> int:
+    """The last of a block's separators before a place, or −1; an apostrophe just before it may be none."""
+    before = separators & ((_ONE << np.uint64(place)) - _ONE if place < BLOCK else _ALL)
+    if place > 0 and text[i + place - 1] == _APOSTROPHE:
+        before &= ~(_ONE << np.uint64(place - 1))
+    return BLOCK - 1 - leading_zeros(before)
 
 
 @compiled
@@ -179,9 +235,8 @@ def scan_spans(
     n: int,
     classes: NDArray[np.uint8],
     whitespace: bool,
-    limits: tuple[int, int, bool],
+    longest: int,
     spans: tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]],
-    oversize: NDArray[np.int64],
 ) -> tuple[int, int, int]:
     """Fill the spans; see tokenize.scan_tokens, whose arrays are large enough by construction.
 
@@ -190,63 +245,56 @@ def scan_spans(
         n: see ``text``.
         classes: of code points.
         whitespace: ``classes`` are those of the whitespace tokenizer, not of the unicode one.
-        limits: bytes of a token, tokens of a sentence, and whether the text starts inside an overlong token.
-        spans: output: starts and lengths of the tokens, ends of the sentences.
-        oversize: output, as in Tokens.
+        longest: tokens a sentence may have.
+        spans: output: starts and lengths of the tokens, ends of the sentences; of AT_ONCE more than there can be.
 
     Returns:
-        Tokens, sentences and oversize tokens found.
+        Tokens, sentences, and the bytes of the largest token.
     """
-    max_token_bytes, max_sentence_tokens, torn = limits
-    starts, lengths, ends = spans
-    tokens, sentences, begun, line, large = as_int(0), as_int(0), as_int(0), as_int(0), as_int(0)
+    starts, stops, ends = spans
+    tokens, sentences, begun = as_int(0), as_int(0), as_int(0)
     i, opened = as_int(0), as_int(0)  # tokens whose start is known: `tokens`, or one more
     while i < n:
         valid = _ALL if n - i >= BLOCK else (_ONE << np.uint64(n - i)) - _ONE
-        if _is_foreign(text, i, n, valid):
-            i, (tokens, sentences, begun, line, large) = _walk(
-                text, n, as_int(starts[tokens]) if opened > tokens else i, min(n, i + BLOCK), classes, limits,
-                (tokens, sentences, begun, line, large), spans, oversize,
-            )  # fmt: skip
-            opened = tokens
-            continue
-        word = _words(text, i, n, valid, classes, whitespace)
-        inside = (word << _ONE) | np.uint64(opened > tokens)
-        begins, stops, feed = word & ~inside, ~word & inside, feeds(text, i) & valid
-        while begins != 0:
-            starts[opened] = i + trailing_zeros(begins)
-            opened, begins = opened + 1, begins & (begins - _ONE)
-        while True:
-            # The tokens up to the next line feed, or of the whole block.
-            part = feed ^ (feed - _ONE) if feed != 0 else _ALL
-            here = stops & part
-            while here != 0:
-                start, end = as_int(starts[tokens]), i + trailing_zeros(here)
-                here &= here - _ONE
-                if end - start > max_token_bytes or (torn and start == 0):
-                    oversize[large, 0], oversize[large, 1], oversize[large, 2] = line, start, end - start
-                    large += 1
-                    _drop_token(starts, lengths, tokens, opened)
-                    opened -= 1
-                    continue
-                lengths[tokens] = end - start
-                tokens += 1
-                if tokens - begun == max_sentence_tokens:
-                    ends[sentences], sentences, begun = tokens, sentences + 1, tokens
-            if feed == 0:
-                break
-            line += 1
-            if tokens > begun:
-                ends[sentences], sentences, begun = tokens, sentences + 1, tokens
-            stops, feed = stops & ~part, feed & (feed - _ONE)
-        i += BLOCK
-    if opened > tokens:
-        start = as_int(starts[tokens])
-        if n - start > max_token_bytes or (torn and start == 0):
-            oversize[large, 0], oversize[large, 1], oversize[large, 2] = line, start, n - start
-            large += 1
+        if whitespace:
+            word = ~spaces(text, i) & valid
         else:
-            lengths[tokens], tokens = n - start, tokens + 1
-    if tokens > begun:
-        ends[sentences], sentences = tokens, sentences + 1
-    return tokens, sentences, large
+            letter, digit, quote = letters(text, i) & valid, digits(text, i) & valid, quotes(text, i) & valid
+            word = letter | digit
+            if quote != 0:
+                word |= _joining_quotes(text, i, n, classes, quote, letter, digit)
+        feed, other, safe = feeds(text, i) & valid, foreign(text, i) & valid, as_int(BLOCK)
+        if other != 0 or (text[i + BLOCK] >= 0x80 and text[i + BLOCK - 1] == _APOSTROPHE):
+            # Masks up to the last separator before it, then character by character.
+            safe = _last_separator(text, i, ~word & valid, trailing_zeros(other))
+            kept = (_ONE << np.uint64(max(safe, 0))) - _ONE
+            word, feed = word & kept, feed & kept
+        if safe >= 0:
+            inside = (word << _ONE) | np.uint64(opened > tokens)
+            begins, ended = word & ~inside, ~word & inside
+            begin_count, end_count = count_ones(begins), count_ones(ended)
+            _write_places(begins, begin_count, i, starts, opened)
+            _write_places(ended, end_count, i, stops, tokens)
+            while feed != 0:
+                before = tokens + count_ones(ended & (feed ^ (feed - _ONE)))
+                sentences, begun = _end_sentences(ends, sentences, begun, before, longest, True)
+                feed &= feed - _ONE
+            opened, tokens = opened + begin_count, tokens + end_count
+            sentences, begun = _end_sentences(ends, sentences, begun, tokens, longest, False)
+        if safe < BLOCK:
+            first = i + safe if safe >= 0 else as_int(starts[tokens]) if opened > tokens else i
+            stop = min(n, i + BLOCK - (leading_zeros(other) if other != 0 else 0))
+            i, (tokens, sentences, begun) = _walk(
+                text, n, first, stop, classes, longest, (tokens, sentences, begun), spans
+            )
+            opened = tokens
+        else:
+            i += BLOCK
+    if opened > tokens:
+        stops[tokens], tokens = n, tokens + 1
+    sentences, begun = _end_sentences(ends, sentences, begun, tokens, longest, True)
+    largest = as_int(0)
+    for t in range(tokens):
+        stops[t] -= starts[t]
+        largest = max(largest, as_int(stops[t]))
+    return tokens, sentences, largest

@@ -76,8 +76,8 @@ class _CountTokens(ThreadedDoFn):
 
     def finish_bundle(self) -> Iterator[beam.pvalue.TaggedOutput]:
         yield from super().finish_bundle()  # all is counted; only then
-        for counter in self._counters:
-            yield from in_global_window(self._hand_on(counter))
+        for tagged in self._pool.map(self._hand_on, self._counters):
+            yield from in_global_window(tagged)
         self._counters, self._of_thread = [], threading.local()  # a runner keeps this object when all is done
         self._spill.close()
 

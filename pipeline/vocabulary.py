@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from pipeline import progress
 from pipeline.base import Base
 from pipeline.dataset import storage
 from pipeline.dataset.manifest import VOCAB, FileEntry, VocabularyTotals
@@ -43,6 +44,7 @@ def write_vocabulary(
         ConfigError: no token is left.
         FormatError: ``base`` is not what it was, or there are more tokens than ids.
     """
+    progress.begin("vocabulary", len(partitions), "partitions")
 
     def counted() -> list[Iterator[pa.Table]]:
         return [read_batches(spill.open(traveller)) for traveller in partitions]

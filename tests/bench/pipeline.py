@@ -25,7 +25,7 @@ from typing import Any
 
 from tests.quality.corpora import ROOT, shared_folder
 
-STAGES = ("counting", "encoding", "writing pairs")
+STAGES = ("counting", "vocabulary", "encoding", "writing pairs")
 #: Copies of the corpus in the curve; a fraction is so many of its files.
 SIZES = (1 / 8, 1, 4, 16)
 

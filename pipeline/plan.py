@@ -17,7 +17,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.dataset.schema import ROW_GROUP_PAIRS
 from pipeline.draws import order_key
+
+
+#: A dataset of few pairs is cut into so many shards, of a row group at least, that several threads can work on it.
+FEW_SHARDS = 8
 
 
 class ChunkStats(NamedTuple):
@@ -88,7 +93,7 @@ def make_plan(stats: Iterable[ChunkStats], *, kept_share: float, window: int, sh
         stats: of every chunk, in any order.
         kept_share: expected share of the tokens that vocabulary and subsampling leave.
         window: largest radius, which the weights are multiplied by.
-        shard_pairs: expected pairs that a shard may have.
+        shard_pairs: expected pairs that a shard may have; small datasets have smaller ones.
         seed: of the order.
     """
     ordered = sorted(stats, key=lambda s: (order_key(seed, "deal", s.file, s.chunk), s.file, s.chunk))
@@ -98,4 +103,5 @@ def make_plan(stats: Iterable[ChunkStats], *, kept_share: float, window: int, sh
         total += chunk.weight
     expected = total / window * kept_share
     paired = sum(chunk.paired for chunk in ordered)
-    return Plan(positions, total, max(1, min(math.ceil(expected / shard_pairs), paired)))
+    wanted = max(math.ceil(expected / shard_pairs), min(FEW_SHARDS, int(expected / ROW_GROUP_PAIRS)), 1)
+    return Plan(positions, total, min(wanted, max(1, paired)))

@@ -74,12 +74,13 @@ class PairMaker:
 
     def row_groups(self, runs: Sequence[SentenceRun]) -> Iterator[Pairs]:
         """Yield row groups that end on a sentence's end; the arrays are good until the next one is asked for."""
+        from pipeline.kernels.machine import SEVERAL
         from pipeline.kernels.pairs import pair_sentences
 
         rules, filled = self._rules, 0
         longest = max((int(run.lengths_S.max()) for run in runs if len(run.lengths_S)), default=0)
         # A row group closes at the first sentence's end behind its aim, so one sentence's pairs must fit besides.
-        room = ROW_GROUP_PAIRS + longest * min(2 * rules.window, longest)
+        room = ROW_GROUP_PAIRS + longest * min(2 * rules.window, longest) + 2 * SEVERAL
         center, context = np.empty(room, np.int32), np.empty(room, np.int32)
         for run in runs:
             keys = [

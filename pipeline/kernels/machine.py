@@ -18,6 +18,9 @@ BLOCK = 64
 #: Bytes behind a text's end that may be read (and mean nothing).
 PADDING = BLOCK
 
+#: Numbers of 32 bits that are copied at once.
+SEVERAL = 8
+
 _BYTE, _WORD = ir.IntType(8), ir.IntType(64)
 _BYTES = ir.VectorType(_BYTE, BLOCK)
 
@@ -142,6 +145,33 @@ def _lower_block(_context: Any, source: Any, _index: Any, target: Any, _position
     return types.void(source, types.int64, target, types.int64), emit
 
 
+_NUMBER = ir.IntType(32)
+_NUMBERS = ir.VectorType(_NUMBER, SEVERAL)
+
+
+def _copy_several(_context: Any, source: Any, _index: Any, target: Any, _position: Any) -> Any:
+    def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        found = _address(context, builder, signature.args[0], *arguments[:2])
+        numbers = builder.load(builder.bitcast(found, _NUMBERS.as_pointer()), align=4)
+        place = _address(context, builder, signature.args[2], *arguments[2:])
+        builder.store(numbers, builder.bitcast(place, _NUMBERS.as_pointer()), align=4)
+        return context.get_dummy_value()
+
+    return types.void(source, types.int64, target, types.int64), emit
+
+
+def _fill_several(_context: Any, _number: Any, target: Any, _position: Any) -> Any:
+    def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        one = builder.insert_element(ir.Constant(_NUMBERS, ir.Undefined), arguments[0], _NUMBER(0))
+        lanes = ir.Constant(_NUMBERS, [0] * SEVERAL)
+        numbers = builder.shuffle_vector(one, ir.Constant(_NUMBERS, ir.Undefined), lanes)
+        place = _address(context, builder, signature.args[1], *arguments[1:])
+        builder.store(numbers, builder.bitcast(place, _NUMBERS.as_pointer()), align=4)
+        return context.get_dummy_value()
+
+    return types.void(types.int32, target, types.int64), emit
+
+
 # multiply_high(a, b): upper 64 bits of the product of two uint64
 multiply_high = cast(Callable[[Any, Any], np.uint64], intrinsic(_multiply_high))
 # trailing_zeros(word): index of the lowest bit that is set, 64 for none
@@ -160,3 +190,7 @@ letters, digits, spaces = _mask_of(_letter), _mask_of(_digit), _mask_of(_space)
 feeds, quotes, foreign = _mask_of(_feed), _mask_of(_quote), _mask_of(_foreign)
 # lower_block(source, index, target, position): copy 64 bytes, A–Z in lower case
 lower_block = cast(Callable[[Any, int, Any, int], None], intrinsic(_lower_block))
+# copy_several(source, index, target, position): copy SEVERAL int32 from there on to there
+copy_several = cast(Callable[[Any, int, Any, int], None], intrinsic(_copy_several))
+# fill_several(number, target, position): write an int32 SEVERAL times
+fill_several = cast(Callable[[int, Any, int], None], intrinsic(_fill_several))

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.jit import as_int, compiled
+from pipeline.kernels.machine import SEVERAL, copy_several, fill_several
 from pipeline.kernels.philox import fill_block
 from pipeline.subsample import THRESHOLD_BITS
 
@@ -28,24 +29,31 @@ def _keep(
     radii: NDArray[np.int32],
 ) -> int:
     """Write ids and radii of the tokens that subsampling leaves of one sentence; return how many."""
-    kept, subsample_block, window_block = 0, -1, -1
+    # What is dropped is written too, and overwritten: which tokens are kept no branch predictor can tell.
+    kept, radius = 0, as_int(window)
     keep_words, window_words = words[:4], words[4:]
     for t in range(begin, stop):
         block, place = (first + t) >> 2, (first + t) & 3
-        if block != subsample_block:
+        if t == begin or place == 0:
             fill_block(keys[0], block, keep_words)
-            subsample_block = block
-        if keep_words[place] >> _DROP_BITS >= thresholds[ids[t]]:
-            continue
-        radius = as_int(window)
-        if not fixed:
-            if block != window_block:
+            if not fixed:
                 fill_block(keys[1], block, window_words)
-                window_block = block
+        if not fixed:
             radius = 1 + as_int(((window_words[place] >> _HALF) * np.uint64(window)) >> _HALF)
         kept_ids[kept], radii[kept] = ids[t], radius
-        kept += 1
+        kept += keep_words[place] >> _DROP_BITS < thresholds[ids[t]]
     return kept
+
+
+@compiled
+def _copy(source: NDArray[np.int32], first: int, target: NDArray[np.int32], place: int, count: int) -> None:
+    """Copy numbers, and what stands behind them up to a multiple of SEVERAL."""
+    k = 0
+    while True:
+        copy_several(source, first + k, target, place + k)
+        k += SEVERAL
+        if k >= count:
+            return
 
 
 @compiled
@@ -78,7 +86,7 @@ def pair_sentences(
         thresholds: by id, from subsample.keep_thresholds.
         window: largest radius.
         fixed: use it always.
-        center: output, with room for ``limit`` pairs and those of any one sentence.
+        center: output, with room for ``limit`` pairs, those of any one sentence, and 2 · SEVERAL that mean nothing.
         context: output, likewise.
         filled: pairs already there.
         limit: stop at the first sentence's end at or behind this many pairs.
@@ -89,7 +97,7 @@ def pair_sentences(
     longest = as_int(0)
     for s in range(sentence, len(lengths)):
         longest = max(longest, lengths[s])
-    kept_ids, radii = np.empty(longest, np.int32), np.empty(longest, np.int32)
+    kept_ids, radii = np.empty(longest + SEVERAL, np.int32), np.empty(longest + 1, np.int32)
     words, total = np.empty(8, np.uint64), 0
     keys = (subsample_key, window_key)
     while sentence < len(lengths) and filled < limit:
@@ -98,12 +106,12 @@ def pair_sentences(
         for i in range(kept):
             radius = as_int(radii[i])
             word = kept_ids[i]
-            for j in range(max(0, i - radius), i):
-                center[filled], context[filled] = word, kept_ids[j]
-                filled += 1
-            for j in range(i + 1, min(kept, i + radius + 1)):
-                center[filled], context[filled] = word, kept_ids[j]
-                filled += 1
+            before, behind = min(radius, i), min(radius, kept - 1 - i)
+            for k in range(0, before + behind, SEVERAL):
+                fill_several(word, center, filled + k)
+            _copy(kept_ids, i - before, context, filled, before)
+            _copy(kept_ids, i + 1, context, filled + before, behind)
+            filled += before + behind
         total += kept
         sentence, token = sentence + 1, stop
     return sentence, token, filled, total

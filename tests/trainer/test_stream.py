@@ -292,7 +292,7 @@ def test_a_dead_worker_ends_the_loading(dataset: Dataset) -> None:
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=100, check=False)
     assert done.returncode == 1
     # Which of them is first: the watch over the workers, or the batch that was on its way.
-    noticed = r"^(RuntimeError: DataLoader worker|Connection\w*Error|EOFError|FileNotFoundError)"
+    noticed = r"\b(RuntimeError: DataLoader worker|Connection\w*Error|EOFError|FileNotFoundError)"
     assert re.search(noticed, done.stderr, re.MULTILINE), done.stderr
 
 

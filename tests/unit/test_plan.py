@@ -54,6 +54,13 @@ def test_shards_are_never_more_than_sentences_with_pairs() -> None:
     assert make_plan([], kept_share=1, window=1, shard_pairs=1, seed=1).shards == 1
 
 
+def test_small_datasets_still_have_shards_for_several_threads() -> None:
+    def shards(pairs: int) -> int:
+        return make_plan([chunk(0, pairs)], kept_share=1, window=1, shard_pairs=16 << 20, seed=1).shards
+
+    assert [shards(rows << 20) for rows in (0, 1, 2, 5, 8, 100, 128, 160)] == [1, 1, 2, 5, 8, 8, 8, 10]
+
+
 def test_the_order_depends_on_the_seed_and_not_on_the_order_of_arrival() -> None:
     stats = [chunk(number, 10) for number in range(30)]
     one = make_plan(stats, kept_share=1, window=1, shard_pairs=10, seed=1).positions

@@ -21,6 +21,8 @@ _KNOWN = re.compile(
     r"|(?:PermissionError|OSError|FileNotFoundError|NotADirectoryError|IsADirectoryError)): (.*)$",
     re.MULTILINE,
 )
+#: "root" is what a portable runner tells the launcher; the names behind it are a local Prism's and its workers'.
+_BEAMS_LOGGERS = ("apache_beam", "root", "PrismJobServer", "PrismRunner", "SdkWorker")
 _STEP = re.compile(r"\s*\[while running .*", re.DOTALL)
 
 
@@ -34,8 +36,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _quieten_beam() -> None:
     """Beam warns at import and logs every failing bundle with its traceback; what matters is the error itself."""
-    logging.basicConfig(level=logging.ERROR)
+    handler = logging.StreamHandler()
+    handler.addFilter(lambda record: not record.name.startswith(_BEAMS_LOGGERS))
+    logging.basicConfig(level=logging.ERROR, handlers=[handler])
     logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
+
+
+def _quieten_workers() -> None:
+    """Workers that are threads of this process print the traceback of every error, which they also report."""
+    from apache_beam.runners.worker import sdk_worker
+
+    vars(sdk_worker)["print"] = lambda *_, **__: None
 
 
 def _maintain(words: Sequence[str]) -> int:
@@ -59,6 +70,7 @@ def _run(words: Sequence[str]) -> int:
     try:
         from pipeline.job import run_job, summary
 
+        _quieten_workers()
         run = run_job(config, beam_flags)
         if not config.wait and run.runner != "FnApiRunner":
             print(f"submitted run {run.run_id}", file=sys.stderr)

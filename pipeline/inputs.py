@@ -5,7 +5,9 @@ from __future__ import annotations
 import datetime
 import glob
 import os
+import re
 import stat
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -21,6 +23,8 @@ PART_BYTES = 64 << 20
 
 #: What travels together is read in one go, and opening a file costs about as much as reading so many bytes.
 BATCH_BYTES, OPENING_BYTES = 8 << 20, 64 << 10
+
+_ESCAPED = re.compile(r"\[[*?[]\]")  # by which a glob names one of its own signs
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +92,7 @@ def list_inputs(patterns: Sequence[str]) -> Iterator[InputFile]:
         found = _match(pattern)
         if not found:
             raise InputError(f"--input {storage.redact(pattern)}: found no file, expected at least one")
-        prefix = len(_fixed_prefix(storage.local_path(pattern) if storage.is_local(pattern) else pattern))
+        prefix = _fixed_length(storage.local_path(pattern) if storage.is_local(pattern) else pattern)
         found.sort(key=lambda item: item[0][prefix:].encode("utf-8", "surrogateescape"))
         for uri, size, modified in found:
             _require_utf8(uri, pattern)
@@ -133,10 +137,13 @@ def batch_parts(parts: Iterable[Part], batch_bytes: int = BATCH_BYTES) -> Iterat
         yield batch
 
 
-def _fixed_prefix(pattern: str) -> str:
-    """Return the folder part that every match shares by the pattern's own words."""
-    magic = min((pattern.find(sign) for sign in "*?[" if sign in pattern), default=len(pattern))
-    return pattern[: pattern.rfind("/", 0, magic) + 1]
+def _fixed_length(pattern: str) -> int:
+    """Return the length of the folder part that every match shares by the pattern's own words."""
+    if storage.is_local(pattern) and os.path.isfile(pattern):
+        return pattern.rfind("/") + 1
+    plain = _ESCAPED.sub("_", pattern)
+    magic = min((plain.find(sign) for sign in "*?[" if sign in plain), default=len(plain))
+    return plain.rfind("/", 0, magic) + 1
 
 
 def _match(pattern: str) -> list[tuple[str, int, datetime.datetime | None]]:
@@ -172,10 +179,19 @@ def _utc(seconds: float | None) -> datetime.datetime | None:
 
 
 def _require_utf8(uri: str, pattern: str) -> None:
+    """Refuse a name that is no UTF-8, or is not read as such: it would be another one in another locale."""
     try:
         uri.encode("utf-8")
     except UnicodeEncodeError:
-        raise InputError(f"--input {pattern}: found the file name {uri!r}, expected UTF-8") from None
+        raise InputError(f"--input {pattern}: found the file name {uri!r}, expected UTF-8{_hint()}") from None
+    if _hint() and not uri.isascii():
+        raise InputError(f"--input {pattern}: found the file name {uri!r}, expected ASCII{_hint()}")
+
+
+def _hint() -> str:
+    """Say what helps where file names are not read as UTF-8."""
+    encoding = sys.getfilesystemencoding()
+    return "" if encoding == "utf-8" else f", for this locale's names are {encoding}: set PYTHONUTF8=1"
 
 
 def _is_plain(file: InputFile) -> bool:

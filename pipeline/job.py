@@ -108,12 +108,30 @@ def run_job(config: Config, beam_flags: Sequence[str]) -> Run:
     run, (listing, size) = _start_run(config, runner), make_listing(config)
     with _workplace(run, in_process), _spill_folder(run, in_process) as spill_folder, _progress(run, size):
         storage.write_bytes(run.listing, memoryview(listing))
-        pipeline = beam.Pipeline(runner=FnApiRunner() if in_process else None, options=options)
+        with _starting(runner):
+            pipeline = beam.Pipeline(runner=FnApiRunner() if in_process else None, options=options)
         build(pipeline, run, spill_folder)
-        result = pipeline.run()
+        with _starting(runner):
+            result = pipeline.run()
         if config.wait or in_process:
             result.wait_until_finish()
     return run
+
+
+@contextlib.contextmanager
+def _starting(runner: str) -> Iterator[None]:
+    """Say in one line why Beam could not start a runner: no such name, options that do not fit, no binary to be had.
+
+    Raises:
+        ConfigError: that.
+    """
+    try:
+        yield
+    except (ValueError, RuntimeError) as error:
+        if "[while running" in str(error) or "Traceback" in str(error):  # it was started, and this is a stage's
+            raise
+        detail = " ".join(str(error).split())
+        raise ConfigError(f"--runner {runner}: found no way to start it ({detail}), expected one") from None
 
 
 def _start_run(config: Config, runner: str) -> Run:

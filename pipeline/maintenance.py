@@ -44,7 +44,7 @@ def parse_command(words: Sequence[str]) -> argparse.Namespace:
         )
     parser.add_argument("--json", action="store_true", help="print the result as one JSON object")
     args, beam_flags = parser.parse_known_args(with_dashes(words[1:], parser))
-    unknown = unknown_to_beam(beam_flags) if command == "clean" else beam_flags
+    unknown = unknown_to_beam(beam_flags, parser) if command == "clean" else beam_flags
     if unknown:
         parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     args.command, args.beam_flags = command, beam_flags

@@ -2,8 +2,8 @@
 
     python -m tests.bench.giant_line [--mb 12 25 50 100] [--runs 1] [--work work/bench]
 
-The words are made, by Zipf's law over 200,000 of them. Twice the text should take twice the time of the stages, and the
-same memory.
+The words are made, by Zipf's law over 200,000 of them. Twice the text should take at most twice the time of the stages;
+memory should grow by what is in flight of large shards, not with the line.
 """
 
 from __future__ import annotations

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import datetime
-import glob
 import os
 import re
-import stat
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,6 +14,7 @@ from pipeline.chunks import CHUNK_BYTES, Chunk
 from pipeline.dataset import storage
 from pipeline.decompress import LONGEST_MAGIC, format_of
 from pipeline.errors import InputError
+from pipeline.globs import match_files
 from pipeline.text import DeadLetter
 
 #: Plain text is read in parts of this many bytes, each by any worker; what must be read from its start is large above.
@@ -155,10 +154,7 @@ def _match(pattern: str) -> list[tuple[str, int, datetime.datetime | None]]:
         )
     if not storage.is_local(pattern):
         return _match_store(pattern)
-    path = storage.local_path(pattern)
-    names = [path] if os.path.isfile(path) else glob.iglob(path, recursive=True)
-    found = ((name, os.stat(name)) for name in names)
-    return [(name, info.st_size, _utc(info.st_mtime)) for name, info in found if stat.S_ISREG(info.st_mode)]
+    return [(path, info.st_size, _utc(info.st_mtime)) for path, info in match_files(storage.local_path(pattern))]
 
 
 def _match_store(pattern: str) -> list[tuple[str, int, datetime.datetime | None]]:

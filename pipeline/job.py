@@ -163,18 +163,21 @@ def make_listing(config: Config) -> tuple[pa.Buffer, int]:
 @contextlib.contextmanager
 def _workplace(run: Run, in_process: bool) -> Iterator[None]:
     """Hold the run's lease; leave nothing of a failed run behind but its dead letters, which say why it failed."""
-    with hold_lease(run.folder, run.runner, in_process) as before:
-        if before in (Writer.DEAD, Writer.NONE):  # what an earlier run of that name left when it died or failed
-            upkeep.remove_unfinished(run.config.output, run.run_id)
-        try:
-            yield
-        except BaseException as error:
-            # A cluster's job goes on when its launcher is interrupted: it still needs what lies there.
-            if in_process or isinstance(error, Exception):
-                _leave(run, failed=True)
-            raise
-        if in_process or run.config.wait:
-            _leave(run, failed=False)
+    try:
+        with hold_lease(run.folder, run.runner, in_process) as before:
+            if before in (Writer.DEAD, Writer.NONE):  # what an earlier run of that name left when it died or failed
+                upkeep.remove_unfinished(run.config.output, run.run_id)
+            try:
+                yield
+            except BaseException as error:
+                # A cluster's job goes on when its launcher is interrupted: it still needs what lies there.
+                if in_process or isinstance(error, Exception):
+                    _leave(run, failed=True)
+                raise
+            if in_process or run.config.wait:
+                _leave(run, failed=False)
+    finally:
+        upkeep.remove_empty(run.folder, run.config.output)  # also where the lease could not be written
 
 
 def _leave(run: Run, failed: bool) -> None:
@@ -183,7 +186,6 @@ def _leave(run: Run, failed: bool) -> None:
         if failed:  # a run that is complete stays, also if only another one was published first
             upkeep.remove_unfinished(run.config.output, run.run_id, but=["dead-letters"])
         drop_lease(run.folder)
-        upkeep.remove_empty(run.folder, run.config.output)
 
 
 @contextlib.contextmanager

@@ -99,6 +99,10 @@ class FileSpill:
                 self._file.close()
                 self._file = None
 
+    def __del__(self) -> None:
+        """A bundle that failed never came to closing it."""
+        self.close()
+
     def __reduce__(self) -> tuple[type[FileSpill], tuple[str]]:
         """Travel to another process as the folder alone: each process has a file of its own."""
         return FileSpill, (self._folder,)

@@ -29,8 +29,9 @@ def match_files(pattern: str) -> Iterator[tuple[str, os.stat_result]]:
             if stat.S_ISREG(status.st_mode):
                 yield path, status
     except OSError as error:
+        place = str(error.filename).rstrip("/")
         raise InputError(
-            f"{error.filename.rstrip('/')}: found {error.strerror}, expected a readable file or folder (--input {pattern})"
+            f"{place}: found {error.strerror}, expected a readable file or folder (--input {pattern})"
         ) from None
 
 

@@ -57,7 +57,7 @@ def _maintain(words: Sequence[str]) -> int:
     except (*_OURS, OSError) as error:
         print(f"error: {error_line(error)}", file=sys.stderr)
         return 1
-    print(json.dumps(result) if args.json else text)
+    _say(json.dumps(result) if args.json else text)
     return 0
 
 
@@ -84,8 +84,14 @@ def _run(words: Sequence[str]) -> int:
             raise
         print(f"error: {message}", file=sys.stderr)
         return 1
-    print(json.dumps(result) if config.json else describe(result))
+    _say(json.dumps(result) if config.json else describe(result))
     return 0
+
+
+def _say(text: str) -> None:
+    """Print a result, also where a name in it is none in the terminal's encoding: all is done by now."""
+    encoding = sys.stdout.encoding or "utf-8"
+    print(text.encode(encoding, "backslashreplace").decode(encoding))
 
 
 def error_line(error: BaseException) -> str | None:
@@ -96,7 +102,7 @@ def error_line(error: BaseException) -> str | None:
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, OSError) and cause.filename is not None:
-            return f"{cause.filename}: found {cause.strerror}, expected to be able to use it"
+            return _one_line(f"{cause.filename}: found {cause.strerror}, expected to be able to use it")
         if isinstance(cause, (*_OURS, OSError)):
             return _one_line(str(cause))
         cause = cause.__cause__ or cause.__context__

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from pipeline.chunks import CHUNK_BYTES, Chunk
 from pipeline.dataset import storage
+from pipeline.dataset.manifest import LATEST
 from pipeline.decompress import LONGEST_MAGIC, format_of
 from pipeline.errors import InputError
 from pipeline.globs import match_files
@@ -83,19 +84,20 @@ def list_inputs(patterns: Sequence[str]) -> Iterator[InputFile]:
     """List the files that the globs match, local or in any store that Beam's file systems know.
 
     Raises:
-        InputError: a glob matches nothing, or two match the same file; a password in a URI, which would be stored.
+        InputError: a glob matches nothing, or a file is matched twice, be it through a link; a password in a URI,
+            which would be stored.
     """
-    seen: dict[str, str] = {}
+    seen, real = dict[str, str](), _RealPaths()
     ordinal = 0
     for pattern in patterns:
         found = _match(pattern)
         if not found:
-            raise InputError(f"--input {storage.redact(pattern)}: found no file, expected at least one")
+            raise _no_file(pattern)
         prefix = _fixed_length(storage.local_path(pattern) if storage.is_local(pattern) else pattern)
         found.sort(key=lambda item: item[0][prefix:].encode("utf-8", "surrogateescape"))
         for uri, size, modified in found:
             _require_utf8(uri, pattern)
-            place = os.path.abspath(uri) if storage.is_local(uri) else uri
+            place = real.of(uri) if storage.is_local(uri) else uri
             if place in seen:
                 raise InputError(
                     f"--input {pattern}: matches {uri}, as --input {seen[place]} does; expected each file once"
@@ -103,6 +105,51 @@ def list_inputs(patterns: Sequence[str]) -> Iterator[InputFile]:
             seen[place] = pattern
             yield InputFile(ordinal, uri, uri[prefix:], size, modified)
             ordinal += 1
+
+
+class _RealPaths:
+    """Where files lie when all links are followed, each folder's asked for once."""
+
+    def __init__(self) -> None:
+        self._folders: dict[str, str] = {}
+
+    def of(self, path: str) -> str:
+        """Return a file's."""
+        if os.path.islink(path):
+            return os.path.realpath(path)
+        folder, name = os.path.split(path)
+        if folder not in self._folders:
+            self._folders[folder] = os.path.realpath(folder)
+        return os.path.join(self._folders[folder], name)
+
+
+def _no_file(pattern: str) -> InputError:
+    path = storage.local_path(pattern)
+    if storage.is_local(pattern) and os.path.isdir(path):
+        return InputError(
+            f"--input {pattern}: found a folder, expected files, as {storage.join(pattern, '*')} names them"
+        )
+    return InputError(f"--input {storage.redact(pattern)}: found no file, expected at least one")
+
+
+def refuse_output(files: Iterable[InputFile], output: str) -> Iterator[InputFile]:
+    """Pass files on, unless one is the output's own: the next run over the same folder would read what this one wrote.
+
+    Raises:
+        InputError: it is.
+    """
+    top = _place(output)
+    own = tuple(storage.join(top, name) for name in ("runs/", LATEST))
+    for file in files:
+        if _place(file.uri).startswith(own):
+            raise InputError(
+                f"{file.uri}: found a file of --output's own dataset among those of --input, expected text alone"
+            )
+        yield file
+
+
+def _place(uri: str) -> str:
+    return os.path.realpath(storage.local_path(uri)) if storage.is_local(uri) else uri
 
 
 def split_file(file: InputFile, part_bytes: int = PART_BYTES) -> Iterator[Part]:

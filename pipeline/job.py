@@ -24,7 +24,7 @@ from pipeline.dataset.manifest import LATEST, MANIFEST, require_run_id
 from pipeline.dataset.schema import FormatError
 from pipeline.errors import ConfigError
 from pipeline.finish import Run
-from pipeline.inputs import list_inputs
+from pipeline.inputs import list_inputs, refuse_output
 from pipeline.lease import Writer, drop_lease, hold_lease
 from pipeline.listing import save_listing
 from pipeline.options import Config
@@ -153,10 +153,10 @@ def make_listing(config: Config) -> tuple[pa.Buffer, int]:
     """List the inputs; return the file that workers read the list from, and the inputs' stored bytes.
 
     Raises:
-        InputError: as list_inputs does.
+        InputError: as list_inputs and refuse_output do.
     """
     sink = pa.BufferOutputStream()
-    _, size = save_listing(list_inputs(config.input), sink)
+    _, size = save_listing(refuse_output(list_inputs(config.input), config.output), sink)
     return sink.getvalue(), size
 
 

@@ -157,6 +157,10 @@ def parse_arguments(argv: Sequence[str]) -> tuple[Config, list[str]]:
     namespace, rest = parser.parse_known_args(with_dashes(argv, parser))
     values = vars(namespace)
     values["input"] = tuple(part for value in values["input"] for part in _split_list(value))
+    if not all(values["input"]):
+        parser.error(
+            f"argument --input: found {','.join(values['input'])!r}, expected a glob before and behind each comma"
+        )
     for name, (low, high) in _RANGES.items():
         if not (low <= values[name] and (high is None or values[name] <= high)):
             limit = f"{low} or more" if high is None else f"{low} to {high}"

@@ -108,10 +108,10 @@ def run_job(config: Config, beam_flags: Sequence[str]) -> Run:
     run, (listing, size) = _start_run(config, runner), make_listing(config)
     with _workplace(run, in_process), _spill_folder(run, in_process) as spill_folder, _progress(run, size):
         storage.write_bytes(run.listing, memoryview(listing))
-        with _starting(runner):
+        with _running(runner):
             pipeline = beam.Pipeline(runner=FnApiRunner() if in_process else None, options=options)
         build(pipeline, run, spill_folder)
-        with _starting(runner):
+        with _running(runner):
             result = pipeline.run()
         if config.wait or in_process:
             result.wait_until_finish()
@@ -119,8 +119,8 @@ def run_job(config: Config, beam_flags: Sequence[str]) -> Run:
 
 
 @contextlib.contextmanager
-def _starting(runner: str) -> Iterator[None]:
-    """Say in one line why Beam could not start a runner: no such name, options that do not fit, no binary to be had.
+def _running(runner: str) -> Iterator[None]:
+    """Say in one line why a runner cannot do its work: no such name, options that do not fit, a worker that died.
 
     Raises:
         ConfigError: that.
@@ -128,10 +128,10 @@ def _starting(runner: str) -> Iterator[None]:
     try:
         yield
     except (ValueError, RuntimeError) as error:
-        if "[while running" in str(error) or "Traceback" in str(error):  # it was started, and this is a stage's
+        if "[while running" in str(error) or "Traceback" in str(error):  # a stage's own error
             raise
         detail = " ".join(str(error).split())
-        raise ConfigError(f"--runner {runner}: found no way to start it ({detail}), expected one") from None
+        raise ConfigError(f"--runner {runner}: found that it cannot run the job ({detail}), expected it to") from None
 
 
 def _start_run(config: Config, runner: str) -> Run:

@@ -183,9 +183,18 @@ def test_every_runner_fails_with_one_line(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--runner=Nonsense"], "--runner Nonsense: found no way to start it (Unexpected pipeline runner: Nonsense. "),
-        (["--runner=PrismRunner", "--prism_location=/no/prism"], "--runner PrismRunner: found no way to start it ("),
-        (["--runner=DataflowRunner"], "--runner DataflowRunner: found no way to start it (Pipeline has validations "),
+        (
+            ["--runner=Nonsense"],
+            "--runner Nonsense: found that it cannot run the job (Unexpected pipeline runner: Nonsense. ",
+        ),
+        (
+            ["--runner=PrismRunner", "--prism_location=/no/prism"],
+            "--runner PrismRunner: found that it cannot run the job (",
+        ),
+        (
+            ["--runner=DataflowRunner"],
+            "--runner DataflowRunner: found that it cannot run the job (Pipeline has validations ",
+        ),
     ],
     ids=["name", "binary", "options"],
 )

@@ -21,6 +21,8 @@ _KNOWN = re.compile(
     r"|(?:PermissionError|OSError|FileNotFoundError|NotADirectoryError|IsADirectoryError)): (.*)$",
     re.MULTILINE,
 )
+#: "root" is what a portable runner tells the launcher; the names behind it are a local Prism's and its workers'.
+_BEAMS_LOGGERS = ("apache_beam", "root", "PrismJobServer", "PrismRunner", "SdkWorker")
 _STEP = re.compile(r"\s*\[while running .*", re.DOTALL)
 
 
@@ -34,8 +36,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _quieten_beam() -> None:
     """Beam warns at import and logs every failing bundle with its traceback; what matters is the error itself."""
-    logging.basicConfig(level=logging.ERROR)
+    handler = logging.StreamHandler()
+    handler.addFilter(lambda record: not record.name.startswith(_BEAMS_LOGGERS))
+    logging.basicConfig(level=logging.ERROR, handlers=[handler])
     logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
+
+
+def _quieten_workers() -> None:
+    """Workers that are threads of this process print the traceback of every error, which they also report."""
+    from apache_beam.runners.worker import sdk_worker
+
+    vars(sdk_worker)["print"] = lambda *_, **__: None
 
 
 def _maintain(words: Sequence[str]) -> int:
@@ -46,7 +57,7 @@ def _maintain(words: Sequence[str]) -> int:
     except (*_OURS, OSError) as error:
         print(f"error: {error_line(error)}", file=sys.stderr)
         return 1
-    print(json.dumps(result) if args.json else text)
+    _say(json.dumps(result) if args.json else text)
     return 0
 
 
@@ -59,6 +70,7 @@ def _run(words: Sequence[str]) -> int:
     try:
         from pipeline.job import run_job, summary
 
+        _quieten_workers()
         run = run_job(config, beam_flags)
         if not config.wait and run.runner != "FnApiRunner":
             print(f"submitted run {run.run_id}", file=sys.stderr)
@@ -72,8 +84,14 @@ def _run(words: Sequence[str]) -> int:
             raise
         print(f"error: {message}", file=sys.stderr)
         return 1
-    print(json.dumps(result) if config.json else describe(result))
+    _say(json.dumps(result) if config.json else describe(result))
     return 0
+
+
+def _say(text: str) -> None:
+    """Print a result, also where a name in it is none in the terminal's encoding: all is done by now."""
+    encoding = sys.stdout.encoding or "utf-8"
+    print(text.encode(encoding, "backslashreplace").decode(encoding))
 
 
 def error_line(error: BaseException) -> str | None:
@@ -84,7 +102,7 @@ def error_line(error: BaseException) -> str | None:
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, OSError) and cause.filename is not None:
-            return f"{cause.filename}: found {cause.strerror}, expected to be able to use it"
+            return _one_line(f"{cause.filename}: found {cause.strerror}, expected to be able to use it")
         if isinstance(cause, (*_OURS, OSError)):
             return _one_line(str(cause))
         cause = cause.__cause__ or cause.__context__

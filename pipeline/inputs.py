@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import datetime
-import glob
 import os
-import stat
+import re
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from pipeline.chunks import CHUNK_BYTES, Chunk
 from pipeline.dataset import storage
+from pipeline.dataset.manifest import LATEST
 from pipeline.decompress import LONGEST_MAGIC, format_of
 from pipeline.errors import InputError
+from pipeline.globs import match_files
 from pipeline.text import DeadLetter
 
 #: Plain text is read in parts of this many bytes, each by any worker; what must be read from its start is large above.
@@ -21,6 +23,8 @@ PART_BYTES = 64 << 20
 
 #: What travels together is read in one go, and opening a file costs about as much as reading so many bytes.
 BATCH_BYTES, OPENING_BYTES = 8 << 20, 64 << 10
+
+_ESCAPED = re.compile(r"\[[*?[]\]")  # by which a glob names one of its own signs
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,19 +84,20 @@ def list_inputs(patterns: Sequence[str]) -> Iterator[InputFile]:
     """List the files that the globs match, local or in any store that Beam's file systems know.
 
     Raises:
-        InputError: a glob matches nothing, or two match the same file; a password in a URI, which would be stored.
+        InputError: a glob matches nothing, or a file is matched twice, be it through a link; a password in a URI,
+            which would be stored.
     """
-    seen: dict[str, str] = {}
+    seen, real = dict[str, str](), _RealPaths()
     ordinal = 0
     for pattern in patterns:
         found = _match(pattern)
         if not found:
-            raise InputError(f"--input {storage.redact(pattern)}: found no file, expected at least one")
-        prefix = len(_fixed_prefix(storage.local_path(pattern) if storage.is_local(pattern) else pattern))
+            raise _no_file(pattern)
+        prefix = _fixed_length(storage.local_path(pattern) if storage.is_local(pattern) else pattern)
         found.sort(key=lambda item: item[0][prefix:].encode("utf-8", "surrogateescape"))
         for uri, size, modified in found:
             _require_utf8(uri, pattern)
-            place = os.path.abspath(uri) if storage.is_local(uri) else uri
+            place = real.of(uri) if storage.is_local(uri) else uri
             if place in seen:
                 raise InputError(
                     f"--input {pattern}: matches {uri}, as --input {seen[place]} does; expected each file once"
@@ -100,6 +105,51 @@ def list_inputs(patterns: Sequence[str]) -> Iterator[InputFile]:
             seen[place] = pattern
             yield InputFile(ordinal, uri, uri[prefix:], size, modified)
             ordinal += 1
+
+
+class _RealPaths:
+    """Where files lie when all links are followed, each folder's asked for once."""
+
+    def __init__(self) -> None:
+        self._folders: dict[str, str] = {}
+
+    def of(self, path: str) -> str:
+        """Return a file's."""
+        if os.path.islink(path):
+            return os.path.realpath(path)
+        folder, name = os.path.split(path)
+        if folder not in self._folders:
+            self._folders[folder] = os.path.realpath(folder)
+        return os.path.join(self._folders[folder], name)
+
+
+def _no_file(pattern: str) -> InputError:
+    path = storage.local_path(pattern)
+    if storage.is_local(pattern) and os.path.isdir(path):
+        return InputError(
+            f"--input {pattern}: found a folder, expected files, as {storage.join(pattern, '*')} names them"
+        )
+    return InputError(f"--input {storage.redact(pattern)}: found no file, expected at least one")
+
+
+def refuse_output(files: Iterable[InputFile], output: str) -> Iterator[InputFile]:
+    """Pass files on, unless one is the output's own: the next run over the same folder would read what this one wrote.
+
+    Raises:
+        InputError: it is.
+    """
+    top = _place(output)
+    own = tuple(storage.join(top, name) for name in ("runs/", LATEST))
+    for file in files:
+        if _place(file.uri).startswith(own):
+            raise InputError(
+                f"{file.uri}: found a file of --output's own dataset among those of --input, expected text alone"
+            )
+        yield file
+
+
+def _place(uri: str) -> str:
+    return os.path.realpath(storage.local_path(uri)) if storage.is_local(uri) else uri
 
 
 def split_file(file: InputFile, part_bytes: int = PART_BYTES) -> Iterator[Part]:
@@ -133,10 +183,13 @@ def batch_parts(parts: Iterable[Part], batch_bytes: int = BATCH_BYTES) -> Iterat
         yield batch
 
 
-def _fixed_prefix(pattern: str) -> str:
-    """Return the folder part that every match shares by the pattern's own words."""
-    magic = min((pattern.find(sign) for sign in "*?[" if sign in pattern), default=len(pattern))
-    return pattern[: pattern.rfind("/", 0, magic) + 1]
+def _fixed_length(pattern: str) -> int:
+    """Return the length of the folder part that every match shares by the pattern's own words."""
+    if storage.is_local(pattern) and os.path.isfile(pattern):
+        return pattern.rfind("/") + 1
+    plain = _ESCAPED.sub("_", pattern)
+    magic = min((plain.find(sign) for sign in "*?[" if sign in plain), default=len(plain))
+    return plain.rfind("/", 0, magic) + 1
 
 
 def _match(pattern: str) -> list[tuple[str, int, datetime.datetime | None]]:
@@ -148,10 +201,7 @@ def _match(pattern: str) -> list[tuple[str, int, datetime.datetime | None]]:
         )
     if not storage.is_local(pattern):
         return _match_store(pattern)
-    path = storage.local_path(pattern)
-    names = [path] if os.path.isfile(path) else glob.iglob(path, recursive=True)
-    found = ((name, os.stat(name)) for name in names)
-    return [(name, info.st_size, _utc(info.st_mtime)) for name, info in found if stat.S_ISREG(info.st_mode)]
+    return [(path, info.st_size, _utc(info.st_mtime)) for path, info in match_files(storage.local_path(pattern))]
 
 
 def _match_store(pattern: str) -> list[tuple[str, int, datetime.datetime | None]]:
@@ -172,10 +222,19 @@ def _utc(seconds: float | None) -> datetime.datetime | None:
 
 
 def _require_utf8(uri: str, pattern: str) -> None:
+    """Refuse a name that is no UTF-8, or is not read as such: it would be another one in another locale."""
     try:
         uri.encode("utf-8")
     except UnicodeEncodeError:
-        raise InputError(f"--input {pattern}: found the file name {uri!r}, expected UTF-8") from None
+        raise InputError(f"--input {pattern}: found the file name {uri!r}, expected UTF-8{_hint()}") from None
+    if _hint() and not uri.isascii():
+        raise InputError(f"--input {pattern}: found the file name {uri!r}, expected ASCII{_hint()}")
+
+
+def _hint() -> str:
+    """Say what helps where file names are not read as UTF-8."""
+    encoding = sys.getfilesystemencoding()
+    return "" if encoding == "utf-8" else f", for this locale's names are {encoding}: set PYTHONUTF8=1"
 
 
 def _is_plain(file: InputFile) -> bool:

@@ -24,7 +24,7 @@ from pipeline.dataset.manifest import LATEST, MANIFEST, require_run_id
 from pipeline.dataset.schema import FormatError
 from pipeline.errors import ConfigError
 from pipeline.finish import Run
-from pipeline.inputs import list_inputs
+from pipeline.inputs import list_inputs, refuse_output
 from pipeline.lease import Writer, drop_lease, hold_lease
 from pipeline.listing import save_listing
 from pipeline.options import Config
@@ -108,12 +108,30 @@ def run_job(config: Config, beam_flags: Sequence[str]) -> Run:
     run, (listing, size) = _start_run(config, runner), make_listing(config)
     with _workplace(run, in_process), _spill_folder(run, in_process) as spill_folder, _progress(run, size):
         storage.write_bytes(run.listing, memoryview(listing))
-        pipeline = beam.Pipeline(runner=FnApiRunner() if in_process else None, options=options)
+        with _running(runner):
+            pipeline = beam.Pipeline(runner=FnApiRunner() if in_process else None, options=options)
         build(pipeline, run, spill_folder)
-        result = pipeline.run()
+        with _running(runner):
+            result = pipeline.run()
         if config.wait or in_process:
             result.wait_until_finish()
     return run
+
+
+@contextlib.contextmanager
+def _running(runner: str) -> Iterator[None]:
+    """Say in one line why a runner cannot do its work: no such name, options that do not fit, a worker that died.
+
+    Raises:
+        ConfigError: that.
+    """
+    try:
+        yield
+    except (ValueError, RuntimeError) as error:
+        if "[while running" in str(error) or "Traceback" in str(error):  # a stage's own error
+            raise
+        detail = " ".join(str(error).split())
+        raise ConfigError(f"--runner {runner}: found that it cannot run the job ({detail}), expected it to") from None
 
 
 def _start_run(config: Config, runner: str) -> Run:
@@ -135,28 +153,31 @@ def make_listing(config: Config) -> tuple[pa.Buffer, int]:
     """List the inputs; return the file that workers read the list from, and the inputs' stored bytes.
 
     Raises:
-        InputError: as list_inputs does.
+        InputError: as list_inputs and refuse_output do.
     """
     sink = pa.BufferOutputStream()
-    _, size = save_listing(list_inputs(config.input), sink)
+    _, size = save_listing(refuse_output(list_inputs(config.input), config.output), sink)
     return sink.getvalue(), size
 
 
 @contextlib.contextmanager
 def _workplace(run: Run, in_process: bool) -> Iterator[None]:
     """Hold the run's lease; leave nothing of a failed run behind but its dead letters, which say why it failed."""
-    with hold_lease(run.folder, run.runner, in_process) as before:
-        if before in (Writer.DEAD, Writer.NONE):  # what an earlier run of that name left when it died or failed
-            upkeep.remove_unfinished(run.config.output, run.run_id)
-        try:
-            yield
-        except BaseException as error:
-            # A cluster's job goes on when its launcher is interrupted: it still needs what lies there.
-            if in_process or isinstance(error, Exception):
-                _leave(run, failed=True)
-            raise
-        if in_process or run.config.wait:
-            _leave(run, failed=False)
+    try:
+        with hold_lease(run.folder, run.runner, in_process) as before:
+            if before in (Writer.DEAD, Writer.NONE):  # what an earlier run of that name left when it died or failed
+                upkeep.remove_unfinished(run.config.output, run.run_id)
+            try:
+                yield
+            except BaseException as error:
+                # A cluster's job goes on when its launcher is interrupted: it still needs what lies there.
+                if in_process or isinstance(error, Exception):
+                    _leave(run, failed=True)
+                raise
+            if in_process or run.config.wait:
+                _leave(run, failed=False)
+    finally:
+        upkeep.remove_empty(run.folder, run.config.output)  # also where the lease could not be written
 
 
 def _leave(run: Run, failed: bool) -> None:
@@ -165,7 +186,6 @@ def _leave(run: Run, failed: bool) -> None:
         if failed:  # a run that is complete stays, also if only another one was published first
             upkeep.remove_unfinished(run.config.output, run.run_id, but=["dead-letters"])
         drop_lease(run.folder)
-        upkeep.remove_empty(run.folder, run.config.output)
 
 
 @contextlib.contextmanager

@@ -62,9 +62,7 @@ def hold_lease(folder: str, runner: str, in_process: bool) -> Iterator[Writer]:
             name = folder.rpartition("/")[2]
             raise ConfigError(f"--run-id {name}: found a run of that name being written, expected a new name") from None
         before = _writer(file)
-        file.truncate(0)
-        file.write(lease)
-        file.flush()
+        _write(file, path, lease)
         yield before
 
 
@@ -104,6 +102,17 @@ def _locked(path: str, mode: str) -> Iterator[IO[bytes]]:
             if os.fstat(file.fileno()).st_nlink:
                 yield file
                 return
+
+
+def _write(file: IO[bytes], path: str, lease: bytes) -> None:
+    """Write a lease past the buffer, whose rest would fail once more where the file is closed."""
+    try:
+        with storage.naming(path):
+            os.ftruncate(file.fileno(), 0)
+            os.write(file.fileno(), lease)
+    except OSError:
+        os.unlink(path)
+        raise
 
 
 def _writer(file: IO[bytes]) -> Writer:

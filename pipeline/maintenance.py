@@ -10,7 +10,7 @@ from typing import Any
 
 from pipeline import upkeep
 from pipeline.dataset import storage
-from pipeline.dataset.flags import OneLineParser, with_dashes
+from pipeline.dataset.flags import OneLineParser, parse_named, with_dashes
 from pipeline.dataset.manifest import LATEST
 from pipeline.dataset.publish import point_to
 from pipeline.dataset.reader import open_dataset
@@ -35,7 +35,9 @@ def parse_command(words: Sequence[str]) -> argparse.Namespace:
     """Read the command line; exits with status 2 on wrong usage."""
     command = words[0]
     parser = OneLineParser(prog=f"python -m pipeline {command}", description=_ABOUT[command], allow_abbrev=False)
-    parser.add_argument("--output", required=True, metavar="URI", help="the dataset's folder: a path or a URI")
+    parser.add_argument(
+        "--output", required=True, type=parse_named, metavar="URI", help="the dataset's folder: a path or a URI"
+    )
     if command == "clean":
         _add_clean_flags(parser)
     else:
@@ -44,7 +46,7 @@ def parse_command(words: Sequence[str]) -> argparse.Namespace:
         )
     parser.add_argument("--json", action="store_true", help="print the result as one JSON object")
     args, beam_flags = parser.parse_known_args(with_dashes(words[1:], parser))
-    unknown = unknown_to_beam(beam_flags) if command == "clean" else beam_flags
+    unknown = unknown_to_beam(beam_flags, parser) if command == "clean" else beam_flags
     if unknown:
         parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     args.command, args.beam_flags = command, beam_flags

@@ -157,6 +157,10 @@ def parse_arguments(argv: Sequence[str]) -> tuple[Config, list[str]]:
     namespace, rest = parser.parse_known_args(with_dashes(argv, parser))
     values = vars(namespace)
     values["input"] = tuple(part for value in values["input"] for part in _split_list(value))
+    if not all(values["input"]):
+        parser.error(
+            f"argument --input: found {','.join(values['input'])!r}, expected a glob before and behind each comma"
+        )
     for name, (low, high) in _RANGES.items():
         if not (low <= values[name] and (high is None or values[name] <= high)):
             limit = f"{low} or more" if high is None else f"{low} to {high}"
@@ -166,7 +170,7 @@ def parse_arguments(argv: Sequence[str]) -> tuple[Config, list[str]]:
             f"argument --phrase-threshold: found {len(values['phrase_threshold'])} values, expected one, or one for "
             f"each round of --phrases {values['phrases']}"
         )
-    unknown = unknown_to_beam(rest)
+    unknown = unknown_to_beam(rest, parser)
     if unknown:
         parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     return Config(**values), rest
@@ -177,14 +181,21 @@ def _split_list(value: str) -> list[str]:
     return [value] if os.path.exists(value) else value.split(",")
 
 
-def unknown_to_beam(rest: Sequence[str]) -> list[str]:
-    """Return the arguments that no options class of Beam knows; Beam itself would only warn."""
+def unknown_to_beam(rest: Sequence[str], ours: OneLineParser) -> list[str]:
+    """Return the arguments that no options class of Beam knows; Beam itself would only warn.
+
+    Values that Beam cannot read end the command as wrong usage of ``ours``.
+    """
     if not rest:
         return []
     from apache_beam.options.pipeline_options import PipelineOptions, _BeamArgumentParser
 
     parser = _BeamArgumentParser(allow_abbrev=False, add_help=False)
+    parser.error = ours.error
     for options in PipelineOptions.__subclasses__():
         options._add_argparse_args(parser)
-    _, unknown = parser.parse_known_args(list(rest))
+    known, unknown = parser.parse_known_args(list(rest))
+    workers = known.direct_num_workers
+    if workers is not None and workers < 0:
+        ours.error(f"argument --direct_num_workers: found {workers}, expected 0 or more")
     return list(unknown)

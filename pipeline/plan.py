@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 from pipeline.dataset.schema import ROW_GROUP_PAIRS
 from pipeline.draws import order_key
 
-
 #: A dataset of few pairs is cut into so many shards, of a row group at least, that several threads can work on it.
 FEW_SHARDS = 8
 

@@ -75,12 +75,12 @@ class FileSpill:
             with storage.naming(self._file.name):
                 while rest:
                     rest = rest[self._file.write(rest) or 0 :]
-            return _PLACE.pack(offset, len(payload)) + self._file.name.encode("utf-8")
+            return _PLACE.pack(offset, len(payload)) + os.fsencode(self._file.name)
 
     def get(self, traveller: bytes) -> bytes:
         """Read the payload back."""
         offset, length = _PLACE.unpack_from(traveller)
-        with open(traveller[_PLACE.size :].decode("utf-8"), "rb") as file:
+        with open(traveller[_PLACE.size :], "rb") as file:
             file.seek(offset)
             payload = file.read(length)
         assert len(payload) == length, "a spilled payload is read only after it was written"
@@ -88,7 +88,7 @@ class FileSpill:
 
     def open(self, traveller: bytes) -> pa.NativeFile:
         """Open the file where the payload starts; others may follow it."""
-        stream = pa.OSFile(traveller[_PLACE.size :].decode("utf-8"), "rb")
+        stream = pa.OSFile(traveller[_PLACE.size :], "rb")
         stream.seek(_PLACE.unpack_from(traveller)[0])
         return stream
 
@@ -98,6 +98,10 @@ class FileSpill:
             if self._file is not None:
                 self._file.close()
                 self._file = None
+
+    def __del__(self) -> None:
+        """A bundle that failed never came to closing it."""
+        self.close()
 
     def __reduce__(self) -> tuple[type[FileSpill], tuple[str]]:
         """Travel to another process as the folder alone: each process has a file of its own."""

@@ -55,8 +55,9 @@ def write_vocabulary(
         raise _nothing_left(config)
     with tempfile.TemporaryFile() as file:
         rows = _all_rows(earlier, base, found, merge_ordered(counted()), config.max_vocab)
-        save_vocab_rows(rows, file)
-        file.flush()
+        with storage.naming(tempfile.gettempdir()):
+            save_vocab_rows(rows, file)
+            file.flush()
         data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
         return _publish_file(config, folder, data, earlier, found)
 

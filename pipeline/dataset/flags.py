@@ -30,6 +30,13 @@ def parse_size(text: str) -> int:
     return int(match[1]) << {None: 0, "Ki": 10, "Mi": 20, "Gi": 30}[match[2]]
 
 
+def parse_named(text: str) -> str:
+    """Read a name of something that must be there: an empty one is what an unset variable leaves of a command line."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError(f"found {text!r}, expected a name")
+    return text
+
+
 def parse_flag(text: str) -> bool:
     """Read true or false, as job templates pass them."""
     if text.lower() not in ("true", "false"):
@@ -49,7 +56,8 @@ def add_flags(parser: argparse.ArgumentParser, kind: type[Any]) -> None:
         flag, text = flag_of(field.name), texts[field.name].replace("%", "%%")
         if field.default is dataclasses.MISSING:
             action = "append" if field.metadata.get("many") else "store"
-            parser.add_argument(flag, required=True, action=action, help=text, metavar=field.metadata["metavar"])
+            parser.add_argument(flag, required=True, action=action, type=parse_named, help=text,
+                                metavar=field.metadata["metavar"])  # fmt: skip
         elif isinstance(field.default, bool):
             parser.add_argument(flag, nargs="?", const=True, default=field.default, type=parse_flag, help=text,
                                 metavar="true|false")  # fmt: skip

@@ -209,7 +209,7 @@ def naming(path: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise OSError(error.errno, error.strerror, path) from None
+        raise OSError(error.errno, error.strerror or str(error), path) from None
 
 
 def _umask() -> int:

@@ -4,7 +4,7 @@
 
 The text is the wiki corpus (and the Greek one) beside the checkout as plain files, repeated. Start-up (imports, the
 runner, its change from stage to stage) stands apart: it is what the same command takes for a text of one line, run
-in each round. Memory is the peak of the process, which starts no other.
+in each round. Memory is the peak of the process and of all that it starts.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from tests.bench.memory import watched_tree
 from tests.quality.corpora import ROOT, shared_folder
 
 STAGES = ("counting", "vocabulary", "encoding", "writing pairs")
@@ -54,13 +55,14 @@ def timed(words: Sequence[str]) -> tuple[dict[str, Any], float, float]:
     start = time.perf_counter()
     child = subprocess.Popen([sys.executable, *words], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     assert child.stdout is not None
-    output = child.stdout.read()
-    _, status, usage = os.wait4(child.pid, 0)
+    with child.stdout, watched_tree(child.pid) as most:
+        output = child.stdout.read()
+        _, status, usage = os.wait4(child.pid, 0)
     seconds = time.perf_counter() - start
     child.returncode = os.waitstatus_to_exitcode(status)
     if child.returncode:
         raise SystemExit(f"error: {' '.join(words)}: found exit status {child.returncode}, expected 0")
-    return json.loads(output.splitlines()[-1]), seconds, usage.ru_maxrss / 1e6
+    return json.loads(output.splitlines()[-1]), seconds, max(usage.ru_maxrss * 1024, *most) / 1e9
 
 
 def build(folder: Path, work: Path, threads: int, *flags: str) -> dict[str, float]:

@@ -39,6 +39,16 @@ def words_of(folder: Path, *flags: str) -> list[str]:
     return ["--input", f"{folder}/in/*", "--output", f"{folder}/out", *FLAGS, *flags]
 
 
+def expect_line(status: int, error: str, *parts: str) -> str:
+    """Hold what a command ended with against the promise of one line; return it without "error: "."""
+    lines = [line for line in error.splitlines() if not line.endswith(" left")]  # but lines of progress
+    assert status == 1, error
+    assert len(lines) == 1, error
+    assert lines[0].startswith("error: ")
+    assert all(part in lines[0] for part in parts), lines[0]
+    return lines[0].removeprefix("error: ")
+
+
 def expect_failure(folder: Path, run: Callable[[], tuple[int, str]], *parts: str) -> str:
     """Hold a failing command against its promise; return its line of error without "error: ".
 
@@ -48,14 +58,9 @@ def expect_failure(folder: Path, run: Callable[[], tuple[int, str]], *parts: str
         parts: what the line must hold.
     """
     before = snapshot(folder / "out")
-    status, error = run()
-    lines = [line for line in error.splitlines() if " left" not in line]  # but lines of progress
-    assert status == 1, error
-    assert len(lines) == 1, error
-    assert lines[0].startswith("error: ")
-    assert all(part in lines[0] for part in parts), lines[0]
+    line = expect_line(*run(), *parts)
     assert snapshot(folder / "out") == before
-    return lines[0].removeprefix("error: ")
+    return line
 
 
 def in_process(words: list[str], capsys: pytest.CaptureFixture[str]) -> Callable[[], tuple[int, str]]:

@@ -23,6 +23,8 @@ from pipeline.dataset.reader import Dataset, open_dataset
 from pipeline.inputs import list_inputs, split_file
 from pipeline.options import Config
 from pipeline.reading import read_chunks
+from tests.bench.distinct import token_ids
+from tests.bench.distinct import words_of as words_of_ids
 from tests.faults.support import TEXT, expect_failure, in_process, make_old, words_of
 from tests.faults.test_compression import FORMATS, every_format
 
@@ -218,24 +220,44 @@ def test_a_line_of_64_mib_is_read_in_bounded_pieces(tmp_path: Path) -> None:
         assert largest <= 2 * CHUNK_BYTES
 
 
-def test_one_line_gives_the_pairs_of_its_pieces(tmp_path: Path) -> None:
-    # text8's shape: one line. It is cut between words, at chunks' ends and every --max-sentence-tokens.
-    text = " ".join(f"w{(i * i + i // 7) % 2003}" for i in range(700_000))
-    text = text[: text.index(" ", (3 << 20) + 100)]  # what is behind the last mark is too short to be cut there
+@pytest.fixture(scope="module")
+def giant(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """text8 has this shape: 9 MiB in one line; and the same text with line feeds where the job cuts it."""
+    folder = tmp_path_factory.mktemp("giant")
+    words = b"".join(words_of_ids(ids) for ids in token_ids(1_100_000, 30_000)).decode().split()
+    words[5::7] = [f"d’{word}é" for word in words[5::7]]  # beyond ASCII as well
+    data = " ".join(words).encode()
+    data = data[: data.index(b" ", (9 << 20) + 100)]  # what is behind the last mark is too short to be cut there
+    assert len(data) > 9 << 20
     pieces = []
-    for chunk in cut_chunks([text.encode()]):
+    for chunk in cut_chunks([data]):
         words = chunk.data.decode().split()
         pieces += [" ".join(words[i : i + 1000]) for i in range(0, len(words), 1000)]
-    for name, content in (("line", text), ("lines", "\n".join(pieces))):  # line feeds for spaces move no byte
-        assert len(content) == len(text)
-        (tmp_path / name / "in").mkdir(parents=True)
-        (tmp_path / name / "in" / "a.txt").write_text(content)
-    one, many = (run(tmp_path / name, "out", max_sentence_tokens=1000) for name in ("line", "lines"))
-    assert counts_of(one) == Counter(text.split())
-    assert one.manifest.corpus.lines == 1
-    assert one.manifest.corpus.sentences == many.manifest.corpus.sentences == len(pieces)
+    lines = "\n".join(pieces).encode()
+    assert len(lines) == len(data)  # line feeds for spaces move no byte
+    for name, content in (("line", data), ("packed", gzip.compress(data, 1)), ("lines", lines)):
+        (folder / name / "in").mkdir(parents=True)
+        (folder / name / "in" / "a.txt").write_bytes(content)
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["line", "packed"])
+@pytest.mark.parametrize("options", [{"tokenizer": "whitespace"}, {"passes": 2, "sample": 1e-3, "threads": 3}], ids=str)
+def test_one_line_gives_the_pairs_of_its_pieces(
+    kind: str, options: dict[str, object], giant: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inputs, "PART_BYTES", 2 << 20)  # the plain line is read in five parts
+    options = {"max_sentence_tokens": 1000, "shard_pairs": 1 << 20, **options}
+    one, many = (run(giant / name, tmp_path.name + name, **options) for name in (kind, "lines"))
+    text = (giant / "line" / "in" / "a.txt").read_text(encoding="utf-8")
+    counts = Counter(text.split())
+    assert counts_of(one) == counts_of(many) == counts
+    corpus = one.manifest.corpus
+    assert (corpus.lines, corpus.tokens) == (1, counts.total())
+    assert corpus.sentences == many.manifest.corpus.lines > counts.total() // 1000
     assert one.manifest.passes == many.manifest.passes
     assert [shard.digest for shard in one.shards] == [shard.digest for shard in many.shards]
+    assert len(one.shards) > 2
 
 
 def test_an_input_that_grows_between_the_passes(

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.cli import main
 from pipeline.dataset.reader import open_dataset
+from tests.faults.support import expect_failure, in_child, make_old, words_of
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = "\n".join(f"the fox {i % 7} saw the dog {i % 5} near house {i % 3}" for i in range(2000))
@@ -48,12 +50,12 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "in").mkdir()
     for part in range(2):
         (folder / "in" / f"{part}.txt").write_text(TEXT)
-    assert no_kill(*words(folder, "old"), "--window", "2") == 0
-    assert no_kill(*words(folder, "undisturbed")) == 0
+    assert no_kill(*words_to(folder, "old"), "--window", "2") == 0
+    assert no_kill(*words_to(folder, "undisturbed")) == 0
     return folder
 
 
-def words(folder: Path, output: str) -> list[str]:
+def words_to(folder: Path, output: str) -> list[str]:
     flags = ["--min-count", "1", "--sample", "0", "--shard-pairs", "20000"]
     return ["--input", f"{folder}/in/*", "--output", str(folder / output), *flags]
 
@@ -73,10 +75,43 @@ def test_killed(stage: str, work: Path) -> None:
     output = str(shutil.copytree(work / "old", work / name))
     old = open_dataset(output)
     function, calls = STAGES[stage]
-    assert call(function, str(calls), *words(work, name)) == -signal.SIGKILL
+    assert call(function, str(calls), *words_to(work, name)) == -signal.SIGKILL
     seen = open_dataset(output)
     assert (seen.run_id, seen.dataset_id) == (old.run_id, old.dataset_id)
-    assert no_kill(*words(work, name)) == 0
+    assert no_kill(*words_to(work, name)) == 0
     again, undisturbed = open_dataset(output), open_dataset(str(work / "undisturbed"))
     assert again.dataset_id == undisturbed.dataset_id != old.dataset_id
     assert [shard.sha256 for shard in again.shards] == [shard.sha256 for shard in undisturbed.shards]
+
+
+#: Python runs it at each start; of the workers, one dies at its second chunk.
+DYING_WORKER = """
+import os, pathlib
+if b"sdk_worker_main" in pathlib.Path("/proc/self/cmdline").read_bytes():
+    from pipeline import stages
+    count, calls = stages.count_chunk, []
+    def deadly(*arguments, **options):
+        calls.append(1)
+        if len(calls) == 2:
+            os.kill(os.getpid(), 9)
+        return count(*arguments, **options)
+    stages.count_chunk = deadly
+"""
+
+
+def test_a_worker_process_that_dies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_old(tmp_path)
+    for part in range(4):
+        (tmp_path / "in" / f"{part}.txt").write_text(TEXT)
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "sitecustomize.py").write_text(DYING_WORKER)
+    flags = ["--direct_num_workers=2", "--direct_running_mode=multi_processing"]
+    before = f"import os; os.environ['PYTHONPATH'] += ':{tmp_path}/site'"  # of the workers alone
+    run = in_child(words_of(tmp_path, *flags), before=before)
+
+    def our_line() -> tuple[int, str]:
+        status, error = run()
+        return status, "\n".join(line for line in error.splitlines() if line.startswith("error: "))
+
+    expect_failure(tmp_path, our_line, "--runner FnApiRunner: found that it cannot run the job (")
+    assert main(words_of(tmp_path)) == 0

@@ -31,6 +31,12 @@ def test_names_are_paths_below_the_fixed_prefix_in_bytewise_order(tmp_path: Path
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("pattern", ["[[]a]/[*]/*.txt", "[[]a]/[*]/x[?].txt", "[a]/*/x?.txt"])
+def test_signs_of_globs_in_folders_names(pattern: str, tmp_path: Path) -> None:
+    make_files(tmp_path, "[a]/*/x?.txt")  # the last pattern is the file's own name
+    assert [file.name for file in list_inputs([f"{tmp_path}/{pattern}"])] == ["x?.txt"]
+
+
 def test_size_and_time_of_the_last_write(tmp_path: Path) -> None:
     make_files(tmp_path, "a.txt")
     os.utime(tmp_path / "a.txt", (0, 1_700_000_000))

@@ -81,6 +81,8 @@ def test_beams_flags_are_left_to_beam() -> None:
         (["--input-format", "csv"], "argument --input-format: invalid choice: 'csv'"),
         (["--tokenizer", "bpe"], "argument --tokenizer: invalid choice: 'bpe'"),
         (["--min-cuont", "3"], "unrecognized arguments: --min-cuont 3"),
+        (["--direct_num_workers=-1"], "argument --direct_num_workers: found -1, expected 0 or more"),
+        (["--direct_running_mode=fast"], "argument --direct_running_mode: invalid choice: 'fast'"),
         (["--win", "3"], "unrecognized arguments: --win 3"),
         (["--lowercase=maybe"], "argument --lowercase: found 'maybe', expected true or false"),
     ],

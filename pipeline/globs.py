@@ -1,0 +1,83 @@
+"""Local files that a glob matches: the rules are those of Python's `glob`, but nothing unreadable is passed over."""
+
+from __future__ import annotations
+
+import fnmatch
+import glob
+import os
+import stat
+from collections.abc import Callable, Iterator
+
+from pipeline.errors import InputError
+
+_KINDS = {stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
+
+
+def match_files(pattern: str) -> Iterator[tuple[str, os.stat_result]]:
+    """Yield path and status of the files that a pattern matches, in any order; folders that it matches are none.
+
+    "**" stands for any number of folders; names that begin with a point match only what begins with one.
+
+    Raises:
+        InputError: a folder or file cannot be read, is a link to a folder around it, or is neither file nor folder.
+    """
+    try:
+        for path in [pattern] if os.path.isfile(pattern) else dict.fromkeys(_match("", pattern)):
+            status = os.stat(path)
+            if kind := _KINDS.get(stat.S_IFMT(status.st_mode)):
+                raise InputError(f"--input {pattern}: found that {path} is {kind}, expected a file")
+            if stat.S_ISREG(status.st_mode):
+                yield path, status
+    except OSError as error:
+        place = str(error.filename).rstrip("/")
+        raise InputError(
+            f"{place}: found {error.strerror}, expected a readable file or folder (--input {pattern})"
+        ) from None
+
+
+def _match(folder: str, pattern: str) -> Iterator[str]:
+    """Match the rest of a pattern below a folder that ends in a slash, or is "" for the present one."""
+    name, slash, rest = pattern.partition("/")
+    if name == "**":
+        for below in _folders_below(folder):
+            yield from _match(below, rest if slash else "*")
+    elif not slash:
+        yield from (folder + found for found in _names(folder, name))
+    elif not name:  # a slash at the start, or two in a row
+        yield from _match(folder + "/", rest)
+    else:
+        for found in _names(folder, name):
+            status = _status(folder + found)
+            if status and stat.S_ISDIR(status.st_mode):
+                yield from _match(f"{folder}{found}/", rest)
+
+
+def _names(folder: str, pattern: str) -> list[str]:
+    """Names in a folder that match one part of a pattern; a part without signs need only be there."""
+    if not glob.has_magic(pattern):
+        return [pattern] if _status(folder + pattern, os.lstat) else []
+    names = fnmatch.filter(os.listdir(folder or "."), pattern)
+    return [name for name in names if pattern.startswith(".") or not name.startswith(".")]
+
+
+def _status(path: str, stat_of: Callable[[str], os.stat_result] = os.stat) -> os.stat_result | None:
+    """Return what there is, None for nothing: unlike os.path.exists, not also where one may not look."""
+    try:
+        return stat_of(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def _folders_below(top: str) -> Iterator[str]:
+    """Yield a folder and all below it, through links as well, but those whose names begin with a point."""
+    waiting: list[tuple[str, frozenset[tuple[int, int]]]] = [(top, frozenset())]
+    while waiting:
+        folder, around = waiting.pop()
+        yield folder
+        status = os.stat(folder or ".")
+        here = status.st_dev, status.st_ino
+        if here in around:
+            raise InputError(f"{folder.rstrip('/')}: found a link to a folder around it, expected no circle")
+        with os.scandir(folder or ".") as entries:
+            names = [entry.name for entry in entries if entry.is_dir() and not entry.name.startswith(".")]
+        waiting += [(f"{folder}{name}/", around | {here}) for name in names]

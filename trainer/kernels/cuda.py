@@ -18,13 +18,13 @@ import triton
 import triton.language as tl
 
 MAX_REDRAWS = 64
-SEGMENT_PAIRS = 128
+# One logarithm a segment: it has at most 32 pairs more than this, and the product of as many factors stays below 2¹²⁸.
+SEGMENT_PAIRS = 64
 
 _SEGMENT = tl.constexpr(SEGMENT_PAIRS)
 _REDRAWS = tl.constexpr(MAX_REDRAWS)
 _ROUNDS = tl.constexpr(7)  # of Philox: the fewest that pass every test (Salmon et al., SC 2011)
 _NONE = tl.constexpr(2**31 - 1)
-_LN2 = tl.constexpr(0.6931471805599453)
 
 
 @triton.jit  # type: ignore[untyped-decorator]
@@ -69,14 +69,15 @@ def draw_outputs(
 
 @triton.jit  # type: ignore[untyped-decorator]
 def gradient(score: tl.tensor, sign: tl.tensor, rate: tl.tensor, is_term: tl.tensor) -> tl.tensor:
-    """(label − σ(score))·rate, and the loss log(1 + exp(sign·score)); sign is −1 for the word, 1 for negatives."""
+    """(label − σ(score))·rate, and the loss log(1 + exp(signed)) as a sum and a factor of 1 to 2 to take the logarithm of.
+
+    `sign` is −1 for the word, 1 for negatives; NaN comes through the factor.
+    """
     signed = score * sign
     power = tl.exp(-tl.abs(signed))
     share = 1.0 / (1.0 + power)
     change = tl.where(is_term, -sign * rate * tl.where(signed > 0, share, power * share), 0.0)
-    # A logarithm of 1 to 2 to within 3e-7, in a few instructions; tl.log takes 25. NaN comes through it.
-    loss = tl.where(signed > 0, signed, 0.0) + tl.log2(1.0 + power) * _LN2
-    return change, tl.where(is_term, loss, 0.0)
+    return change, tl.where(is_term & (signed > 0), signed, 0.0), tl.where(is_term, 1.0 + power, 1.0)
 
 
 @triton.jit  # type: ignore[untyped-decorator]
@@ -115,7 +116,7 @@ def step_fp32(
     input_VD: tl.tensor, output_VD: tl.tensor, input_ids_C: tl.tensor, count: tl.tensor, ids: tl.tensor, there: tl.tensor, rate: tl.tensor, scratch_CM: tl.tensor,
     m: tl.tensor, d: tl.tensor, dim: tl.constexpr, slices: tl.constexpr, mask_input: tl.constexpr,
 ) -> tl.tensor:  # fmt: skip
-    """One window, input after input against the outputs, which stay in registers; returns its losses [M].
+    """One window, input after input against the outputs, which stay in registers; returns its losses as gradient does, [M].
 
     Sums of products in float32. There is no padding along the inputs, of which a window has about six, so this costs
     fewer instructions than the tensor cores' tiles of 16 by 16 with each product in three parts.
@@ -125,7 +126,7 @@ def step_fp32(
     changes = ()
     for _ in tl.static_range(slices):
         changes = changes + (tl.zeros([m.shape[0], d.shape[0]], tl.float32),)  # noqa: RUF005
-    loss = tl.zeros([m.shape[0]], tl.float32)
+    loss, factor = tl.zeros([m.shape[0]], tl.float32), tl.full([m.shape[0]], 1.0, tl.float32)
     input_id = tl.load(input_ids_C)
     row = load_row(input_VD, input_id, d, dim, slices)
     for c in range(count):
@@ -138,8 +139,9 @@ def step_fp32(
         is_term = there
         if mask_input:
             is_term = there & ((m == 0) | (ids != input_id))
-        change, losses = gradient(tl.sum(product, axis=1), sign, rate, is_term)
+        change, losses, factors = gradient(tl.sum(product, axis=1), sign, rate, is_term)
         loss += losses
+        factor *= factors
         added = ()
         for s in tl.static_range(slices):
             added = added + (changes[s] + change[:, None] * row[s][None, :],)  # noqa: RUF005
@@ -156,15 +158,24 @@ def step_fp32(
             total = tl.sum(change[:, None] * outputs[s], axis=0)
             tl.atomic_add(start + s * d.shape[0], total, mask=d + s * d.shape[0] < dim, sem="relaxed")
     tl.debug_barrier()
-    return loss
+    return loss, factor
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def rounded(numbers: tl.tensor, interpreted: tl.constexpr) -> tl.tensor:
+    """As bfloat16; Triton's interpreter would multiply their bits, so there float32 holds the rounded numbers."""
+    if interpreted:
+        return numbers.to(tl.bfloat16).to(tl.float32)
+    return numbers.to(tl.bfloat16)
 
 
 @triton.jit  # type: ignore[untyped-decorator]
 def step_bf16(
     input_VD: tl.tensor, output_VD: tl.tensor, input_ids_C: tl.tensor, count: tl.tensor, ids: tl.tensor, there: tl.tensor, rate: tl.tensor,
     m: tl.tensor, d: tl.tensor, tile: tl.constexpr, dim: tl.constexpr, slices: tl.constexpr, mask_input: tl.constexpr,
+    interpreted: tl.constexpr,
 ) -> tl.tensor:  # fmt: skip
-    """One window as three small products of bfloat16 on the tensor cores, summed in float32; losses [C, M]."""
+    """One window as three small products of bfloat16 on the tensor cores, summed in float32; losses as gradient's, [C, M]."""
     c = tl.arange(0, tile)
     inside = c < count
     input_ids = tl.load(input_ids_C + c, mask=inside, other=0)
@@ -172,19 +183,19 @@ def step_bf16(
     output_rows = load_rows(output_VD, ids, there, d, dim, slices)
     score = tl.zeros([tile, m.shape[0]], tl.float32)
     for s in tl.static_range(slices):
-        score += tl.dot(input_rows[s].to(tl.bfloat16), tl.trans(output_rows[s].to(tl.bfloat16)))
+        score += tl.dot(rounded(input_rows[s], interpreted), tl.trans(rounded(output_rows[s], interpreted)))
     sign = tl.where(m == 0, -1.0, 1.0)[None, :]
     is_term = inside[:, None] & there[None, :]
     if mask_input:
         is_term = is_term & ((m == 0)[None, :] | (ids[None, :] != input_ids[:, None]))
-    change, loss = gradient(score, sign, rate, is_term)
-    change = change.to(tl.bfloat16)
+    change, loss, factor = gradient(score, sign, rate, is_term)
+    change = rounded(change, interpreted)
     for s in tl.static_range(slices):
-        input_change = tl.dot(change, output_rows[s].to(tl.bfloat16))
-        output_change = tl.dot(tl.trans(change), input_rows[s].to(tl.bfloat16))
+        input_change = tl.dot(change, rounded(output_rows[s], interpreted))
+        output_change = tl.dot(tl.trans(change), rounded(input_rows[s], interpreted))
         add_rows(input_VD, input_ids, inside, d, input_change, s, dim)
         add_rows(output_VD, ids, there, d, output_change, s, dim)
-    return loss
+    return loss, factor
 
 
 @triton.jit(do_not_specialize=["pairs", "rows", "key_low", "key_high", "segments"])  # type: ignore[untyped-decorator]
@@ -193,7 +204,7 @@ def train_windows(
     pairs: tl.tensor, rows: tl.tensor, key_low: tl.tensor, key_high: tl.tensor, rate_start: tl.tensor, rate_slope: tl.tensor, segments: tl.tensor,
     dim: tl.constexpr, negatives: tl.constexpr, longest: tl.constexpr, tile: tl.constexpr, outputs: tl.constexpr,
     columns: tl.constexpr, slices: tl.constexpr, redraw_output: tl.constexpr, redraw_input: tl.constexpr,
-    mask_input: tl.constexpr, bf16: tl.constexpr,
+    mask_input: tl.constexpr, bf16: tl.constexpr, interpreted: tl.constexpr,
 ) -> None:  # fmt: skip
     """Train this program's share of the segments; its summed loss goes to loss_P."""
     program = tl.program_id(0).to(tl.int64)
@@ -207,9 +218,9 @@ def train_windows(
     for segment in range(first, last):
         stop = segment_start(output_ids_B, (segment + 1) * _SEGMENT, pairs, tile)
         if bf16:
-            loss = tl.zeros([tile, outputs], tl.float32)
+            loss, factor = tl.zeros([tile, outputs], tl.float32), tl.full([tile, outputs], 1.0, tl.float32)
         else:
-            loss = tl.zeros([outputs], tl.float32)
+            loss, factor = tl.zeros([outputs], tl.float32), tl.full([outputs], 1.0, tl.float32)
         while begin < stop:
             word = tl.load(output_ids_B + begin)
             run = tl.load(output_ids_B + begin + c, mask=(begin + c < stop) & (c < longest), other=-1)
@@ -220,15 +231,17 @@ def train_windows(
             )
             rate = rate_start + rate_slope * begin
             if bf16:
-                loss += step_bf16(
+                losses, factors = step_bf16(
                     input_VD, output_VD, input_ids_B + begin, count, ids, there, rate,
-                    m, d, tile, dim, slices, mask_input,
+                    m, d, tile, dim, slices, mask_input, interpreted,
                 )  # fmt: skip
             else:
-                loss += step_fp32(
+                losses, factors = step_fp32(
                     input_VD, output_VD, input_ids_B + begin, count, ids, there, rate, scratch_CM,
                     m, d, dim, slices, mask_input,
                 )  # fmt: skip
+            loss += losses
+            factor *= factors
             begin += count
-        total += tl.sum(loss.to(tl.float64))
+        total += tl.sum((loss + tl.log(factor)).to(tl.float64))
     tl.store(loss_P + program, total)

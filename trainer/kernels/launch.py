@@ -82,15 +82,15 @@ def choose_shape(dim: int, negatives: int, predict: str = "center", arithmetic: 
     return Shape(dim, negatives, arithmetic, longest, tile, outputs, columns, slices, warps or needed)
 
 
-def constants(shape: Shape, predict: str, exclude: str) -> dict[str, Any]:
-    """The kernel's compile-time arguments by name."""
+def constants(shape: Shape, predict: str, exclude: str, interpreted: bool = False) -> dict[str, Any]:
+    """The kernel's compile-time arguments by name; `interpreted` where Triton's interpreter runs it."""
     no_output, no_input = exclude in ("output", "pair"), exclude in ("input", "pair")
     window = predict == "center"
     return {
         "dim": shape.dim, "negatives": shape.negatives, "longest": shape.longest, "tile": shape.tile,
         "outputs": shape.outputs, "columns": shape.columns, "slices": shape.slices, "redraw_output": no_output,
         "redraw_input": no_input and not window, "mask_input": no_input and window,
-        "bf16": shape.arithmetic == "bf16",
+        "bf16": shape.arithmetic == "bf16", "interpreted": interpreted,
     }  # fmt: skip
 
 
@@ -131,7 +131,7 @@ class Launcher:
         """
         self._tables, self._alias_V, self._shape, self._predict = tables, alias_V, shape, predict
         self.programs = programs or default_programs(tables[0].device)
-        self._constants = constants(shape, predict, exclude)
+        self._constants = constants(shape, predict, exclude, tables[0].device.type != "cuda")
         numbers = self.programs * shape.tile * shape.outputs
         self._scratch = torch.empty(numbers, dtype=torch.float32, device=tables[0].device)
 

@@ -32,7 +32,10 @@ class Slot:
         self._busy = False
         self.loss_P = torch.zeros(programs, dtype=torch.float64, device=device)
         self._loss = torch.zeros((), dtype=torch.float64, pin_memory=self._is_gpu)
-        self._copied, self._done = (torch.cuda.Event(), torch.cuda.Event()) if self._is_gpu else (None, None)
+        self._copied: torch.cuda.Event | None = None
+        self._done: torch.cuda.Event | None = None
+        if self._is_gpu:
+            self._copied, self._done = torch.cuda.Event(), torch.cuda.Event()  # type: ignore[no-untyped-call]
         self._grow(0)
 
     def load(self, center_B: Ids, context_B: Ids) -> tuple[torch.Tensor, torch.Tensor]:
@@ -84,4 +87,4 @@ class Slot:
 
 @functools.cache
 def _copy_stream(_index: int) -> torch.cuda.Stream:
-    return torch.cuda.Stream()
+    return torch.cuda.Stream()  # type: ignore[no-untyped-call]

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from tests.triton_mode import DEVICE
 from tests.trainer import sgns_oracle as oracle
 from tests.trainer.sgns_oracle import Batch, make_batch
+from tests.triton_mode import DEVICE
 
 # isort: split
 import torch
@@ -186,7 +186,9 @@ def test_scores_of_any_size(score: float) -> None:
     assert_step(batch)
 
 
-@pytest.mark.parametrize(("dim", "negatives", "arithmetic"), [*itertools.product([1, 64, 300, 2048], [1, 5, 20], ARITHMETIC)])
+@pytest.mark.parametrize(
+    ("dim", "negatives", "arithmetic"), [*itertools.product([1, 64, 300, 2048], [1, 5, 20], ARITHMETIC)]
+)
 def test_tiles_hold_the_model(dim: int, negatives: int, arithmetic: str) -> None:
     if dim == 2048 and (negatives == 20 or arithmetic == "bf16"):
         with pytest.raises(UserError, match=f"--device cuda: found --dim {dim} with --negatives {negatives}, "):

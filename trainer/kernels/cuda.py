@@ -27,8 +27,8 @@ _ROUNDS = tl.constexpr(7)  # of Philox: the fewest that pass every test (Salmon 
 _NONE = tl.constexpr(2**31 - 1)
 
 
-@triton.jit  # type: ignore[untyped-decorator]
-def segment_start(ids_B: tl.tensor, at: tl.tensor, pairs: tl.tensor, tile: tl.constexpr) -> tl.tensor:
+@triton.jit
+def segment_start(ids_B, at, pairs, tile: tl.constexpr):
     """The first pair from `at` on that begins a run; `at` itself where there is none within `tile` pairs."""
     near = at + tl.arange(0, tile)
     inside = near < pairs
@@ -38,8 +38,8 @@ def segment_start(ids_B: tl.tensor, at: tl.tensor, pairs: tl.tensor, tile: tl.co
     return tl.minimum(tl.where(first == _NONE, at, first), pairs)
 
 
-@triton.jit  # type: ignore[untyped-decorator]
-def draw(alias_V: tl.tensor, rows: tl.tensor, key: tl.tensor, pair: tl.tensor, m: tl.tensor, attempt: tl.tensor, wanted: tl.tensor) -> tl.tensor:
+@triton.jit
+def draw(alias_V, rows, key, pair, m, attempt, wanted):
     """Negatives of the window that begins at `pair`, by Walker's alias table: low half threshold, high half alias."""
     column, chance, _unused, _spare = tl.philox(key, pair + m * 0, m, m * 0 + attempt, m * 0, n_rounds=_ROUNDS)
     column = tl.umulhi(column, rows.to(tl.uint32))
@@ -48,11 +48,11 @@ def draw(alias_V: tl.tensor, rows: tl.tensor, key: tl.tensor, pair: tl.tensor, m
     return tl.where(chance < threshold, column.to(tl.int32), (entry >> 32).to(tl.int32))
 
 
-@triton.jit  # type: ignore[untyped-decorator]
+@triton.jit
 def draw_outputs(
-    alias_V: tl.tensor, rows: tl.tensor, key: tl.tensor, pair: tl.tensor, word: tl.tensor, other: tl.tensor, m: tl.tensor,
+    alias_V, rows, key, pair, word, other, m,
     negatives: tl.constexpr, redraw_output: tl.constexpr, redraw_input: tl.constexpr,
-) -> tl.tensor:  # fmt: skip
+):  # fmt: skip
     """Output ids [M] of a window, and which of them are there: no padding, nothing that was drawn again too often."""
     is_negative = (m > 0) & (m <= negatives)
     ids = draw(alias_V, rows, key, pair, m, 0, is_negative)
@@ -67,11 +67,11 @@ def draw_outputs(
     return tl.where(m == 0, word, ids), (m == 0) | (is_negative & (excluded == 0))
 
 
-@triton.jit  # type: ignore[untyped-decorator]
-def gradient(score: tl.tensor, sign: tl.tensor, rate: tl.tensor, is_term: tl.tensor) -> tl.tensor:
-    """(label − σ(score))·rate, and the loss log(1 + exp(signed)) as a sum and a factor of 1 to 2 to take the logarithm of.
+@triton.jit
+def gradient(score, sign, rate, is_term):
+    """(label − σ(score))·rate, and the loss in two parts: a term, and a factor of 1 to 2 to take the logarithm of.
 
-    `sign` is −1 for the word, 1 for negatives; NaN comes through the factor.
+    `sign` is −1 for the word, 1 for negatives; the loss is log(1 + exp(sign·score)). NaN comes through the factor.
     """
     signed = score * sign
     power = tl.exp(-tl.abs(signed))
@@ -80,43 +80,43 @@ def gradient(score: tl.tensor, sign: tl.tensor, rate: tl.tensor, is_term: tl.ten
     return change, tl.where(is_term & (signed > 0), signed, 0.0), tl.where(is_term, 1.0 + power, 1.0)
 
 
-@triton.jit  # type: ignore[untyped-decorator]
-def load_row(table_VD: tl.tensor, row: tl.tensor, d: tl.tensor, dim: tl.constexpr, slices: tl.constexpr) -> tl.tensor:
+@triton.jit
+def load_row(table_VD, row, d, dim: tl.constexpr, slices: tl.constexpr):
     """One row as a tuple of slices [S]."""
     start = table_VD + row.to(tl.int64) * dim + d
     parts = ()
     for s in tl.static_range(slices):
         column = d + s * d.shape[0]
-        parts = parts + (tl.load(start + s * d.shape[0], mask=column < dim, other=0.0, cache_modifier=".cg"),)  # noqa: RUF005
+        parts = parts + (tl.load(start + s * d.shape[0], mask=column < dim, other=0.0, cache_modifier=".cg"),)
     return parts
 
 
-@triton.jit  # type: ignore[untyped-decorator]
-def load_rows(table_VD: tl.tensor, ids: tl.tensor, there: tl.tensor, d: tl.tensor, dim: tl.constexpr, slices: tl.constexpr) -> tl.tensor:
+@triton.jit
+def load_rows(table_VD, ids, there, d, dim: tl.constexpr, slices: tl.constexpr):
     """Rows as a tuple of slices [rows, S]; zeros where none is there."""
     start = table_VD + ids.to(tl.int64)[:, None] * dim + d[None, :]
     parts = ()
     for s in tl.static_range(slices):
         column = d + s * d.shape[0]
         mask = there[:, None] & (column < dim)[None, :]
-        parts = parts + (tl.load(start + s * d.shape[0], mask=mask, other=0.0, cache_modifier=".cg"),)  # noqa: RUF005
+        parts = parts + (tl.load(start + s * d.shape[0], mask=mask, other=0.0, cache_modifier=".cg"),)
     return parts
 
 
-@triton.jit  # type: ignore[untyped-decorator]
-def add_rows(table_VD: tl.tensor, ids: tl.tensor, there: tl.tensor, d: tl.tensor, change: tl.tensor, s: tl.constexpr, dim: tl.constexpr) -> None:
+@triton.jit
+def add_rows(table_VD, ids, there, d, change, s: tl.constexpr, dim: tl.constexpr):
     """Add slice `s` of a change [rows, S]."""
     column = d + s * d.shape[0]
     start = table_VD + ids.to(tl.int64)[:, None] * dim + column[None, :]
     tl.atomic_add(start, change, mask=there[:, None] & (column < dim)[None, :], sem="relaxed")
 
 
-@triton.jit  # type: ignore[untyped-decorator]
+@triton.jit
 def step_fp32(
-    input_VD: tl.tensor, output_VD: tl.tensor, input_ids_C: tl.tensor, count: tl.tensor, ids: tl.tensor, there: tl.tensor, rate: tl.tensor, scratch_CM: tl.tensor,
-    m: tl.tensor, d: tl.tensor, dim: tl.constexpr, slices: tl.constexpr, mask_input: tl.constexpr,
-) -> tl.tensor:  # fmt: skip
-    """One window, input after input against the outputs, which stay in registers; returns its losses as gradient does, [M].
+    input_VD, output_VD, input_ids_C, count, ids, there, rate, scratch_CM,
+    m, d, dim: tl.constexpr, slices: tl.constexpr, mask_input: tl.constexpr,
+):  # fmt: skip
+    """One window, input after input against the outputs, which stay in registers; its losses as gradient's, [M].
 
     Sums of products in float32. There is no padding along the inputs, of which a window has about six, so this costs
     fewer instructions than the tensor cores' tiles of 16 by 16 with each product in three parts.
@@ -125,7 +125,7 @@ def step_fp32(
     sign = tl.where(m == 0, -1.0, 1.0)
     changes = ()
     for _ in tl.static_range(slices):
-        changes = changes + (tl.zeros([m.shape[0], d.shape[0]], tl.float32),)  # noqa: RUF005
+        changes = changes + (tl.zeros([m.shape[0], d.shape[0]], tl.float32),)
     loss, factor = tl.zeros([m.shape[0]], tl.float32), tl.full([m.shape[0]], 1.0, tl.float32)
     input_id = tl.load(input_ids_C)
     row = load_row(input_VD, input_id, d, dim, slices)
@@ -144,7 +144,7 @@ def step_fp32(
         factor *= factors
         added = ()
         for s in tl.static_range(slices):
-            added = added + (changes[s] + change[:, None] * row[s][None, :],)  # noqa: RUF005
+            added = added + (changes[s] + change[:, None] * row[s][None, :],)
         changes = added
         tl.store(scratch_CM + c * m.shape[0] + m, change)
         input_id, row = next_id, next_row
@@ -161,21 +161,21 @@ def step_fp32(
     return loss, factor
 
 
-@triton.jit  # type: ignore[untyped-decorator]
-def rounded(numbers: tl.tensor, interpreted: tl.constexpr) -> tl.tensor:
+@triton.jit
+def rounded(numbers, interpreted: tl.constexpr):
     """As bfloat16; Triton's interpreter would multiply their bits, so there float32 holds the rounded numbers."""
     if interpreted:
         return numbers.to(tl.bfloat16).to(tl.float32)
     return numbers.to(tl.bfloat16)
 
 
-@triton.jit  # type: ignore[untyped-decorator]
+@triton.jit
 def step_bf16(
-    input_VD: tl.tensor, output_VD: tl.tensor, input_ids_C: tl.tensor, count: tl.tensor, ids: tl.tensor, there: tl.tensor, rate: tl.tensor,
-    m: tl.tensor, d: tl.tensor, tile: tl.constexpr, dim: tl.constexpr, slices: tl.constexpr, mask_input: tl.constexpr,
+    input_VD, output_VD, input_ids_C, count, ids, there, rate,
+    m, d, tile: tl.constexpr, dim: tl.constexpr, slices: tl.constexpr, mask_input: tl.constexpr,
     interpreted: tl.constexpr,
-) -> tl.tensor:  # fmt: skip
-    """One window as three small products of bfloat16 on the tensor cores, summed in float32; losses as gradient's, [C, M]."""
+):  # fmt: skip
+    """One window as three products of bfloat16 on the tensor cores, summed in float32; losses as gradient's, [C, M]."""
     c = tl.arange(0, tile)
     inside = c < count
     input_ids = tl.load(input_ids_C + c, mask=inside, other=0)
@@ -198,10 +198,10 @@ def step_bf16(
     return loss, factor
 
 
-@triton.jit(do_not_specialize=["pairs", "rows", "key_low", "key_high", "segments"])  # type: ignore[untyped-decorator]
+@triton.jit(do_not_specialize=["pairs", "rows", "key_low", "key_high", "segments"])
 def train_windows(
-    output_ids_B: tl.tensor, input_ids_B: tl.tensor, input_VD: tl.tensor, output_VD: tl.tensor, alias_V: tl.tensor, loss_P: tl.tensor, scratch: tl.tensor,
-    pairs: tl.tensor, rows: tl.tensor, key_low: tl.tensor, key_high: tl.tensor, rate_start: tl.tensor, rate_slope: tl.tensor, segments: tl.tensor,
+    output_ids_B, input_ids_B, input_VD, output_VD, alias_V, loss_P, scratch,
+    pairs, rows, key_low, key_high, rate_start, rate_slope, segments,
     dim: tl.constexpr, negatives: tl.constexpr, longest: tl.constexpr, tile: tl.constexpr, outputs: tl.constexpr,
     columns: tl.constexpr, slices: tl.constexpr, redraw_output: tl.constexpr, redraw_input: tl.constexpr,
     mask_input: tl.constexpr, bf16: tl.constexpr, interpreted: tl.constexpr,
@@ -226,9 +226,7 @@ def train_windows(
             run = tl.load(output_ids_B + begin + c, mask=(begin + c < stop) & (c < longest), other=-1)
             count = tl.min(tl.where(run == word, tile, c))
             other = tl.load(input_ids_B + begin)
-            ids, there = draw_outputs(
-                alias_V, rows, key, begin, word, other, m, negatives, redraw_output, redraw_input
-            )
+            ids, there = draw_outputs(alias_V, rows, key, begin, word, other, m, negatives, redraw_output, redraw_input)
             rate = rate_start + rate_slope * begin
             if bf16:
                 losses, factors = step_bf16(

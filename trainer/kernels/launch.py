@@ -51,6 +51,11 @@ class Shape:
     slices: int
     warps: int
 
+    @property
+    def register_limit(self) -> int | None:
+        """Registers of a thread; by itself ptxas lets some of them spill to seat one program more."""
+        return min(240, 65536 // (32 * self.warps)) if self.arithmetic == "fp32" and self.warps > 1 else None
+
 
 def choose_shape(dim: int, negatives: int, predict: str = "center", arithmetic: str = "fp32", warps: int = 0) -> Shape:
     """Fit the kernel's tiles to a model.
@@ -76,7 +81,7 @@ def choose_shape(dim: int, negatives: int, predict: str = "center", arithmetic: 
     if needed > _MAX_WARPS:
         raise UserError(
             f"--device cuda: found --dim {dim} with --negatives {negatives}, {numbers} numbers for a window, expected "
-            f"at most {_MAX_WARPS * _NUMBERS_PER_WARP[arithmetic]} with --engine fused (--engine reference has no limit)"
+            f"at most {_MAX_WARPS * _NUMBERS_PER_WARP[arithmetic]} (--engine reference has no limit)"
         )
     longest = tile if predict == "center" else 1
     return Shape(dim, negatives, arithmetic, longest, tile, outputs, columns, slices, warps or needed)
@@ -161,6 +166,7 @@ class Launcher:
             *ids, *self._tables, self._alias_V, loss_P, self._scratch, pairs, len(self._alias_V),
             key & _MASK_31, (key >> 31) & _MASK_31, float(rate_start), (float(rate_end) - float(rate_start)) / pairs,
             -(-pairs // SEGMENT_PAIRS), **self._constants, num_warps=self._shape.warps,
+            maxnreg=self._shape.register_limit,
         )  # fmt: skip
 
 

@@ -8,25 +8,15 @@ from typing import Any
 def describe(report: dict[str, Any]) -> str:
     """Format a report of tests.bench.gpu for people."""
     parts = ", ".join(f"{name} {ms:.2f}" for name, ms in report["parts_ms"].items())
-    return "\n".join(
-        [
-            f"{report['device']}, torch {report['torch']}, {report['cores']} cores; {report['words']:,} words, "
-            f"{report['vocabulary']:,} of them different; D={report['dim']}, {report['negatives']} negatives, window 5",
-            f"copy on the device {report['copy_bytes_per_s'] / 1e12:.2f} TB/s; a window has "
-            f"{report['pairs_a_window']:.1f} pairs and moves {report['bytes_a_window'] / 1e3:.1f} kB; "
-            f"Parquet decodes at {report['decoding_pairs_per_s'] / 1e6:,.0f} M pairs/s",
-            "",
-            *_speeds(report),
-            "",
-            f"ms a row group: {parts}",
-            "",
-            *_trainings(report),
-            "",
-            *_sweep(report),
-            "",
-            f"all in {report['seconds']:.0f} s",
-        ]
+    head = (
+        f"{report['device']}, torch {report['torch']}, {report['cores']} cores; {report['words']:,} words, "
+        f"{report['vocabulary']:,} of them different; D={report['dim']}, {report['negatives']} negatives, window 5\n"
+        f"copy on the device {report['copy_bytes_per_s'] / 1e12:.2f} TB/s; a window has "
+        f"{report['pairs_a_window']:.1f} pairs and moves {report['bytes_a_window'] / 1e3:.1f} kB; "
+        f"Parquet decodes at {report['decoding_pairs_per_s'] / 1e6:,.0f} M pairs/s"
     )
+    tables = [_speeds(report), [f"ms a row group: {parts}"], _trainings(report), _sweep(report)]
+    return "\n\n".join([head, *map("\n".join, tables), f"all in {report['seconds']:.0f} s"])
 
 
 def _table(head: list[str], rows: list[list[str]]) -> list[str]:

@@ -37,17 +37,10 @@ def test_the_whole_script_on_a_bare_machine(tmp_path: Path) -> None:
     write_text(tmp_path / "text.txt", 10)
     (tmp_path / "sets").mkdir()
     (tmp_path / "sets" / "some.tsv").write_text("aaa\tbbb\t3\nccc\tddd\t1\neee\tfff\t2\n", encoding="ascii")
-    words = [
-        "--corpus",
-        str(tmp_path / "text.txt"),
-        "--work",
-        str(tmp_path / "work"),
-        "--out",
-        str(tmp_path / "out.json"),
-    ]
-    words += ["--evalsets", str(tmp_path / "sets"), "--dim", "6"]
+    flags = {"corpus": "text.txt", "work": "work", "out": "out.json", "evalsets": "sets"}
+    words = [f"--{name}={tmp_path / value}" for name, value in flags.items()]
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", BARE, *words],
+        [sys.executable, "-W", "ignore", "-c", BARE, "--tiny", "--dim=6", *words],
         cwd=ROOT, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -36,7 +36,7 @@ class Slot:
         self._done: torch.cuda.Event | None = None
         if self._is_gpu:
             self._copied, self._done = torch.cuda.Event(), torch.cuda.Event()  # type: ignore[no-untyped-call]
-        self._grow(0)
+        self._grow(1)
 
     def load(self, center_B: Ids, context_B: Ids) -> tuple[torch.Tensor, torch.Tensor]:
         """Begin to copy a row group, once `collect` has emptied the slot; what is launched next waits for it.

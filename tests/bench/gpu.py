@@ -22,6 +22,7 @@ from collections.abc import Callable
 from itertools import product
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from tests import triton_mode
 
@@ -37,6 +38,7 @@ from trainer.cli import main as trainer_main
 from trainer.config import TrainConfig, usable_cores
 from trainer.engine import pending_loss
 from trainer.engines import make_engine
+from trainer.kernels import launch
 from trainer.kernels.launch import ARITHMETIC, PROGRAMS_PER_SM, Launcher, alias_tensor, choose_shape
 from trainer.negatives import build_alias, unigram_weights
 from trainer.reading import epoch_order, read_ahead, read_threads
@@ -218,6 +220,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         train_and_score(args, pairs_a_window, "1-epoch-bf16", epochs=1, arithmetic="bf16"),
         train_and_score(args, pairs_a_window, f"{passes}-epochs", epochs=passes),
     ]
+    for each in () if tiny else (2, 32):  # the more windows are under way, the older the rows that they train from
+        with mock.patch.object(launch, "PROGRAMS_PER_SM", each):
+            report["trainer"].append(train_and_score(args, pairs_a_window, f"1-epoch-{each}-programs", epochs=1))
     return {**report, "seconds": time.perf_counter() - started}
 
 

@@ -28,6 +28,7 @@ from trainer.engine import Engine, RunsAhead, pending_loss
 from trainer.engines import make_engine
 from trainer.errors import Stopped, UserError
 from trainer.fused import FusedEngine
+from trainer.kernels import launch
 from trainer.loop import Loop
 from trainer.reading import read_threads
 from trainer.store import load_model
@@ -42,6 +43,7 @@ COUNTS_V = np.arange(40, 40 - WORDS, -1, dtype=np.int64)
 def _device(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cuda, "DEVICE", DEVICE.type)
     monkeypatch.setattr(train, "has_cuda", lambda: True)
+    monkeypatch.setattr(launch, "default_programs", lambda device: 2)  # so many words can have
 
 
 def make_config(**changes: Any) -> TrainConfig:
@@ -245,3 +247,43 @@ def test_every_default_variant_compiles_for_hopper_without_spilling(tmp_path: Pa
         assert variant["spills"] == variant["stack_bytes"] == variant["local_bytes"] == 0, variant
         assert variant["registers"] * variant["warps"] * 32 <= 65536, variant
         assert variant["shared_bytes"] * 4 <= 200 << 10, variant
+
+
+LAUNCHES = """
+import numpy as np, torch
+from unittest import mock
+from triton.backends.compiler import GPUTarget
+from triton.runtime import driver
+from trainer.kernels import launch
+
+class Hopper:
+    get_current_target = staticmethod(lambda: GPUTarget("cuda", 90, 32))
+    get_current_device = staticmethod(lambda: 0)
+    get_current_stream = staticmethod(lambda device=None: 0)
+
+class CompileOnly:
+    def __getitem__(self, grid):
+        def compile(*words, **named):
+            compiled.append(real.warmup(*words, grid=grid, **{**named, "interpreted": False}))
+        return compile
+
+driver.set_active(Hopper())
+compiled, real = [], launch.train_windows
+tables, alias_V = (torch.zeros(99, 100), torch.zeros(99, 100)), torch.zeros(99, dtype=torch.int64)
+launcher = launch.Launcher(tables, alias_V, launch.choose_shape(100, 5), programs=8)
+with mock.patch.object(launch, "train_windows", CompileOnly()):
+    for pairs, key in ((1, 2**64 - 1), (1_000_003, 5), (16, 0), (2**21, 1)):
+        ids = torch.zeros(pairs, dtype=torch.int32)
+        launcher.launch(ids, ids, torch.zeros(8, dtype=torch.float64), key=key, rate_start=0.1, rate_end=0.0)
+print(len(compiled), len(set(map(id, compiled))))
+"""
+
+
+def test_one_compilation_serves_every_batch(tmp_path: Path) -> None:
+    """What a launch passes has one signature: neither sizes nor keys make the compiler stop a training."""
+    environment = {**os.environ, "TRITON_CACHE_DIR": str(tmp_path)}
+    environment.pop("TRITON_INTERPRET", None)
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", LAUNCHES], cwd=ROOT, env=environment, capture_output=True, text=True
+    )
+    assert done.stdout.split() == ["4", "1"], done.stderr

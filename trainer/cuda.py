@@ -44,7 +44,8 @@ class CudaEngine:
         self._config = config
         probabilities_V = unigram_weights(counts_V, config.power)
         check_exclude(config.exclude, int(np.count_nonzero(probabilities_V)))
-        shape = choose_shape(config.dim, config.negatives, config.predict, config.arithmetic)
+        per_pair = config.predict == "context"
+        shape = choose_shape(config.dim, config.negatives, per_pair=per_pair, arithmetic=config.arithmetic)
         device = torch.device(DEVICE)
         with self._memory_errors():
             self._tables = tuple(torch.from_numpy(table_VD).to(device, copy=True) for table_VD in tables)

@@ -100,7 +100,7 @@ def negatives_of(batch: Batch, shape: Any, segment_pairs: int) -> Iterator[tuple
     key = (batch.key & (1 << 31) - 1) | ((batch.key >> 31) & (1 << 31) - 1) << 32
     for begin, end in windows(ids, shape.longest, shape.tile, segment_pairs):
         excluded = {int(ids[begin])} if exclude in ("output", "pair") else set()
-        if exclude in ("input", "pair") and predict == "context":
+        if exclude in ("input", "pair") and shape.longest == 1:
             excluded.add(int(others[begin]))
         yield begin, end, [draw(alias, key, begin, m, excluded) for m in range(1, shape.negatives + 1)]
 

@@ -58,13 +58,15 @@ class Shape:
         return min(240, 65536 // (32 * self.warps)) if self.arithmetic == "fp32" and self.warps > 1 else None
 
 
-def choose_shape(dim: int, negatives: int, predict: str = "center", arithmetic: str = "fp32", warps: int = 0) -> Shape:
+def choose_shape(
+    dim: int, negatives: int, *, per_pair: bool = False, arithmetic: str = "fp32", warps: int = 0
+) -> Shape:
     """Fit the kernel's tiles to a model.
 
     Args:
         dim: D.
         negatives: K.
-        predict: with "context" each pair is a window of its own.
+        per_pair: each pair is a window of its own, with its own negatives.
         arithmetic: one of ARITHMETIC.
         warps: of a program; 0 chooses.
 
@@ -84,18 +86,18 @@ def choose_shape(dim: int, negatives: int, predict: str = "center", arithmetic: 
             f"--device cuda: found --dim {dim} with --negatives {negatives}, {numbers} numbers for a window, expected "
             f"at most {_MAX_WARPS * _NUMBERS_PER_WARP[arithmetic]} (--engine reference has no limit)"
         )
-    longest = tile if predict == "center" else 1
+    longest = 1 if per_pair else tile
     return Shape(dim, negatives, arithmetic, longest, tile, outputs, columns, slices, warps or needed)
 
 
-def constants(shape: Shape, predict: str, exclude: str, interpreted: bool = False) -> dict[str, Any]:
+def constants(shape: Shape, exclude: str, interpreted: bool = False) -> dict[str, Any]:
     """The kernel's compile-time arguments by name; `interpreted` where Triton's interpreter runs it."""
     no_output, no_input = exclude in ("output", "pair"), exclude in ("input", "pair")
-    window = predict == "center"
+    shared = shape.longest > 1  # a negative that is one input of several is left out for that pair alone
     return {
         "dim": shape.dim, "negatives": shape.negatives, "longest": shape.longest, "tile": shape.tile,
         "outputs": shape.outputs, "columns": shape.columns, "slices": shape.slices, "redraw_output": no_output,
-        "redraw_input": no_input and not window, "mask_input": no_input and window,
+        "redraw_input": no_input and not shared, "mask_input": no_input and shared,
         "bf16": shape.arithmetic == "bf16", "interpreted": interpreted,
     }  # fmt: skip
 
@@ -131,13 +133,13 @@ class Launcher:
             tables: input and output, float32 [V, D], contiguous, on one device.
             alias_V: see alias_tensor.
             shape: see choose_shape.
-            predict: center or context.
+            predict: center (IN[context] predicts OUT[center]) or context; the latter's windows are single pairs.
             exclude: none, output, input or pair.
             programs: P; 0 chooses.
         """
         self._tables, self._alias_V, self._shape, self._predict = tables, alias_V, shape, predict
         self.programs = programs or default_programs(tables[0].device)
-        self._constants = constants(shape, predict, exclude, tables[0].device.type != "cuda")
+        self._constants = constants(shape, exclude, tables[0].device.type != "cuda")
         numbers = self.programs * shape.tile * shape.outputs
         self._scratch = torch.empty(numbers, dtype=torch.float32, device=tables[0].device)
 

@@ -8,7 +8,7 @@ CORPUS ?=
 BIN = $(VENV)/bin
 READY = $(VENV)/.ready
 
-.PHONY: demo test lint types quality bench clean
+.PHONY: demo test lint types quality bench bench-gpu clean
 
 demo: $(READY)
 	@CORPUS='$(CORPUS)' PYTHON='$(BIN)/python' WORK='$(WORK)' bash deploy/demo.sh
@@ -31,6 +31,11 @@ quality: $(READY)
 bench: $(READY)
 	$(BIN)/python -m tests.bench
 	$(BIN)/python -m tests.bench.pipeline
+
+# On a machine with a GPU, with what is installed there: no .venv, no Beam, no Numba. CORPUS is text, plain or .gz.
+bench-gpu:
+	@test -n '$(CORPUS)' || { echo "error: make bench-gpu: found no CORPUS, expected CORPUS=path of text" >&2; exit 1; }
+	PYTHONPATH=. $(PYTHON) -m tests.bench.gpu --corpus '$(CORPUS)' --work '$(WORK)/gpu'
 
 $(READY): pyproject.toml .ci/constraints.txt .ci/constraints-3.10.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,7 +14,7 @@ from pipeline.dataset import storage
 from pipeline.dataset.manifest import INPUTS, SHARDS, VOCAB, CorpusTotals, Manifest, VocabularyTotals
 from pipeline.dataset.publish import file_entries, pass_totals, publish_run
 from pipeline.dataset.schema import INPUTS_SCHEMA
-from pipeline.dataset.shards import Pairs, encode_shard, save_shards, shard_name
+from pipeline.dataset.shards import Pairs, Shard, encode_shard, save_shards, shard_name
 from pipeline.dataset.vocab import Vocabulary, make_vocabulary, save_vocab
 
 Groups = Sequence[Pairs]
@@ -72,18 +73,36 @@ def make_dataset(
             storage.write_bytes(storage.join(folder, name), data)
             described.append(shard)
     total = int(vocabulary.counts.sum())
+    return publish_dataset(uri, run_id, vocabulary, described, len(passes), total)
+
+
+def publish_dataset(
+    uri: str, run_id: str, vocabulary: Vocabulary, described: Sequence[Shard], passes: int, tokens: int, **options: Any
+) -> str:
+    """Write what describes shards that are in their places already, and publish; return the dataset's URI.
+
+    Args:
+        uri: the dataset's folder.
+        run_id: the run's name.
+        vocabulary: the words.
+        described: all shards.
+        passes: how many.
+        tokens: raw words of the corpus.
+        options: what the manifest says of how it was made.
+    """
+    folder, total = storage.join(uri, "runs", run_id), int(vocabulary.counts.sum())
     sink = pa.BufferOutputStream()
-    inputs = [{"name": "made.txt", "bytes": 1, "digest": "0", "lines": 1, "tokens": total}]
+    inputs = [{"name": "made.txt", "bytes": 1, "digest": "0", "lines": 1, "tokens": tokens}]
     pq.write_table(pa.Table.from_pylist(inputs, schema=INPUTS_SCHEMA), sink)
     files = {VOCAB: save_vocab(vocabulary), SHARDS: save_shards(described), INPUTS: sink.getvalue()}
     for name, content in files.items():
         storage.write_bytes(storage.join(folder, name), content)
     manifest = Manifest(
         tokenizer={"name": "made"},
-        options={},
-        corpus=CorpusTotals(1, 1, 1, 1, total, total, {}, 0),
+        options=options,
+        corpus=CorpusTotals(1, 1, 1, 1, tokens, total, {}, 0),
         vocabulary=VocabularyTotals(len(vocabulary), total, vocabulary.digest),
-        passes=tuple(pass_totals(total, [s for s in described if s.pass_index == i]) for i in range(len(passes))),
+        passes=tuple(pass_totals(total, [s for s in described if s.pass_index == i]) for i in range(passes)),
         files=file_entries(files),
     )
     publish_run(uri, run_id, manifest, storage.read_pointer(storage.join(uri, "LATEST.json")))

@@ -5,7 +5,7 @@ Shapes: B pairs, V vocabulary rows, D dimensions.
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy.typing as npt
 
@@ -54,6 +54,19 @@ class Engine(Protocol):
         Raises:
             FormatError: another set of arrays, or another shape.
         """
+
+
+@runtime_checkable
+class RunsAhead(Protocol):
+    """An engine whose `step` does not wait: it returns the losses of earlier steps, in all those of some."""
+
+    def drain(self) -> float:
+        """Wait for every step that was taken; the losses that `step` has not returned yet."""
+
+
+def pending_loss(engine: Engine) -> float:
+    """The losses that an engine still owes."""
+    return engine.drain() if isinstance(engine, RunsAhead) else 0.0
 
 
 def require_state(found: State, expected: State) -> None:

@@ -16,6 +16,10 @@ def make_engine(config: TrainConfig, tables: Tables, counts_V: npt.NDArray[np.in
     Raises:
         UserError: too few words for the negatives that were asked for, out of GPU memory.
     """
+    if config.engine == "fused" and config.device == "cuda":
+        from trainer.cuda import CudaEngine
+
+        return CudaEngine(config, tables, counts_V)
     if config.engine == "fused":
         from trainer.fused import FusedEngine
 
@@ -23,3 +27,15 @@ def make_engine(config: TrainConfig, tables: Tables, counts_V: npt.NDArray[np.in
     from trainer.reference import ReferenceEngine
 
     return ReferenceEngine(config, tables, counts_V)
+
+
+def require_memory(config: TrainConfig, rows: int) -> None:
+    """Refuse a model that the device has no room for, before its tables are made.
+
+    Raises:
+        UserError: it has not.
+    """
+    if config.engine == "fused" and config.device == "cuda":
+        from trainer import cuda
+
+        cuda.require_memory(config, rows)

@@ -11,7 +11,7 @@ from trainer.progress import warn
 
 def warn_of_settings(asked: TrainConfig, config: TrainConfig, dataset: Dataset, processes: Processes) -> None:
     if asked.engine == "auto" and config.engine == "reference":
-        causes = ", ".join(map(flag_of, asked.reference_only())) or "--device cuda"
+        causes = ", ".join(map(flag_of, asked.reference_only()))
         warn(f"{causes}: only the reference engine has it, which is many times slower than the fused one")
     if config.epochs > dataset.passes:
         warn(

@@ -19,13 +19,13 @@ from pipeline.dataset.vocab import Vocabulary
 from trainer.audit import Audit
 from trainer.checkpoint import Checkpoints
 from trainer.config import TrainConfig
-from trainer.engine import Engine
+from trainer.engine import Engine, pending_loss
 from trainer.errors import Stopped, UserError
 from trainer.finite import diverged, require_finite
 from trainer.position import Progress
 from trainer.processes import Processes
 from trainer.progress import Meter
-from trainer.reading import Ids, Place, epoch_order, negatives_key, pairs_to_come, read_ahead
+from trainer.reading import Ids, Place, epoch_order, negatives_key, pairs_to_come, read_ahead, read_threads
 from trainer.rounds import cut_rounds
 from trainer.saving import Saver
 from trainer.schedule import learning_rate
@@ -114,11 +114,13 @@ class Loop:
         if epoch == self.progress.epoch:
             self._epoch_start -= sum(place.group.rows for place in places[: self.progress.group]) + self.progress.row
             left = places[self.progress.group :]
+        self._epoch_groups = len(places)
         if self.audit is not None:
             self.audit.begin_epoch(len(places))
         rounds = list(cut_rounds(left, config.merge_pairs, processes.rank, processes.size))
         own = [place for one in rounds for place in one.own]
-        with contextlib.closing(read_ahead(self.dataset, own)) as reading:
+        threads = read_threads(config.device, config.threads)
+        with contextlib.closing(read_ahead(self.dataset, own, threads)) as reading:
             for one in rounds:
                 for place, center_N, context_N in (next(reading) for _ in one.own):
                     for first, last in self._cuts(place):
@@ -192,6 +194,8 @@ class Loop:
         progress, tally, processes = self.progress, self._tally, self.processes
         stop = [noted.number == number for number in NUMBERS]
         due = processes.rank == 0 and self._saver.is_due(progress.pairs + tally.pairs * processes.size)
+        if group == self._epoch_groups or processes.size > 1:  # otherwise an engine that runs ahead may go on
+            tally.loss += pending_loss(self.engine)
         ours = np.array([tally.loss, tally.pairs, tally.first_loss, due, *stop], np.float64)
         processes.add(ours)
         loss, pairs = float(ours[0]), round(ours[1])
@@ -219,6 +223,7 @@ class Loop:
     def _save(self) -> None:
         """Copy the state now; it is written while training goes on."""
         self._saver.plan(self.progress.pairs)
+        self.progress.losses[self.progress.epoch] += pending_loss(self.engine)
         if self.audit is not None:
             self.audit.gather()
         if self.processes.rank == 0:

@@ -19,8 +19,8 @@ import numpy.typing as npt
 
 from pipeline.dataset.reader import Dataset, RowGroupRef
 
-READ_AHEAD = 3  # row groups in memory beside the one in use: 8 MiB each
-READ_THREADS = 2
+READ_THREADS = 2  # one row group more than this is in memory beside the one in use: 8 MiB each
+MOST_READ_THREADS = 12  # about 1 G pairs/s
 
 Ids = npt.NDArray[np.int32]
 
@@ -90,21 +90,28 @@ def batch_edges(center_N: Ids, batch_size: int) -> list[int]:
     return [*edges, rows]
 
 
-def read_ahead(dataset: Dataset, places: Iterable[Place]) -> Generator[tuple[Place, Ids, Ids], None, None]:
+def read_threads(device: str, threads: int) -> int:
+    """How many threads decode: on a GPU's machine, where training takes none, as many as may be used, within reason."""
+    return min(max(threads, READ_THREADS), MOST_READ_THREADS) if device == "cuda" else READ_THREADS
+
+
+def read_ahead(
+    dataset: Dataset, places: Iterable[Place], threads: int = READ_THREADS
+) -> Generator[tuple[Place, Ids, Ids], None, None]:
     """Yield (place, center_N, context_N) in order, while threads fetch and decode the next ones.
 
     A reading error is raised at the row group that it belongs to.
     """
     places = iter(places)
     waiting: deque[tuple[Place, Future[tuple[Ids, Ids]]]] = deque()
-    pool = ThreadPoolExecutor(READ_THREADS, thread_name_prefix="read-ahead")
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="read-ahead")
 
     def submit(count: int) -> None:
         for place in islice(places, count):
             waiting.append((place, pool.submit(dataset.read_row_group, place.group)))
 
     try:
-        submit(READ_AHEAD)
+        submit(threads + 1)
         while waiting:
             place, pairs = waiting.popleft()
             center_N, context_N = pairs.result()

@@ -15,7 +15,7 @@ from trainer.audit import PREFIX, Audit
 from trainer.checkpoint import Checkpoints, load_checkpoint
 from trainer.config import TrainConfig, usable_cores
 from trainer.engine import Engine, State
-from trainer.engines import make_engine
+from trainer.engines import make_engine, require_memory
 from trainer.errors import UserError
 from trainer.follow import follow_latest
 from trainer.hints import warn_of_settings
@@ -107,6 +107,7 @@ def _make_loop(
 
 
 def _make_engine(config: TrainConfig, vocabulary: Vocabulary, base: Model | None) -> Engine:
+    require_memory(config, len(vocabulary))
     tables = initial_tables(config.init, len(vocabulary), config.dim, config.seed)
     return make_engine(config, warm_tables(tables, vocabulary, base) if base else tables, vocabulary.counts)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib import metadata
 
-LIBRARIES = ("pairstream", "numpy", "pyarrow", "numba", "torch", "safetensors")
+LIBRARIES = ("pairstream", "numpy", "pyarrow", "numba", "torch", "triton", "safetensors")
 
 
 def library_versions() -> dict[str, str | None]:

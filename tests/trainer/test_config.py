@@ -63,7 +63,7 @@ def test_flags(words: list[str], field: str, value: Any) -> None:
         (["--engine", "fast"], ["--engine", "fast", "fused"]),
         (["--engine", "fused", "--optimizer", "adam"], ["--optimizer", "adam", "--engine reference"]),
         (["--engine", "fused", "--batch-size", "8"], ["--batch-size", "--engine reference"]),
-        (["--engine", "fused", "--device", "cuda"], ["--engine fused", "--device cuda"]),
+        (["--arithmetic", "fp16"], ["--arithmetic", "fp16", "fp32", "bf16"]),
         (["--overwrite", "--resume", "must"], ["--overwrite", "--resume must"]),
         (["--quick"], ["--quick"]),
         (["--epoch", "2"], ["--epoch"]),
@@ -135,14 +135,16 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     ("words", "cuda", "expected"),
     [
         ([], False, ("cpu", "fused", 0.04, 0, 3)),
-        ([], True, ("cpu", "fused", 0.04, 0, 3)),
-        (["--device", "cuda"], True, ("cuda", "reference", 0.04, 4096, 3)),
+        ([], True, ("cuda", "fused", 0.04, 0, 3)),
+        (["--device", "cuda"], True, ("cuda", "fused", 0.04, 0, 3)),
         (["--engine", "reference"], True, ("cuda", "reference", 0.04, 4096, 3)),
         (["--optimizer", "adam"], False, ("cpu", "reference", 0.001, 256, 3)),
         (["--batch-size", "7"], False, ("cpu", "reference", 0.04, 7, 3)),
         (["--distinct-negatives"], False, ("cpu", "reference", 0.04, 256, 3)),
         (["--clip-norm", "1"], True, ("cuda", "reference", 0.04, 4096, 3)),
-        (["--engine", "fused"], True, ("cpu", "fused", 0.04, 0, 3)),
+        (["--engine", "fused"], True, ("cuda", "fused", 0.04, 0, 3)),
+        (["--engine", "fused"], False, ("cpu", "fused", 0.04, 0, 3)),
+        (["--arithmetic", "bf16"], True, ("cuda", "fused", 0.04, 0, 3)),
         (["--device", "cpu"], True, ("cpu", "fused", 0.04, 0, 3)),
         (
             ["--engine", "reference", "--optimizer", "adam", "--threads", "1"],
@@ -164,6 +166,12 @@ def test_choices_left_open_are_made(words: list[str], cuda: bool, expected: tupl
 def test_cuda_where_there_is_none_is_refused() -> None:
     with pytest.raises(UserError, match="--device cuda: found no usable CUDA device"):
         resolve(parse("--device", "cuda"))
+
+
+@pytest.mark.parametrize("words", [["--device", "cpu"], ["--engine", "reference"], []], ids=str)
+def test_bfloat16_is_for_the_fused_engine_on_cuda(words: list[str]) -> None:
+    with pytest.raises(UserError, match=r"--arithmetic bf16: found --engine \w+ on \w+, expected --engine fused"):
+        resolve(parse("--arithmetic", "bf16", *words), bool(words))
 
 
 def test_what_shapes_the_bytes_names_the_version() -> None:

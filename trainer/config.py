@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import importlib.util
 import math
 import os
 from collections.abc import Callable
@@ -56,7 +57,7 @@ class TrainConfig:
     epochs: int = _shapes(1)
     """Times to walk over the corpus; a dataset with as many passes has fresh draws for each."""
     device: str = _shapes("auto", ("auto", "cpu", "cuda"))
-    """Where to train; auto takes CUDA where there is one. Results of CUDA are not equal to the bit from run to run."""
+    """Where to train; auto takes CUDA where there is one (and Triton, for the fused engine). Results of CUDA are not equal to the bit from run to run."""
     threads: int = 0
     """Threads to train with; 0 for one per core. One thread gives the same bytes each time."""
     seed: int = _shapes(1)
@@ -160,7 +161,8 @@ class TrainConfig:
             engine = "reference" if self.reference_only() else "fused"
         device = self.device
         if device == "auto":
-            device = "cuda" if has_cuda() else "cpu"
+            able = engine == "reference" or importlib.util.find_spec("triton") is not None
+            device = "cuda" if able and has_cuda() else "cpu"
         elif device == "cuda" and not has_cuda():
             raise UserError("--device cuda: found no usable CUDA device, expected one (--device cpu needs none)")
         if self.arithmetic != "fp32" and (engine, device) != ("fused", "cuda"):

@@ -57,8 +57,8 @@ class TrainConfig:
     epochs: int = _shapes(1)
     """Times to walk over the corpus; a dataset with as many passes has fresh draws for each."""
     device: str = _shapes("auto", ("auto", "cpu", "cuda"))
-    """Where to train; auto takes CUDA where there is one, and Triton for the fused engine. Results of CUDA are not equal
-    to the bit from run to run."""
+    """Where to train; auto takes CUDA where there is one, and Triton for the fused engine. Results of CUDA are not
+    equal to the bit from run to run."""
     threads: int = 0
     """Threads to train with; 0 for one per core. One thread gives the same bytes each time."""
     seed: int = _shapes(1)

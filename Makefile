@@ -31,6 +31,9 @@ quality: $(READY)
 bench: $(READY)
 	$(BIN)/python -m tests.bench
 	$(BIN)/python -m tests.bench.pipeline
+	$(BIN)/python -m tests.bench.machine_limits
+	$(BIN)/python -m tests.bench.kernel
+	$(BIN)/python -m tests.bench.data_cost
 
 $(READY): pyproject.toml .ci/constraints.txt .ci/constraints-3.10.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \

@@ -31,6 +31,9 @@ quality: $(READY)
 bench: $(READY)
 	$(BIN)/python -m tests.bench
 	$(BIN)/python -m tests.bench.pipeline
+	$(BIN)/python -m tests.bench.machine_limits
+	$(BIN)/python -m tests.bench.kernel
+	$(BIN)/python -m tests.bench.data_cost
 
 # On a machine with a GPU, with what is installed there: no .venv, no Beam, no Numba. CORPUS is text, plain or .gz.
 bench-gpu:

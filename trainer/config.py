@@ -50,6 +50,10 @@ class TrainConfig:
     """Numbers in a word's vector."""
     negatives: int = _shapes(5)
     """Negative words for each pair."""
+    negative_sharing: str = _shapes("auto", ("auto", "pair", "window", "pool"))
+    """What has the same negatives. pair: nothing, as in word2vec; window: the pairs of a window; pool: these too, and
+    windows near each other have many of theirs in common, which is fastest. auto: pool where it can be; the reference
+    engine and --predict context have pair."""
     power: float = _shapes(0.75)
     """Negatives are drawn by count^power; 0 is uniform, 1 plain frequency."""
     learning_rate: float = _shapes(0.0)
@@ -174,10 +178,21 @@ class TrainConfig:
             self,
             device=device,
             engine=engine,
+            negative_sharing=self._sharing(engine),
             threads=self.threads or cores,
             learning_rate=self.learning_rate or LEARNING_RATES[self.optimizer],
             batch_size=self.batch_size or (BATCH_PAIRS[device] if engine == "reference" else 0),
         )
+
+    def _sharing(self, engine: str) -> str:
+        sharing, alone = self.negative_sharing, engine == "reference" or self.predict == "context"
+        if sharing == "auto":
+            return "pair" if alone else "pool"
+        if engine == "reference" and sharing != "pair":
+            raise UserError(f"--negative-sharing: found {sharing} with the reference engine, expected pair")
+        if self.predict == "context" and sharing == "window":
+            raise UserError("--negative-sharing: found window with --predict context, expected pair or pool")
+        return sharing
 
     def shaping(self) -> dict[str, Any]:
         """The settings that decide the trained bytes, by field name."""

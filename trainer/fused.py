@@ -17,7 +17,7 @@ from trainer.tables import Tables
 
 
 class FusedEngine:
-    """The Numba kernel: negatives shared by a window, threads without locks."""
+    """The Numba kernel: threads without locks."""
 
     step_pairs = 0  # the kernel's draws count from the start of the row group
 
@@ -35,6 +35,7 @@ class FusedEngine:
             "negatives": config.negatives,
             "predict": config.predict,
             "exclude": config.exclude,
+            "sharing": config.negative_sharing,
             "threads": config.threads,
         }
         self._compile()

@@ -161,6 +161,8 @@ class Dataset:
 
     def _require_ids(self, ids_N: NDArray[np.int32], name: str, ref: RowGroupRef, path: str) -> None:
         rows = self.manifest.vocabulary.rows
+        if ids_N.size and int(ids_N.view(np.uint32).max()) < rows:  # as unsigned numbers, those below 0 are the largest
+            return
         low, high = int(ids_N.min()), int(ids_N.max())
         if low < 0 or high >= rows:
             raise FormatError(

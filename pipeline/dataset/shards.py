@@ -122,11 +122,16 @@ def decode_row_group(data: bytes, group: int, footer: pq.FileMetaData, offset: i
         table = file.read_row_group(group, use_threads=False)
     except (pa.ArrowException, OSError) as error:
         raise FormatError(f"{path}: row group {group} cannot be decoded ({str(error).splitlines()[0]})") from None
-    columns = [table[name].combine_chunks() for name in PAIR_SCHEMA.names]
+    # Joining chunks copies, even a single one; a row group decodes to one.
+    columns = [_joined(table[name]) for name in PAIR_SCHEMA.names]
     if any(column.null_count for column in columns):
         raise FormatError(f"{path}: row group {group} holds nulls, expected none")
     center_N, context_N = (column.to_numpy() for column in columns)
     return center_N, context_N
+
+
+def _joined(column: pa.ChunkedArray) -> pa.Array:
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
 
 
 def parse_footer(tail: bytes, shard: Shard, path: str) -> pq.FileMetaData:

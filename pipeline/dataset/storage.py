@@ -88,12 +88,21 @@ def read_range(uri: str, offset: int, length: int) -> bytes:
         FileNotFoundError: there is no such file.
     """
     if is_local(uri):
-        return _read_range(uri, offset, length)
+        return _read_local_range(local_path(uri), offset, length)
     data = b""
     for _ in range(SHORT_READS):  # a connection may also end early without an error
         data = retrying(redact(uri), lambda: _read_range(uri, offset, length))
         if len(data) == length:
             break
+    return data
+
+
+def _read_local_range(path: str, offset: int, length: int) -> bytes:
+    with open(path, "rb", buffering=0) as file:  # a buffer would copy all of it once more
+        file.seek(offset)
+        data = file.read(length)
+        while len(data) < length and (more := file.read(length - len(data))):
+            data += more
     return data
 
 

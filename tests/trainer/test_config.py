@@ -163,6 +163,39 @@ def test_choices_left_open_are_made(words: list[str], cuda: bool, expected: tupl
     assert (found.device, found.engine, found.learning_rate, found.batch_size, found.threads) == expected
 
 
+@pytest.mark.parametrize(
+    ("words", "sharing"),
+    [
+        ([], "pool"),
+        (["--predict", "context"], "pair"),
+        (["--engine", "reference"], "pair"),
+        (["--optimizer", "adam", "--negative-sharing", "pair"], "pair"),
+        (["--predict", "context", "--negative-sharing", "pool"], "pool"),
+        (["--negative-sharing", "window"], "window"),
+        (["--negative-sharing", "pair"], "pair"),
+    ],
+)
+def test_who_shares_negatives(words: list[str], sharing: str) -> None:
+    assert resolve(parse(*words)).negative_sharing == sharing
+    assert "negative_sharing" in SHAPING
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            ["--engine", "reference", "--negative-sharing", "pool"],
+            "found pool with the reference engine, expected pair",
+        ),
+        (["--optimizer", "adam", "--negative-sharing", "window"], "found window with the reference engine"),
+        (["--predict", "context", "--negative-sharing", "window"], "found window with --predict context"),
+    ],
+)
+def test_sharing_that_cannot_be_is_refused(words: list[str], message: str) -> None:
+    with pytest.raises(UserError, match=f"--negative-sharing: {message}"):
+        resolve(parse(*words))
+
+
 def test_cuda_where_there_is_none_is_refused() -> None:
     with pytest.raises(UserError, match="--device cuda: found no usable CUDA device"):
         resolve(parse("--device", "cuda"))

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import math
+import os
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,13 +19,16 @@ from hypothesis import strategies as st
 from scipy import special, stats
 
 from trainer.errors import UserError
-from trainer.kernels import cpu, window
-from trainer.kernels.cpu import SEGMENT_PAIRS, TILE_PAIRS, train_batch
+from trainer.kernels import cpu, draws
+from trainer.kernels.cpu import SEGMENT_PAIRS, SHARING, TILE_PAIRS, train_batch
+from trainer.kernels.shape import shape_for
 from trainer.negatives import EXCLUDE, build_alias, unigram_weights
 
 WORD = 2**64
 GOLDEN = 0x9E3779B97F4A7C15
 MISTAKES = ("sign", "changed rows", "fresh negatives")
+# Floats of a vector and vector registers: SSE, NEON, AVX, AVX-512. LLVM makes do with what this processor has.
+PROCESSORS = [(4, 16), (4, 32), (8, 16), (16, 32)]
 
 
 @dataclass(frozen=True)
@@ -56,6 +64,7 @@ def make_batch(
         "learning_rate_end": 0.02,
         "key": seed,
         "threads": 1,
+        "sharing": "window",
     }
     alias = build_alias(unigram_weights(1000 / np.arange(1, words + 1), 0.75))
     return Batch(center, context, tables[0], tables[1], alias, {**settings, **changes})
@@ -71,17 +80,34 @@ def mix(word: int) -> int:
 class Draws:
     """One segment's negatives, in Python's integers."""
 
-    def __init__(self, alias: np.ndarray, key: int, segment: int) -> None:
+    def __init__(self, alias: np.ndarray, key: int, segment: int, pool_rows: int = 0) -> None:
         self.alias = alias.tolist()
         self.state = mix((mix(key) + segment) % WORD)
+        self.pool_state = mix(self.state ^ int.from_bytes(b"pool", "big"))
+        self.pool = [self.choose(mix((self.pool_state + turn * GOLDEN) % WORD)) for turn in range(pool_rows)]
+        self.turn = pool_rows
+
+    def choose(self, word: int) -> int:
+        """The id that 64 random bits stand for."""
+        column = (word >> 32) * (len(self.alias) // 2) >> 32
+        return column if word % 2**32 < self.alias[2 * column] else self.alias[2 * column + 1]
+
+    def window(self, excluded: set[int], negatives: int) -> list[int | None]:
+        """All negatives of a window."""
+        if not self.pool:
+            return [self.draw(excluded) for _ in range(negatives)]
+        self.pool[self.turn % len(self.pool)] = self.choose(mix((self.pool_state + self.turn * GOLDEN) % WORD))
+        self.turn += 1
+        self.state = (self.state + GOLDEN) % WORD
+        slot, step = mix(self.state) >> 32, mix(self.state) % 2**31 | 1
+        taken = [self.pool[(slot + k * step) % len(self.pool)] for k in range(1, negatives + 1)]
+        return [self.draw(excluded) if word in excluded else word for word in taken]
 
     def draw(self, excluded: set[int]) -> int | None:
         """A word that is not excluded; None after too many attempts."""
-        for _ in range(window.MAX_REDRAWS):
+        for _ in range(draws.MAX_REDRAWS):
             self.state = (self.state + GOLDEN) % WORD
-            word = mix(self.state)
-            column = (word >> 32) * (len(self.alias) // 2) >> 32
-            chosen = column if word % 2**32 < self.alias[2 * column] else self.alias[2 * column + 1]
+            chosen = self.choose(mix(self.state))
             if chosen not in excluded:
                 return chosen
         return None
@@ -89,8 +115,10 @@ class Draws:
 
 def tiles(batch: Batch, exclude: str) -> Iterator[tuple[int, int, list[int | None], list[int | None]]]:
     """Begin, end, negatives of each tile, and other negatives (for the mistake of drawing twice)."""
-    window_mode = batch.settings["predict"] == "center"
-    longest = TILE_PAIRS if window_mode else 1
+    window_mode, sharing = batch.settings["predict"] == "center", batch.settings["sharing"]
+    longest = TILE_PAIRS if window_mode and sharing != "pair" else 1
+    negatives = batch.settings["negatives"]
+    pool_rows = next(2**n for n in range(6, 14) if 2**n >= 2 * negatives) if sharing == "pool" else 0
     ids, others = (batch.center, batch.context) if window_mode else (batch.context, batch.center)
     size = len(ids)
     cuts = [0]
@@ -98,17 +126,16 @@ def tiles(batch: Batch, exclude: str) -> Iterator[tuple[int, int, list[int | Non
         near = range(nominal, min(nominal + longest, size))
         cuts.append(next((pair for pair in near if ids[pair] != ids[pair - 1]), nominal))
     for segment, (begin, stop) in enumerate(zip(cuts, [*cuts[1:], size], strict=True)):
-        draws = Draws(batch.alias, batch.settings["key"], segment)
+        drawn = Draws(batch.alias, batch.settings["key"], segment, pool_rows)
         fresh = Draws(batch.alias, batch.settings["key"] + 1, segment)
         while begin < stop:
             end = begin + 1
             while end < min(stop, begin + longest) and ids[end] == ids[begin]:
                 end += 1
             excluded = {int(ids[begin])} if exclude in ("output", "pair") else set()
-            if exclude in ("input", "pair") and not window_mode:
+            if exclude in ("input", "pair") and longest == 1:
                 excluded.add(int(others[begin]))
-            amount = range(batch.settings["negatives"])
-            yield begin, end, [draws.draw(excluded) for _ in amount], [fresh.draw(excluded) for _ in amount]
+            yield begin, end, drawn.window(excluded, negatives), fresh.window(excluded, negatives)
             begin = end
 
 
@@ -167,14 +194,49 @@ def assert_equal(batch: Batch, found: tuple[float, np.ndarray, np.ndarray]) -> N
     st.sampled_from(["center", "context"]),
     st.sampled_from(EXCLUDE),
     st.sampled_from([3, 7, 40]),
+    st.sampled_from(SHARING),
+    st.booleans(),
 )
 def test_step_equals_the_brute_force(
-    seed: int, runs: list[int], dim: int, negatives: int, predict: str, exclude: str, words: int
-) -> None:
-    options = {"negatives": negatives, "predict": predict, "exclude": exclude}
+    seed: int, runs: list[int], dim: int, negatives: int, predict: str, exclude: str, words: int, sharing: str,
+    plain: bool,
+) -> None:  # fmt: skip
+    options = {"negatives": negatives, "predict": predict, "exclude": exclude, "sharing": sharing, "plain": plain}
     # A gentle rate: on three words a run of 200 at a steep one swings, and rounding grows with it.
     batch = make_batch(seed, runs, dim=dim, words=words, learning_rate_start=0.03, learning_rate_end=0.01, **options)
     assert_equal(batch, batch.train())
+
+
+@pytest.mark.parametrize(("lanes", "registers"), PROCESSORS)
+@pytest.mark.parametrize("negatives", [1, 5, 6])
+def test_step_is_the_same_on_any_processor(lanes: int, registers: int, negatives: int) -> None:
+    """Vectors of every length, rows that fill them and rows that do not, windows of every height, repeats in them."""
+    shape = shape_for(negatives + 1, lanes, registers)
+    for dim in (1, 3, 4, 7, 8, 15, 16, 17, 24, 31, 32, 33, 48, 50, 100):
+        runs = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 16, 17, 31, 33, 1]
+        batch = make_batch(
+            dim, runs, dim=dim, negatives=negatives, exclude="none", learning_rate_start=0.03, shape=shape
+        )
+        assert_equal(batch, batch.train())
+
+
+@pytest.mark.parametrize(("lanes", "registers"), PROCESSORS)
+def test_repeated_words_of_a_window_take_the_gradients_of_the_rows_before(lanes: int, registers: int) -> None:
+    """Three words only: contexts, negatives and the window's word are equal to each other again and again."""
+    for seed, exclude in enumerate(EXCLUDE):
+        shape = shape_for(10, lanes, registers)
+        batch = make_batch(seed, [10, 10, 2, 20], words=3, dim=20, negatives=9, exclude=exclude, shape=shape)
+        assert_equal(batch, batch.train())
+
+
+@pytest.mark.parametrize("sharing", SHARING)
+@pytest.mark.parametrize("predict", ["center", "context"])
+def test_fast_and_plain_loops_take_the_same_steps(sharing: str, predict: str) -> None:
+    runs = np.random.default_rng(3).integers(1, 11, 9000).tolist()
+    batch = make_batch(6, runs, words=300, dim=20, predict=predict, sharing=sharing, learning_rate_end=0.1)
+    fast, plain = batch.train(), batch.train(plain=True)
+    assert fast[0] == pytest.approx(plain[0], rel=1e-6)
+    assert distance(fast, (plain[0], *(table.astype(np.float64) for table in plain[1:])), batch) < 1e-4
 
 
 @pytest.mark.parametrize("predict", ["center", "context"])
@@ -239,11 +301,31 @@ def test_wide_scores_have_an_exact_loss() -> None:
         assert batch.train()[0] == pytest.approx(2 * per_pair, rel=1e-6)
 
 
-@given(st.lists(st.floats(-100, 0, width=32), min_size=1, max_size=50))
-def test_exponential_is_exact_to_float32(values: list[float]) -> None:
-    for value in values:
-        expected = math.exp(value) if value >= -87 else 0
-        assert float(window.exp_of_negative(np.float32(value))) == pytest.approx(expected, rel=3e-7, abs=0)
+@pytest.mark.parametrize("lanes", [4, 8, 16])
+def test_many_wide_scores_do_not_overflow_the_loss(lanes: int) -> None:
+    shape = shape_for(101, lanes)
+    batch = make_batch(1, [TILE_PAIRS, 9], negatives=100, dim=1, exclude="none", shape=shape, learning_rate_start=0.0)
+    batch.input_VD[:], batch.output_VD[:] = 5, 4
+    assert batch.train(learning_rate_end=0.0)[0] == pytest.approx((TILE_PAIRS + 9) * 100 * 20, rel=1e-6)
+
+
+def test_a_negative_that_is_left_out_touches_nothing() -> None:
+    """All the weight is on word 0: where it is the window's word there is no negative, elsewhere there is."""
+    batch = make_batch(1, [3, 1, 4], words=3, dim=4, negatives=1)
+    batch.center[:] = [0, 0, 0, 1, 0, 0, 0, 0]
+    batch.alias[:] = [2**32 - 1, 0, 0, 0, 0, 0]
+    assert_equal(batch, batch.train())
+
+
+@given(st.floats(-40, 40, width=32))
+def test_sigmoid_is_exact_to_float32(score: float) -> None:
+    """One pair of rows of one number, a negative that is left out: the step is σ."""
+    batch = make_batch(1, [1], words=2, dim=1, negatives=1, learning_rate_start=1.0, learning_rate_end=1.0)
+    batch.center[:], batch.context[:] = 0, 1
+    batch.alias[:] = [2**32 - 1, 0, 0, 0]
+    batch.input_VD[1], batch.output_VD[0] = 1, score
+    assert float(batch.train()[1][1, 0]) == pytest.approx(1 + score * special.expit(-score), rel=0, abs=2e-5)
+    assert float(batch.train()[2][0, 0] - score) == pytest.approx(special.expit(-score), rel=0, abs=3e-6)
 
 
 def test_nan_comes_out_in_the_loss() -> None:
@@ -252,19 +334,22 @@ def test_nan_comes_out_in_the_loss() -> None:
     assert math.isnan(batch.train()[0])
 
 
+@pytest.mark.parametrize("sharing", SHARING)
 @pytest.mark.parametrize("predict", ["center", "context"])
-def test_one_thread_gives_the_same_bits(predict: str) -> None:
-    batch = make_batch(8, [5] * 8000, words=200, dim=20, predict=predict)
+def test_one_thread_gives_the_same_bits(predict: str, sharing: str) -> None:
+    batch = make_batch(8, [5] * 8000, words=200, dim=20, predict=predict, sharing=sharing)
     first, second = batch.train(), batch.train()
     assert first[0] == second[0]
     assert first[1].tobytes() == second[1].tobytes()
     assert first[2].tobytes() == second[2].tobytes()
 
 
+@pytest.mark.parametrize("sharing", SHARING)
 @pytest.mark.parametrize("predict", ["center", "context"])
-def test_draws_do_not_depend_on_the_number_of_threads(predict: str) -> None:
+def test_draws_do_not_depend_on_the_number_of_threads(predict: str, sharing: str) -> None:
     """At learning rate 0 threads cannot touch one another's rows, so the loss shows the draws alone."""
-    batch = make_batch(9, [6] * 14000, words=500, predict=predict, learning_rate_start=0.0, learning_rate_end=0.0)
+    still = {"learning_rate_start": 0.0, "learning_rate_end": 0.0}
+    batch = make_batch(9, [6] * 14000, words=500, predict=predict, sharing=sharing, **still)
     losses = [batch.train(threads=threads)[0] for threads in (1, 2, 3, 64)]
     assert losses == pytest.approx([losses[0]] * 4, rel=1e-12)
     assert batch.train(key=10)[0] != pytest.approx(losses[0], rel=1e-6)
@@ -284,8 +369,9 @@ def test_two_threads_learn() -> None:
     assert pair_losses[-1] < pair_losses[0] - 0.5 < 6 * math.log(2)
 
 
+@pytest.mark.parametrize("sharing", SHARING)
 @pytest.mark.parametrize("power", [0.0, 0.75, 1.0])
-def test_draws_follow_the_counts_power(power: float) -> None:
+def test_draws_follow_the_counts_power(power: float, sharing: str) -> None:
     """Rows of one number and a learning rate near 0: a word's output falls by half a rate for each time it is drawn."""
     counts = np.array([0, 900, 400, 250, 100, 60, 30, 10, 3])
     weights = np.where(counts > 0, np.maximum(counts, 1) ** power, 0.0)
@@ -294,11 +380,13 @@ def test_draws_follow_the_counts_power(power: float) -> None:
     pairs_of_zero = np.zeros(pairs, np.int32)
     train_batch(
         pairs_of_zero, pairs_of_zero, inputs, outputs, build_alias(weights / weights.sum()), negatives=3, key=17,
-        predict="context", exclude="none", learning_rate_start=rate, learning_rate_end=rate,
+        predict="context", exclude="none", learning_rate_start=rate, learning_rate_end=rate, sharing=sharing,
     )  # fmt: skip
     drawn = np.rint(outputs[1:, 0] / (-rate / 2))
     assert drawn.sum() == pytest.approx(3 * pairs, rel=5e-3)
-    assert stats.chisquare(drawn, weights[1:] / weights.sum() * drawn.sum()).pvalue > 0.001
+    found = stats.chisquare(drawn, weights[1:] / weights.sum() * drawn.sum()).statistic
+    clumps = 1 + 3 if sharing == "pool" else 1  # a drawn id is used by several windows, three in the mean
+    assert stats.chi2.sf(found / clumps, df=len(drawn) - 1) > 0.001
 
 
 def test_word_with_nearly_all_the_weight_is_left_out_in_the_end() -> None:
@@ -327,6 +415,7 @@ def test_read_only_pairs_are_welcome() -> None:
         ({"negatives": 0}, "--negatives: found 0"),
         ({"threads": 0}, "--threads: found 0"),
         ({"predict": "word"}, "--predict: found 'word', expected one of center, context"),
+        ({"sharing": "all"}, "--negative-sharing: found 'all', expected one of pair, window, pool"),
         ({"exclude": "word"}, "--exclude: found 'word', expected one of none, output, input, pair"),
     ],
 )
@@ -368,3 +457,36 @@ def test_read_only_table_is_refused() -> None:
 def test_segments_are_the_unit_of_work() -> None:
     assert cpu.SEGMENT_PAIRS == 16384  # part of what decides the draws
     assert cpu.TILE_PAIRS == 32
+
+
+@pytest.mark.parametrize("plain", [False, True])
+def test_the_cache_sees_changes_of_other_files(tmp_path: Path, plain: bool) -> None:
+    """Numba's cache looks at a function's own file; ours must notice a change in a file of what it calls."""
+    package = Path(cpu.__file__).parents[1]
+    shutil.copytree(package, tmp_path / "trainer", ignore=shutil.ignore_patterns("__pycache__"))
+    code = f"""
+import numpy as np
+from trainer.kernels import cpu, plain, window
+tables, ids = np.ones((2, 9, 4), np.float32), np.arange(9, dtype=np.int32)
+alias = np.array([[2**31, 8 - i] for i in range(9)], np.uint32).ravel()
+cpu.train_batch(ids, ids, *tables, alias, negatives=5, learning_rate_start=1, learning_rate_end=1, key=1, plain={plain})
+compiled = {"plain" if plain else "window"}.train_segments.stats
+print(tables.sum(dtype=np.float64), sum(compiled.cache_hits.values()))
+"""
+
+    def run() -> tuple[str, int]:
+        path = os.pathsep.join([str(tmp_path), str(package.parent)])
+        environment = {**os.environ, "PYTHONPATH": path, "NUMBA_CACHE_DIR": str(tmp_path / "cache")}
+        done = subprocess.run(
+            [sys.executable, "-c", code], cwd=tmp_path, env=environment, check=True, capture_output=True, text=True
+        )
+        total, hits = done.stdout.split()
+        return total, int(hits)
+
+    first, hits = run()
+    assert (run(), hits) == ((first, 1), 0)
+    callee = tmp_path / "trainer" / "kernels" / "draws.py"
+    callee.write_text(callee.read_text().replace("GOLDEN = np.uint64(0x9E37", "GOLDEN = np.uint64(0x8E37"))
+    changed, hits = run()
+    assert hits == 0
+    assert changed != first

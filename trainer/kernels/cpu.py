@@ -1,4 +1,4 @@
-"""The fused training step on a CPU: negatives shared by a window, threads without locks.
+"""The fused training step on a CPU: negatives shared as one chooses, threads without locks.
 
 Shapes: B pairs, V vocabulary rows, D dimensions.
 
@@ -16,12 +16,15 @@ import numpy as np
 import numpy.typing as npt
 
 from trainer.errors import UserError
-from trainer.kernels.window import cut_segments, train_segments
+from trainer.kernels.draws import POOL_ROWS
+from trainer.kernels.shape import Shape, shape_for
+from trainer.kernels.window import cut_segments, make_scratch, train_segments
 from trainer.negatives import check_exclude
 
 SEGMENT_PAIRS = 16384
 TILE_PAIRS = 32
 PREDICT = ("center", "context")
+SHARING = ("pair", "window", "pool")
 _KEY_MASK = (1 << 64) - 1
 
 Array = npt.NDArray[Any]
@@ -41,15 +44,22 @@ def train_batch(
     learning_rate_end: float,
     key: int,
     threads: int = 1,
+    sharing: str = "window",
+    shape: Shape | None = None,
+    plain: bool = False,
 ) -> float:
     """Train on a batch in place; returns the loss summed over its pairs.
 
     A pair's loss is the sum of its 1 + K terms, from the scores before its update.
 
     predict="center": IN[context] predicts OUT[center] (word2vec.c's arrangement). A run of equal centers is a
-    window, cut after TILE_PAIRS pairs; its pairs share K negatives and are updated at once, from the rows as they
-    were before. predict="context": IN[center] predicts OUT[context], one pair after the other with K negatives
-    of its own (the papers' notation).
+    window, cut after TILE_PAIRS pairs; its pairs are updated at once, from the rows as they were before, unless
+    sharing="pair". predict="context": IN[center] predicts OUT[context], one pair after the other (the papers'
+    notation).
+
+    sharing="pair": each pair is a step with K negatives of its own, as in word2vec. "window": a window's pairs have
+    the same K negatives. "pool": so they have, and consecutive windows have most of theirs in common: the K are taken
+    from POOL_ROWS drawn ids, of which each window replaces the oldest. How often a word is a negative is the same.
 
     A negative equal to an excluded word is drawn again. Only where a window shares its negatives, the term of
     a negative that is one pair's own input word (exclude "input" or "pair") is left out for that pair. A word
@@ -68,39 +78,40 @@ def train_batch(
         learning_rate_end: after the last pair.
         key: with a pair's place in the batch it decides the draws; taken modulo 2⁶⁴.
         threads: at least 1.
+        sharing: pair, window or pool.
+        shape: sizes of vectors and tiles; by default those for this processor.
+        plain: take the step as plain loops.
 
     Raises:
         UserError: a wrong choice or number.
         ValueError: an array of another shape, dtype or layout.
     """
     _check_arrays(center_B, context_B, input_VD, output_VD, alias)
-    _check_choices(negatives, predict, exclude, threads, rows=len(input_VD))
+    _check_choices(negatives, predict, exclude, sharing, threads, rows=len(input_VD))
     if center_B.size == 0:
         return 0.0
     window = predict == "center"
-    longest = TILE_PAIRS if window else 1
+    longest = TILE_PAIRS if window and sharing != "pair" else 1
+    shape = shape or shape_for(negatives + 1)
+    pool_rows = max(POOL_ROWS, 1 << (2 * negatives - 1).bit_length()) if sharing == "pool" else 0
     output_ids_B, input_ids_B = (center_B, context_B) if window else (context_B, center_B)
     output_ids_B, input_ids_B = _read_only(output_ids_B), _read_only(input_ids_B)
     no_input = exclude in ("input", "pair")
-    excluded = (exclude in ("output", "pair"), no_input and not window, no_input and window)
+    excluded = (exclude in ("output", "pair"), no_input and longest == 1, no_input and longest > 1)
     slope = (learning_rate_end - learning_rate_start) / center_B.size
     cuts = cut_segments(output_ids_B, SEGMENT_PAIRS, longest)
 
+    common = (input_VD, output_VD), _read_only(alias), negatives, longest, excluded
+    rates, seed = (float(learning_rate_start), slope), np.uint64(key & _KEY_MASK)
+
     def train_share(first: int, last: int) -> float:
-        return train_segments(
-            output_ids_B,
-            input_ids_B,
-            cuts,
-            first,
-            last,
-            (input_VD, output_VD),
-            _read_only(alias),
-            negatives,
-            longest,
-            excluded,
-            (float(learning_rate_start), slope),
-            np.uint64(key & _KEY_MASK),
-        )
+        pairs = output_ids_B, input_ids_B, cuts, first, last
+        if plain:
+            from trainer.kernels.plain import train_segments as train_plain
+
+            return float(train_plain(*pairs, *common, rates, seed, pool_rows))
+        scratch = make_scratch(shape, negatives, longest, input_VD.shape[1], pool_rows)
+        return float(train_segments(shape, *pairs, *common, rates, seed, scratch))
 
     return _run_shares(train_share, segments=len(cuts) - 1, threads=threads)
 
@@ -146,11 +157,13 @@ def _check_arrays(center_B: Array, context_B: Array, input_VD: Array, output_VD:
         raise ValueError(f"alias: found {alias.size} numbers, expected 2 for each of {len(input_VD)} words")
 
 
-def _check_choices(negatives: int, predict: str, exclude: str, threads: int, rows: int) -> None:
+def _check_choices(negatives: int, predict: str, exclude: str, sharing: str, threads: int, rows: int) -> None:
     if negatives < 1:
         raise UserError(f"--negatives: found {negatives}, expected at least 1")
     if threads < 1:
         raise UserError(f"--threads: found {threads}, expected at least 1")
     if predict not in PREDICT:
         raise UserError(f"--predict: found {predict!r}, expected one of {', '.join(PREDICT)}")
+    if sharing not in SHARING:
+        raise UserError(f"--negative-sharing: found {sharing!r}, expected one of {', '.join(SHARING)}")
     check_exclude(exclude, rows)

@@ -1,99 +1,158 @@
-"""Vectors of LANES floats as values of compiled code: held in registers, no loop for the compiler to guess about.
+"""Vectors in LLVM's language: what emits the arithmetic of the compiled step.
 
-A loop that LLVM vectorises by itself checks for overlap of its arrays each time and ends in a scalar remainder;
-on rows of about a hundred floats that costs as much as the arithmetic.
+Plain loops over rows of about a hundred floats lose half of the time to checks for overlap, scalar remainders and
+scalar exponentials; here each vector is a value, held in a register.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, cast
+from collections.abc import Sequence
+from typing import Any
 
-import llvmlite.binding as llvm
 from llvmlite import ir
-from numba.core import cgutils, types
-from numba.core.datamodel import models, register_default
-from numba.extending import intrinsic
+from numba.core import cgutils
 
-# As many as a register holds; without AVX-512 eight, a register of AVX2 and two of NEON.
-LANES = 16 if llvm.get_host_cpu_features().get("avx512f") else 8
+FLOAT, WORD, LONG = ir.FloatType(), ir.IntType(32), ir.IntType(64)
+FLOAT_BYTES = 4  # rows start anywhere: loads and stores must not count on more
+CHUNK = 4  # floats of 128 bits: what instructions shuffle cheaply
+FUSE = ("contract",)  # licence for one instruction that multiplies and adds; sums keep their order, NaN stays NaN
 
-_FLOAT, _WORD = ir.FloatType(), ir.IntType(32)
-_VECTOR = ir.VectorType(_FLOAT, LANES)
-_FLOAT_BYTES = 4  # rows start anywhere: loads and stores must not count on more
-
-
-class VectorType(types.Type):
-    """Numba's name for the type."""
-
-    def __init__(self) -> None:
-        super().__init__(name=f"Vector{LANES}")
+# σ(x) − ½ = x·A(x²)/B(x²), the minimax fit on ±SIGMOID_LIMIT, beyond which it is ±½ within 2e-7.
+SIGMOID_LIMIT = 16.0
+SIGMOID_ABOVE = (
+    0.24999999249516086, 0.008398867973251501, 5.568989545852112e-05, 8.505156191562412e-08, 1.4708736701601507e-11,
+)  # fmt: skip
+SIGMOID_BELOW = (
+    1.0, 0.11692877382986593, 0.0016335003088167393, 5.311210630177172e-06, 3.30220150045997e-09,
+)  # fmt: skip
 
 
-vector = VectorType()
+class Vectors:
+    """Emits operations on vectors of `lanes` floats."""
+
+    def __init__(self, builder: Any, lanes: int) -> None:
+        """Emit through a builder of llvmlite."""
+        self.builder, self.lanes = builder, lanes
+        self.kind = ir.VectorType(FLOAT, lanes)
+        self.words = ir.VectorType(WORD, lanes)
+
+    def constant(self, value: float) -> Any:
+        """The same number in each lane."""
+        return self.pattern([value] * self.lanes)
+
+    def pattern(self, values: Sequence[float]) -> Any:
+        """Given numbers, one a lane."""
+        return ir.Constant(self.kind, [ir.Constant(FLOAT, _to_float32(value)) for value in values])
+
+    def splat(self, value: Any) -> Any:
+        """A float of the compiled code in each lane."""
+        return self._spread(value, self.kind)
+
+    def _spread(self, value: Any, kind: Any) -> Any:
+        one = self.builder.insert_element(ir.Constant(kind, ir.Undefined), value, WORD(0))
+        return self.builder.shuffle_vector(one, one, ir.Constant(self.words, [0] * self.lanes))
+
+    def first(self, count: Any) -> Any:
+        """A mask of the first so many lanes (int64)."""
+        lanes = ir.Constant(self.words, list(range(self.lanes)))
+        return self.builder.icmp_unsigned("<", lanes, self._spread(self.builder.trunc(count, WORD), self.words))
+
+    def load(self, pointer: Any, mask: Any = None) -> Any:
+        """Floats from a pointer on; where a mask is given and not set, 0."""
+        pointer = self.builder.bitcast(pointer, self.kind.as_pointer())
+        if mask is None:
+            return self.builder.load(pointer, align=FLOAT_BYTES)
+        arguments = [pointer, WORD(FLOAT_BYTES), mask, self.constant(0)]
+        return self._call(f"llvm.masked.load.v{self.lanes}f32.p0", self.kind, arguments)
+
+    def store(self, value: Any, pointer: Any, mask: Any = None) -> None:
+        """Put floats from a pointer on; where a mask is given, those that are set."""
+        pointer = self.builder.bitcast(pointer, self.kind.as_pointer())
+        if mask is None:
+            self.builder.store(value, pointer, align=FLOAT_BYTES)
+        else:
+            arguments = [value, pointer, WORD(FLOAT_BYTES), mask]
+            self._call(f"llvm.masked.store.v{self.lanes}f32.p0", ir.VoidType(), arguments)
+
+    def _call(self, name: str, result: Any, arguments: list[Any]) -> Any:
+        kind = ir.FunctionType(result, [argument.type for argument in arguments])
+        return self.builder.call(cgutils.get_or_insert_function(self.builder.module, kind, name), arguments)
+
+    def multiply(self, a: Any, b: Any) -> Any:
+        """Lane by lane."""
+        return self.builder.fmul(a, b, flags=FUSE)
+
+    def add(self, a: Any, b: Any) -> Any:
+        """Lane by lane."""
+        return self.builder.fadd(a, b, flags=FUSE)
+
+    def multiply_add(self, a: Any, b: Any, c: Any) -> Any:
+        """a·b + c, in one instruction where there is one."""
+        return self.add(self.multiply(a, b), c)
+
+    def absolute(self, a: Any) -> Any:
+        """Lane by lane."""
+        return self._call(f"llvm.fabs.v{self.lanes}f32", self.kind, [a])
+
+    def positive(self, a: Any) -> Any:
+        """max(a, 0); NaN stays NaN."""
+        return self.builder.select(self.builder.fcmp_ordered("<", a, self.constant(0)), self.constant(0), a)
+
+    def sigmoid_less_half(self, a: Any) -> Any:
+        """σ(a) − ½ as a rational function, within 2e-7; NaN stays NaN."""
+        clipped = a
+        for compare, limit in (("<", -SIGMOID_LIMIT), (">", SIGMOID_LIMIT)):
+            bound = self.constant(limit)
+            clipped = self.builder.select(self.builder.fcmp_ordered(compare, clipped, bound), bound, clipped)
+        square = self.multiply(clipped, clipped)
+        above, below = (self._polynomial(square, coefficients) for coefficients in (SIGMOID_ABOVE, SIGMOID_BELOW))
+        return self.builder.fdiv(self.multiply(clipped, above), below)
+
+    def _polynomial(self, a: Any, coefficients: Sequence[float]) -> Any:
+        value = self.constant(coefficients[-1])
+        for coefficient in coefficients[-2::-1]:
+            value = self.multiply_add(value, a, self.constant(coefficient))
+        return value
+
+    def sums(self, vectors: Sequence[Any]) -> Any:
+        """Lane i of the result is the sum of the lanes of vector i; there are as many as lanes, None for a zero.
+
+        A tree of transposes: first within 128 bits, then across, each step halving the vectors.
+        """
+        left = list(vectors)
+        for low, high in self._folds():
+            left = [self._fold(left[i], left[i + 1], low, high) for i in range(0, len(left), 2)]
+        (total,) = left
+        return self.constant(0) if total is None else total
+
+    def _folds(self) -> list[tuple[list[int], list[int]]]:
+        """For each level, which lanes of two vectors are added to which."""
+        lanes, chunks = self.lanes, range(self.lanes // CHUNK)
+        unpack = [lane for c in chunks for lane in (CHUNK * c, lanes + CHUNK * c, CHUNK * c + 1, lanes + CHUNK * c + 1)]
+        move = [lane for c in chunks for lane in (CHUNK * c, CHUNK * c + 1, lanes + CHUNK * c, lanes + CHUNK * c + 1)]
+        folds = [(low, [lane + 2 for lane in low]) for low in (unpack, move)]
+        if len(chunks) == 4:
+            folds.append((self._chunks(0, 1, 4, 5), self._chunks(2, 3, 6, 7)))
+            folds.append((self._chunks(0, 2, 4, 6), self._chunks(1, 3, 5, 7)))
+        elif len(chunks) == 2:
+            folds.append((self._chunks(0, 2), self._chunks(1, 3)))
+        return folds
+
+    def _chunks(self, *numbers: int) -> list[int]:
+        return [CHUNK * number + lane for number in numbers for lane in range(CHUNK)]
+
+    def _fold(self, a: Any, b: Any, low: list[int], high: list[int]) -> Any:
+        if a is None and b is None:
+            return None
+        a, b = (self.constant(0) if one is None else one for one in (a, b))
+        return self.add(self.shuffle(a, b, low), self.shuffle(a, b, high))
+
+    def shuffle(self, a: Any, b: Any, lanes: list[int]) -> Any:
+        """The named lanes of a, and of b from number `lanes` on."""
+        return self.builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(WORD, len(lanes)), lanes))
 
 
-@register_default(VectorType)
-class _VectorModel(models.PrimitiveModel):  # type: ignore[misc]
-    def __init__(self, manager: Any, numba_type: Any) -> None:
-        super().__init__(manager, numba_type, _VECTOR)
+def _to_float32(value: float) -> float:
+    import numpy as np
 
-
-def _address(context: Any, builder: Any, array_type: Any, array: Any, row: Any, column: Any) -> Any:
-    view = context.make_array(array_type)(context, builder, array)
-    columns = cgutils.unpack_tuple(builder, view.shape)[1]
-    position = builder.add(builder.mul(row, columns), column)
-    return builder.bitcast(builder.gep(view.data, [position]), _VECTOR.as_pointer())
-
-
-def _load(_context: Any, array: Any, _row: Any, _column: Any) -> Any:
-    def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.load(_address(context, builder, signature.args[0], *arguments), align=_FLOAT_BYTES)
-
-    return vector(array, types.int64, types.int64), emit
-
-
-def _store(_context: Any, array: Any, _row: Any, _column: Any, _value: Any) -> Any:
-    def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        *place, value = arguments
-        builder.store(value, _address(context, builder, signature.args[0], *place), align=_FLOAT_BYTES)
-        return context.get_dummy_value()
-
-    return types.void(array, types.int64, types.int64, vector), emit
-
-
-def _splat(_context: Any, _value: Any) -> Any:
-    def emit(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-        one = builder.insert_element(ir.Constant(_VECTOR, ir.Undefined), arguments[0], _WORD(0))
-        return builder.shuffle_vector(one, one, ir.Constant(ir.VectorType(_WORD, LANES), [0] * LANES))
-
-    return vector(types.float32), emit
-
-
-def _multiply_add(_context: Any, _a: Any, _b: Any, _c: Any) -> Any:
-    def emit(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-        a, b, c = arguments
-        return builder.fadd(builder.fmul(a, b, flags=("contract",)), c, flags=("contract",))
-
-    return vector(vector, vector, vector), emit
-
-
-def _total(_context: Any, _value: Any) -> Any:
-    def emit(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-        kind = ir.FunctionType(_FLOAT, [_FLOAT, _VECTOR])
-        reduce = cgutils.get_or_insert_function(builder.module, kind, f"llvm.vector.reduce.fadd.v{LANES}f32")
-        return builder.call(reduce, [_FLOAT(0.0), arguments[0]], fastmath=("reassoc",))
-
-    return types.float32(vector), emit
-
-
-# load(array_2d, row, column): LANES floats from there on; all float32 and C-contiguous.
-load = cast(Callable[[Any, int, int], Any], intrinsic(_load))
-# store(array_2d, row, column, vector)
-store = cast(Callable[[Any, int, int, Any], None], intrinsic(_store))
-# splat(float32): the same number in each lane
-splat = cast(Callable[[Any], Any], intrinsic(_splat))
-# multiply_add(a, b, c): a·b + c, in one instruction where there is one
-multiply_add = cast(Callable[[Any, Any, Any], Any], intrinsic(_multiply_add))
-# total(vector): the sum of its lanes
-total = cast(Callable[[Any], Any], intrinsic(_total))
+    return float(np.float32(value))

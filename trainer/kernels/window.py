@@ -1,183 +1,333 @@
-"""The compiled step: one window's pairs against its word and K shared negatives.
+"""The compiled step: one window's pairs against its word and K shared negatives, in explicit vector code.
 
-Shapes: B pairs, V vocabulary rows, D dimensions; within a window C inputs (rounded up to pairs of rows), M outputs
-(the word, its negatives, then ABSENT up to a multiple of OUTPUT_TILE), P dimensions of a local row (D rounded up to
-whole vectors, the rest zero).
+Shapes: B pairs, V vocabulary rows, D dimensions; within a window C inputs, M outputs (the word, its negatives, then
+ABSENT up to whole tiles).
 
-A step is three small matrix products over local copies of the window's rows,
+A step is three small matrix products over the window's rows,
 
-    scores_CM = inputs_CP · outputs_MPᵀ     gradient_CM = rate · (label − σ(scores))
-    output_change_MP = gradientᵀ · inputs    input_change = gradient · outputs
+    scores_CM = inputs_CD · outputs_MDᵀ      gradient_CM = rate · (label − σ(scores))
+    outputs_MD += gradientᵀ · inputs         inputs_CD += gradient · outputs
 
-so every gradient is taken from the rows as they were before the step, also where a word stands in it twice.
-
-All of the step is one file because Numba's cache does not see changes to functions of another one.
+in place: `tiles.update` holds outputs and their sums in registers while it changes the inputs, so that every gradient
+is taken from the rows as they were before the step. That needs rows that differ: a word which stands in a window
+twice has equal scores, so its gradients are added up and the second row left out.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from trainer.kernels.jit import IN_ORDER, REORDER, jit, prefetch
-from trainer.kernels.simd import LANES, load, multiply_add, splat, store, total
+from trainer.kernels.draws import ABSENT, POOL_STREAM, draw_outputs, fill_pool, mix, roll_pool
+from trainer.kernels.jit import jit, prefetch, source_digest
+from trainer.kernels.shape import Shape
+from trainer.kernels.tiles import COLUMNS, SEEN, place, run_length, score, update, update_between
 
-ABSENT = -1  # in place of an output's id: no row, no loss, no gradient
-ABSENT_SCORE = np.float32(-1e30)  # σ of it is 0: neither loss nor gradient
-OUTPUT_TILE = 6
-VECTOR = 16  # floats: a multiple of any register's LANES
 LINE_BYTES = 64
 MAX_PREFETCH_LINES = 8  # more of a row is late anyway, and fills the buffers
-MAX_REDRAWS = 64
-MAX_FACTORS, MAX_PRODUCT = 896, 1e18  # each factor is at most 2: 2^896·1e18 is below 1e308
-
-GOLDEN = np.uint64(0x9E3779B97F4A7C15)
-MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
-MIX_2 = np.uint64(0x94D049BB133111EB)
-SHIFT_30, SHIFT_27, SHIFT_31, SHIFT_32 = (np.uint64(bits) for bits in (30, 27, 31, 32))
-
-ZERO, HALF, ONE = np.float32(0), np.float32(0.5), np.float32(1)
-LOG2_E = np.float32(1.4426950408889634)
-LN2_HIGH, LN2_LOW = np.float32(0.693359375), np.float32(-2.12194440e-4)  # their sum is ln 2 (Cody and Waite)
-LOWEST_EXPONENT = np.float32(-87)
-EXPONENT_BIAS, MANTISSA_BITS = np.int32(127), np.int32(23)
-# exp(x) = 1 + x + x²·(…) on ±ln 2 / 2; coefficients of Cephes' expf.
-EXP_0, EXP_1, EXP_2 = np.float32(1.9875691500e-4), np.float32(1.3981999507e-3), np.float32(8.3334519073e-3)
-EXP_3, EXP_4, EXP_5 = np.float32(4.1665795894e-2), np.float32(1.6666665459e-1), np.float32(5.0000001201e-1)
+MASKED = np.float32(-1e30)  # σ of a score with this added is 0: no loss
+MAX_FACTORS = 60  # of 1 to 2 in a float32; the lanes' product must stay below 2^1024
+ID_BYTES = 4
+LN_2 = np.log(2)
+ZERO, ONE = np.float32(0), np.float32(1)
 
 
 @jit()
-def mix(word: Any) -> Any:
-    """Scramble a uint64 (the finaliser of SplitMix64: Steele, Lea, Flood, OOPSLA 2014)."""
-    word = (word ^ (word >> SHIFT_30)) * MIX_1
-    word = (word ^ (word >> SHIFT_27)) * MIX_2
-    return word ^ (word >> SHIFT_31)
-
-
-@jit()
-def draw(state: Any, alias: Any, excluded_1: int, excluded_2: int) -> Any:
-    """One negative; returns (state, id). Excluded words are drawn again, ABSENT after MAX_REDRAWS of them."""
-    rows = np.uint64(alias.size // 2)
-    for _ in range(MAX_REDRAWS):
-        state += GOLDEN
-        word = mix(state)
-        column = np.int64(((word >> SHIFT_32) * rows) >> SHIFT_32)
-        threshold, other = alias[2 * column], np.int64(alias[2 * column + 1])  # both, so that no branch is guessed
-        chosen = column if np.uint32(word) < threshold else other
-        if chosen not in (excluded_1, excluded_2):
-            return state, chosen
-    return state, np.int64(ABSENT)
-
-
-@jit(IN_ORDER)
-def exp_of_negative(x: Any) -> Any:
-    """The exponential of x ≤ 0 in float32, without a branch; relative error below 2e-7, 0 below −87; NaN stays NaN."""
-    clipped = LOWEST_EXPONENT if x < LOWEST_EXPONENT else x
-    power = np.int32(clipped * LOG2_E - HALF)
-    rest = clipped - np.float32(power) * LN2_HIGH
-    rest = rest - np.float32(power) * LN2_LOW
-    tail = ((((EXP_0 * rest + EXP_1) * rest + EXP_2) * rest + EXP_3) * rest + EXP_4) * rest + EXP_5
-    scale = np.int32((power + EXPONENT_BIAS) << MANTISSA_BITS).view(np.float32)
-    value = (ONE + (rest + rest * rest * tail)) * scale
-    return ZERO if x < LOWEST_EXPONENT else value
-
-
-@jit()
-def multiply_scores(inputs_CP: Any, outputs_MP: Any, scores_CM: Any, pairs: int) -> None:
-    """Inner products, two inputs by six outputs at a time so that twelve sums stay in registers.
-
-    After an odd last pair comes a row of no meaning.
-    """
-    for m in range(0, outputs_MP.shape[0], OUTPUT_TILE):
-        for c in range(0, pairs, 2):
-            a0 = a1 = a2 = a3 = a4 = a5 = b0 = b1 = b2 = b3 = b4 = b5 = splat(ZERO)
-            for d in range(0, outputs_MP.shape[1], LANES):
-                a, b = load(inputs_CP, c, d), load(inputs_CP, c + 1, d)
-                o = load(outputs_MP, m, d)
-                a0, b0 = multiply_add(a, o, a0), multiply_add(b, o, b0)
-                o = load(outputs_MP, m + 1, d)
-                a1, b1 = multiply_add(a, o, a1), multiply_add(b, o, b1)
-                o = load(outputs_MP, m + 2, d)
-                a2, b2 = multiply_add(a, o, a2), multiply_add(b, o, b2)
-                o = load(outputs_MP, m + 3, d)
-                a3, b3 = multiply_add(a, o, a3), multiply_add(b, o, b3)
-                o = load(outputs_MP, m + 4, d)
-                a4, b4 = multiply_add(a, o, a4), multiply_add(b, o, b4)
-                o = load(outputs_MP, m + 5, d)
-                a5, b5 = multiply_add(a, o, a5), multiply_add(b, o, b5)
-            scores_CM[c, m], scores_CM[c, m + 1], scores_CM[c, m + 2] = total(a0), total(a1), total(a2)
-            scores_CM[c, m + 3], scores_CM[c, m + 4], scores_CM[c, m + 5] = total(a3), total(a4), total(a5)
-            scores_CM[c + 1, m], scores_CM[c + 1, m + 1], scores_CM[c + 1, m + 2] = total(b0), total(b1), total(b2)
-            scores_CM[c + 1, m + 3], scores_CM[c + 1, m + 4], scores_CM[c + 1, m + 5] = total(b3), total(b4), total(b5)
-
-
-@jit()
-def multiply_changes(
-    inputs_CP: Any, outputs_MP: Any, gradient_CM: Any, input_change_CP: Any, output_change_MP: Any, pairs: int
-) -> None:
-    """Both changes in one walk: six outputs and their sums stay in registers while the inputs stream by."""
-    for m in range(0, outputs_MP.shape[0], OUTPUT_TILE):
-        for d in range(0, outputs_MP.shape[1], LANES):
-            o0, o1, o2 = load(outputs_MP, m, d), load(outputs_MP, m + 1, d), load(outputs_MP, m + 2, d)
-            o3, o4, o5 = load(outputs_MP, m + 3, d), load(outputs_MP, m + 4, d), load(outputs_MP, m + 5, d)
-            s0 = s1 = s2 = s3 = s4 = s5 = splat(ZERO)
-            for c in range(pairs):
-                x = load(inputs_CP, c, d)
-                change = splat(ZERO) if m == 0 else load(input_change_CP, c, d)
-                g = splat(gradient_CM[c, m])
-                change, s0 = multiply_add(g, o0, change), multiply_add(g, x, s0)
-                g = splat(gradient_CM[c, m + 1])
-                change, s1 = multiply_add(g, o1, change), multiply_add(g, x, s1)
-                g = splat(gradient_CM[c, m + 2])
-                change, s2 = multiply_add(g, o2, change), multiply_add(g, x, s2)
-                g = splat(gradient_CM[c, m + 3])
-                change, s3 = multiply_add(g, o3, change), multiply_add(g, x, s3)
-                g = splat(gradient_CM[c, m + 4])
-                change, s4 = multiply_add(g, o4, change), multiply_add(g, x, s4)
-                g = splat(gradient_CM[c, m + 5])
-                change, s5 = multiply_add(g, o5, change), multiply_add(g, x, s5)
-                store(input_change_CP, c, d, change)
-            store(output_change_MP, m, d, s0)
-            store(output_change_MP, m + 1, d, s1)
-            store(output_change_MP, m + 2, d, s2)
-            store(output_change_MP, m + 3, d, s3)
-            store(output_change_MP, m + 4, d, s4)
-            store(output_change_MP, m + 5, d, s5)
-
-
-@jit(REORDER)
-def negative_gradient(scores_N: Any, rate: Any) -> Any:
-    """Turn scores into −rate·σ(score) in place; returns (Σ max(score, 0), Π (1 + exp −|score|))."""
-    positive = ZERO
-    product = 1.0
-    for n in range(scores_N.size):
-        score = scores_N[n]
-        e = exp_of_negative(-abs(score))
-        inverse = ONE / (ONE + e)
-        positive += max(score, ZERO)  # a select here would keep LLVM from vectorising
-        product *= np.float64(ONE + e)
-        scores_N[n] = -rate * (inverse if score > ZERO else e * inverse)
-    return positive, product
-
-
-@jit()
-def fetch_row(base: int, row: int, row_bytes: int) -> None:
+def fetch_row(base: Any, row: Any, row_bytes: Any) -> None:
     address = base + row * row_bytes
     for offset in range(0, min(row_bytes, MAX_PREFETCH_LINES * LINE_BYTES), LINE_BYTES):
         prefetch(address + offset)
 
 
 @jit()
-def tile_end(output_ids_B: Any, start: int, stop: int, longest: int) -> int:
+def tile_end(output_ids_B: Any, start: Any, stop: Any, longest: Any) -> Any:
     end, last = start + 1, min(stop, start + longest)
+    if start + SEEN <= output_ids_B.size:
+        end = min(start + run_length(output_ids_B.ctypes.data + ID_BYTES * start), last)
+        if end < start + SEEN:
+            return end
     while end < last and output_ids_B[end] == output_ids_B[start]:
         end += 1
     return end
 
 
+class Scratch(NamedTuple):
+    """What a thread works with; made once, reused for each window.
+
+    Attributes:
+        inputs: addresses of a window's input rows.
+        outputs: addresses of its output rows, whole tiles.
+        ids: the output words of this window and of the next.
+        gradient: tiles · rows · COLUMNS; a tile's numbers stand together.
+        bias: like gradient; what is added to scores. Zero between windows.
+        signs: of each tile, COLUMNS twice: −1 for the window's word, 1 for a negative, 0 for nothing.
+        losses: what `tiles.score` adds up.
+        spare: rows for sums on their way, where outputs take several tiles; the first is always zero.
+        spare_rows: addresses of all but the first.
+        pool: ids, none where negatives are drawn for each window.
+    """
+
+    inputs: Any
+    outputs: Any
+    ids: Any
+    gradient: Any
+    bias: Any
+    signs: Any
+    losses: Any
+    spare: Any
+    spare_rows: Any
+    pool: Any
+
+
+class Addresses(NamedTuple):
+    """Where the arrays of a Scratch lie."""
+
+    inputs: int
+    outputs: int
+    gradient: int
+    bias: int
+    signs: int
+    losses: int
+    spare_rows: int
+
+
+def make_scratch(shape: Shape, negatives: int, longest: int, dim: int, pool_rows: int) -> Scratch:
+    """Room for windows of up to `longest` pairs."""
+    used = negatives + 1
+    tiles = -(-used // shape.outputs)
+    rows = longest + shape.inputs
+    room = max(tiles * shape.outputs, SEEN)
+    signs = aligned((tiles, 2 * COLUMNS), np.float32)
+    for m in range(used):
+        tile, column = divmod(m, shape.outputs)
+        signs[tile, column::COLUMNS] = 1 if m else -1
+    spare = aligned((1 + (longest if tiles > 1 else 0), dim + shape.lanes), np.float32)
+    losses = aligned(2 * shape.lanes, np.float32)
+    losses[shape.lanes :] = 1
+    return Scratch(
+        inputs=aligned(max(rows, SEEN), np.int64),
+        outputs=aligned(room, np.int64, spare.ctypes.data),
+        ids=aligned(2 * room, np.int32, ABSENT),
+        gradient=aligned(tiles * rows * COLUMNS, np.float32),
+        bias=aligned(tiles * rows * COLUMNS, np.float32),
+        signs=signs.ravel(),
+        losses=losses,
+        spare=spare,
+        spare_rows=spare.ctypes.data + spare.strides[0] * np.arange(1, len(spare), dtype=np.int64),
+        pool=aligned(pool_rows, np.int64),
+    )
+
+
+def aligned(shape: tuple[int, ...] | int, kind: Any, value: float = 0) -> Any:
+    """An array that begins with a cache line: what straddles two costs twice."""
+    size = int(np.prod(shape)) * np.dtype(kind).itemsize
+    room = np.zeros(size + LINE_BYTES, np.uint8)
+    start = -room.ctypes.data % LINE_BYTES
+    array = room[start : start + size].view(kind).reshape(shape)
+    array[...] = value
+    return array
+
+
 @jit()
-def cut_segments(output_ids_B: Any, segment_pairs: int, longest: int) -> Any:
+def place_rows(
+    shape: Any, addresses: Any, ids_N: Any, start: Any, count: Any, base: Any, row_bytes: Any, nowhere: Any
+) -> Any:
+    """Addresses of some rows; tells whether some may be equal or absent."""
+    if count <= SEEN and start + SEEN <= ids_N.size:
+        ids = ids_N.ctypes.data + ID_BYTES * start
+        return place(shape, addresses.ctypes.data, ids, count, base, row_bytes, nowhere)
+    for n in range(count):
+        row = np.int64(ids_N[start + n])
+        addresses[n] = base + row * row_bytes if row != ABSENT else nowhere
+    return True
+
+
+@jit()
+def mask_terms(
+    scratch: Any,
+    start: Any,
+    used: Any,
+    columns: Any,
+    input_ids_B: Any,
+    begin: Any,
+    pairs: Any,
+    mask_input: Any,
+    bias: Any,
+) -> None:
+    """Add a bias to all terms that are none: absent negatives, and those that are a pair's own input word."""
+    rows = scratch.gradient.size // -(-used // columns)
+    for m in range(1, used):
+        row = scratch.ids[start + m]
+        for c in range(pairs):
+            if row == ABSENT or (mask_input and row == input_ids_B[begin + c]):
+                place = m // columns * rows + c * COLUMNS + m % columns
+                scratch.bias[place] = bias
+                scratch.gradient[place] = ZERO
+
+
+@jit()
+def merge_repeats(scratch: Any, used: Any, columns: Any, pairs: Any, nowhere: Any) -> Any:
+    """Add up the gradients of equal rows, then leave all but one of them out; returns how many inputs are left."""
+    gradient, tiles = scratch.gradient, -(-used // columns)
+    rows = gradient.size // tiles
+    for m in range(used):
+        for other in range(m + 1, used):
+            if scratch.outputs[m] == scratch.outputs[other] and scratch.outputs[m] != nowhere:
+                scratch.outputs[other] = nowhere
+                to, source = m // columns * rows + m % columns, other // columns * rows + other % columns
+                for c in range(pairs):
+                    gradient[to + c * COLUMNS] += gradient[source + c * COLUMNS]
+                    gradient[source + c * COLUMNS] = ZERO
+    c = 0
+    while c < pairs:
+        other = c + 1
+        while other < pairs:
+            if scratch.inputs[c] == scratch.inputs[other]:
+                pairs -= 1
+                scratch.inputs[other] = scratch.inputs[pairs]
+                for tile in range(tiles):
+                    start = tile * rows
+                    for k in range(COLUMNS):
+                        gradient[start + c * COLUMNS + k] += gradient[start + other * COLUMNS + k]
+                        gradient[start + other * COLUMNS + k] = gradient[start + pairs * COLUMNS + k]
+            else:
+                other += 1
+        c += 1
+    return pairs
+
+
+@jit()
+def take_losses(losses: Any) -> Any:
+    """Add up what `tiles.score` has left, and clear it; ln 2 is missing for each term.
+
+    A term's loss is log(1 + exp z) = max(z, 0) + ln 2 − log(1 + 2·|σ(z) − ½|). Of the last, the factors' product is
+    kept: one logarithm of many is cheap.
+    """
+    lanes = losses.size // 2
+    total, product = 0.0, 1.0
+    for lane in range(lanes):
+        total += losses[lane]
+        product *= np.float64(losses[lanes + lane])
+        losses[lane], losses[lanes + lane] = ZERO, ONE
+    return total - np.log(product)
+
+
+@jit()
+def score_window(
+    shape: Any, scratch: Any, at: Any, pairs: Any, tiles: Any, stride: Any, rate: Any, dim: Any, factors: Any
+) -> Any:
+    """All scores of a window; returns losses that were taken, and the factors that the others hold by now."""
+    loss, more = 0.0, pairs * COLUMNS // shape.lanes + 2
+    for tile in range(tiles):
+        factors += more
+        if factors > MAX_FACTORS:
+            loss += take_losses(scratch.losses)
+            factors = more
+        outputs, signs = at.outputs + tile * shape.outputs * 8, at.signs + tile * 2 * COLUMNS * 4
+        bias, gradient = at.bias + tile * stride, at.gradient + tile * stride
+        score(shape, at.inputs, pairs, outputs, bias, signs, rate, gradient, at.losses, dim)
+    return loss, factors
+
+
+@jit()
+def update_window(shape: Any, at: Any, pairs: Any, tiles: Any, stride: Any, dim: Any) -> None:
+    """All rows of a window; with several tiles of outputs the inputs' new rows are kept apart until the last one."""
+    if tiles == 1:
+        update(shape, at.inputs, pairs, at.outputs, at.gradient, dim)
+        return
+    for tile in range(tiles):
+        before = at.inputs if tile == 0 else at.spare_rows
+        after = at.inputs if tile == tiles - 1 else at.spare_rows
+        outputs, gradient = at.outputs + tile * shape.outputs * 8, at.gradient + tile * stride
+        update_between(shape, at.inputs, before, after, pairs, outputs, gradient, dim)
+
+
+@jit()
+def train_segment(
+    shape: Any,
+    output_ids_B: Any,
+    input_ids_B: Any,
+    start: Any,
+    stop: Any,
+    tables: Any,
+    alias: Any,
+    negatives: Any,
+    longest: Any,
+    exclude: Any,
+    rates: Any,
+    state: Any,
+    scratch: Any,
+) -> Any:
+    """Train pairs start … stop − 1 one window after the other; returns their summed loss.
+
+    `output_ids_B` are the words predicted; a run of equal ones, cut after `longest` pairs, is a window. `tables` are
+    (input_VD, output_VD), updated in place; `exclude` (draw again a window's output word, draw again its first input
+    word, mask each pair's input word); `rates` (learning rate at pair 0, its change a pair); `state` the generator's.
+
+    The loop must count no references to arrays: an atomic instruction waits for all stores before it. So it has no
+    slices, swaps no arrays, and hands out addresses.
+    """
+    input_VD, output_VD = tables
+    redraw_output, redraw_input, mask_input = exclude
+    dim, used = input_VD.shape[1], negatives + 1
+    columns = shape.outputs
+    tiles = -(-used // columns)
+    stride = scratch.gradient.size // tiles * 4
+    at = Addresses(
+        scratch.inputs.ctypes.data, scratch.outputs.ctypes.data, scratch.gradient.ctypes.data,
+        scratch.bias.ctypes.data, scratch.signs.ctypes.data, scratch.losses.ctypes.data,
+        scratch.spare_rows.ctypes.data,
+    )  # fmt: skip
+    nowhere = scratch.spare.ctypes.data
+    input_base, output_base, row_bytes = input_VD.ctypes.data, output_VD.ctypes.data, dim * 4
+    pooled = scratch.pool.size > 0
+    pool_state = mix(state ^ POOL_STREAM)
+    turn = fill_pool(scratch.pool, pool_state, alias)
+    loss, factors, terms = 0.0, 0, 0
+    now, following = 0, scratch.ids.size // 2
+    begin = end = next_end = start
+    while begin < stop:
+        # Draw one window ahead, so that its rows are on their way while this one is computed.
+        if end < stop:
+            next_end = tile_end(output_ids_B, end, stop, longest)
+            word, other = np.int64(output_ids_B[end]), np.int64(input_ids_B[end])
+            if pooled:
+                fresh = roll_pool(scratch.pool, turn, pool_state, alias)
+                turn += 1
+                fetch_row(output_base, fresh, row_bytes)
+            excluded = word if redraw_output else ABSENT
+            state = draw_outputs(
+                scratch.ids, following, state, alias, scratch.pool, negatives, word, excluded,
+                other if redraw_input else ABSENT,
+            )  # fmt: skip
+            for m in range(1 if pooled else used):  # the pool's rows are at hand
+                fetch_row(output_base, max(np.int64(scratch.ids[following + m]), 0), row_bytes)
+            fetch_row(input_base, np.int64(input_ids_B[next_end - 1]), row_bytes)
+        if begin < end:
+            pairs = end - begin
+            repeated = place_rows(
+                shape, scratch.inputs, input_ids_B, begin, pairs, input_base, row_bytes, nowhere
+            ) | place_rows(shape, scratch.outputs, scratch.ids, now, used, output_base, row_bytes, nowhere)
+            terms += pairs * used
+            rate = np.float32(rates[0] + rates[1] * begin)
+            masked = mask_input or repeated
+            if masked:
+                mask_terms(scratch, now, used, columns, input_ids_B, begin, pairs, mask_input, MASKED)
+            taken, factors = score_window(shape, scratch, at, pairs, tiles, stride, rate, dim, factors)
+            loss += taken
+            if masked:
+                mask_terms(scratch, now, used, columns, input_ids_B, begin, pairs, mask_input, ZERO)
+            if repeated:
+                pairs = merge_repeats(scratch, used, columns, pairs, nowhere)
+            update_window(shape, at, pairs, tiles, stride, dim)
+        begin, end = end, next_end
+        now, following = following, now
+    return loss + take_losses(scratch.losses) + terms * LN_2
+
+
+@jit(allocates=True, cache=True)
+def cut_segments(output_ids_B: Any, segment_pairs: Any, longest: Any) -> Any:
     """First pairs of the segments, and B at the end: every segment_pairs, moved on to where a run starts.
 
     A run that goes on for longer than a tile is cut where it stands.
@@ -195,196 +345,23 @@ def cut_segments(output_ids_B: Any, segment_pairs: int, longest: int) -> Any:
     return cuts
 
 
-@jit()
-def draw_outputs(ids_M: Any, state: Any, alias: Any, negatives: int, word: Any, other: Any, redraw: Any) -> Any:
-    """Fill in a tile's output ids; returns the new state of the generator."""
-    redraw_output, redraw_input = redraw
-    excluded_1 = word if redraw_output else ABSENT
-    excluded_2 = other if redraw_input else ABSENT
-    ids_M[0] = word
-    for k in range(1, negatives + 1):
-        state, ids_M[k] = draw(state, alias, excluded_1, excluded_2)
-    return state
+def _compiled(sources: int) -> Any:
+    @jit(cache=True)
+    def train_segments(
+        shape: Any, output_ids_B: Any, input_ids_B: Any, cuts: Any, first: Any, last: Any, tables: Any, alias: Any,
+        negatives: Any, longest: Any, exclude: Any, rates: Any, key: Any, scratch: Any,
+    ) -> Any:  # fmt: skip
+        """Train whole segments first … last − 1; a segment's draws depend on the key and its number alone."""
+        loss = 0.0 * sources  # named here so that the cache's key holds it: see jit.source_digest
+        for segment in range(first, last):
+            state = mix(mix(key) + np.uint64(segment))
+            loss += train_segment(
+                shape, output_ids_B, input_ids_B, cuts[segment], cuts[segment + 1], tables, alias, negatives,
+                longest, exclude, rates, state, scratch,
+            )  # fmt: skip
+        return loss
+
+    return train_segments
 
 
-@jit()
-def fetch_rows(ids_M: Any, output_base: int, input_base: int, newest_input: Any, row_bytes: int) -> None:
-    """Prefetch a tile's output rows and the one input row that the tile before it did not have."""
-    for m in range(ids_M.size):
-        if ids_M[m] != ABSENT:
-            fetch_row(output_base, ids_M[m], row_bytes)
-    fetch_row(input_base, newest_input, row_bytes)
-
-
-@jit()
-def load_inputs(input_VD: Any, ids_B: Any, begin: int, end: int, inputs_CP: Any) -> None:
-    for c in range(end - begin):
-        row = ids_B[begin + c]
-        for d in range(input_VD.shape[1]):
-            inputs_CP[c, d] = input_VD[row, d]
-
-
-@jit()
-def load_outputs(output_VD: Any, ids_M: Any, outputs_MP: Any) -> None:
-    for m in range(ids_M.size):
-        row = ids_M[m]  # read once: a store in the inner loop might change it, as far as LLVM knows
-        if row == ABSENT:
-            for d in range(outputs_MP.shape[1]):
-                outputs_MP[m, d] = ZERO
-        else:
-            for d in range(output_VD.shape[1]):
-                outputs_MP[m, d] = output_VD[row, d]
-
-
-@jit()
-def store_inputs(input_VD: Any, ids_B: Any, begin: int, end: int, change_CP: Any) -> None:
-    """Add row after row, so that a word which stands twice in the tile gets both changes."""
-    for c in range(end - begin):
-        row = ids_B[begin + c]
-        for d in range(input_VD.shape[1]):
-            input_VD[row, d] += change_CP[c, d]
-
-
-@jit()
-def store_outputs(output_VD: Any, ids_M: Any, change_MP: Any) -> None:
-    for m in range(ids_M.size):
-        row = ids_M[m]
-        if row != ABSENT:
-            for d in range(output_VD.shape[1]):
-                output_VD[row, d] += change_MP[m, d]
-
-
-@jit()
-def mask_scores(scores_CM: Any, ids_M: Any, input_ids_B: Any, begin: int, end: int, mask_input: bool) -> None:
-    """Take out what is no term of the loss: padding, absent negatives and those equal to a pair's input word."""
-    for m in range(1, ids_M.size):
-        if ids_M[m] == ABSENT:
-            for c in range(end - begin):
-                scores_CM[c, m] = ABSENT_SCORE
-    if mask_input:
-        for c in range(end - begin):
-            for m in range(1, ids_M.size):
-                if ids_M[m] == input_ids_B[begin + c]:
-                    scores_CM[c, m] = ABSENT_SCORE
-
-
-@jit()
-def scores_to_gradient(scores_CM: Any, scores_N: Any, pairs: int, rate: Any, product: float) -> Any:
-    """In place, rate·(label − σ(score)); `scores_N` are the same numbers as one row.
-
-    Returns the loss of the tile but for the logarithm of `product`: the factors whose logarithms are still to be
-    added, carried on from tile to tile because one logarithm of many terms' product is cheap and many are not.
-    """
-    loss = 0.0
-    for c in range(pairs):  # −log σ(s) = −log σ(−s) − s: the first column's label is 1
-        loss -= scores_CM[c, 0]
-    terms = pairs * scores_CM.shape[1]
-    whole = -(-terms // VECTOR) * VECTOR  # whole vectors: a remainder would be worked off number by number
-    for n in range(terms, whole):
-        scores_N[n] = ABSENT_SCORE
-    for first in range(0, whole, MAX_FACTORS):
-        positive, factor = negative_gradient(scores_N[first : min(first + MAX_FACTORS, whole)], rate)
-        loss += positive
-        product *= factor
-        if not product < MAX_PRODUCT:
-            loss += np.log(product)
-            product = 1.0
-    for c in range(pairs):
-        scores_CM[c, 0] += rate
-    return loss, product
-
-
-@jit()
-def train_segment(
-    output_ids_B: Any,
-    input_ids_B: Any,
-    start: int,
-    stop: int,
-    tables: Any,
-    alias: Any,
-    negatives: int,
-    longest: int,
-    exclude: Any,
-    rates: Any,
-    state: Any,
-) -> float:
-    """Train pairs start … stop − 1 one tile after the other; returns their summed loss.
-
-    `output_ids_B` are the words predicted; a run of equal ones, cut after `longest` pairs, is a tile. `tables` are
-    (input_VD, output_VD), updated in place; `exclude` (draw again a tile's output word, draw again its first input
-    word, mask each pair's input word); `rates` (learning rate at pair 0, its change a pair); `state` the generator's.
-    """
-    input_VD, output_VD = tables
-    redraw_output, redraw_input, mask_input = exclude
-    padded = -(-input_VD.shape[1] // VECTOR) * VECTOR
-    outputs = -(-(negatives + 1) // OUTPUT_TILE) * OUTPUT_TILE
-    rows = longest + longest % 2
-    inputs_CP = np.zeros((rows, padded), np.float32)
-    outputs_MP = np.zeros((outputs, padded), np.float32)
-    input_change_CP = np.zeros((longest, padded), np.float32)
-    output_change_MP = np.zeros((outputs, padded), np.float32)
-    scores_N = np.zeros(rows * outputs + VECTOR, np.float32)
-    scores_CM = scores_N[: rows * outputs].reshape(rows, outputs)
-    ids_M = np.full(outputs, ABSENT, np.int64)
-    next_ids_M = np.full(outputs, ABSENT, np.int64)
-    input_base, output_base, row_bytes = input_VD.ctypes.data, output_VD.ctypes.data, input_VD.shape[1] * 4
-    redraw = redraw_output, redraw_input
-    loss, product = 0.0, 1.0
-    begin = end = start
-    next_end = start
-    while begin < stop:
-        # Draw one tile ahead, so that its rows are on their way while this one is computed.
-        if end < stop:
-            next_end = tile_end(output_ids_B, end, stop, longest)
-            word, other = np.int64(output_ids_B[end]), np.int64(input_ids_B[end])
-            state = draw_outputs(next_ids_M, state, alias, negatives, word, other, redraw)
-            fetch_rows(next_ids_M, output_base, input_base, np.int64(input_ids_B[next_end - 1]), row_bytes)
-        if begin < end:
-            load_inputs(input_VD, input_ids_B, begin, end, inputs_CP)
-            load_outputs(output_VD, ids_M, outputs_MP)
-            multiply_scores(inputs_CP, outputs_MP, scores_CM, end - begin)
-            mask_scores(scores_CM, ids_M, input_ids_B, begin, end, mask_input)
-            rate = np.float32(rates[0] + rates[1] * begin)
-            tile_loss, product = scores_to_gradient(scores_CM, scores_N, end - begin, rate, product)
-            loss += tile_loss
-            multiply_changes(inputs_CP, outputs_MP, scores_CM, input_change_CP, output_change_MP, end - begin)
-            store_inputs(input_VD, input_ids_B, begin, end, input_change_CP)
-            store_outputs(output_VD, ids_M, output_change_MP)
-        begin, end = end, next_end
-        ids_M, next_ids_M = next_ids_M, ids_M
-    return float(loss + np.log(product))
-
-
-@jit()
-def train_segments(
-    output_ids_B: Any,
-    input_ids_B: Any,
-    cuts: Any,
-    first: int,
-    last: int,
-    tables: Any,
-    alias: Any,
-    negatives: int,
-    longest: int,
-    exclude: Any,
-    rates: Any,
-    key: Any,
-) -> float:
-    """Train whole segments first … last − 1; a segment's draws depend on the key and its number alone."""
-    loss = 0.0
-    for segment in range(first, last):
-        state = mix(mix(key) + np.uint64(segment))
-        loss += train_segment(
-            output_ids_B,
-            input_ids_B,
-            cuts[segment],
-            cuts[segment + 1],
-            tables,
-            alias,
-            negatives,
-            longest,
-            exclude,
-            rates,
-            state,
-        )
-    return loss
+train_segments = _compiled(source_digest())

@@ -178,20 +178,23 @@ class TrainConfig:
             self,
             device=device,
             engine=engine,
-            negative_sharing=self._sharing(engine),
+            negative_sharing=self._sharing(engine, device),
             threads=self.threads or cores,
             learning_rate=self.learning_rate or LEARNING_RATES[self.optimizer],
             batch_size=self.batch_size or (BATCH_PAIRS[device] if engine == "reference" else 0),
         )
 
-    def _sharing(self, engine: str) -> str:
-        sharing, alone = self.negative_sharing, engine == "reference" or self.predict == "context"
-        if sharing == "auto":
-            return "pair" if alone else "pool"
-        if engine == "reference" and sharing != "pair":
-            raise UserError(f"--negative-sharing: found {sharing} with the reference engine, expected pair")
-        if self.predict == "context" and sharing == "window":
-            raise UserError("--negative-sharing: found window with --predict context, expected pair or pool")
+    def _sharing(self, engine: str, device: str) -> str:
+        alone = engine == "reference" or self.predict == "context"
+        shared = "window" if device == "cuda" else "pool"
+        sharing = self.negative_sharing if self.negative_sharing != "auto" else "pair" if alone else shared
+        for given, has, able in (
+            ("with the reference engine", engine == "reference", ("pair",)),
+            ("on cuda", device == "cuda", ("pair", "window")),
+            ("with --predict context", self.predict == "context", ("pair", "pool")),
+        ):
+            if has and sharing not in able:
+                raise UserError(f"--negative-sharing: found {sharing} {given}, expected {' or '.join(able)}")
         return sharing
 
     def shaping(self) -> dict[str, Any]:

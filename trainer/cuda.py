@@ -44,7 +44,7 @@ class CudaEngine:
         self._config = config
         probabilities_V = unigram_weights(counts_V, config.power)
         check_exclude(config.exclude, int(np.count_nonzero(probabilities_V)))
-        per_pair = config.predict == "context"
+        per_pair = config.negative_sharing == "pair"
         shape = choose_shape(config.dim, config.negatives, per_pair=per_pair, arithmetic=config.arithmetic)
         device = torch.device(DEVICE)
         with self._memory_errors():

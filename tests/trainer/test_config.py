@@ -196,6 +196,13 @@ def test_sharing_that_cannot_be_is_refused(words: list[str], message: str) -> No
         resolve(parse(*words))
 
 
+@pytest.mark.parametrize("words", [[], ["--negative-sharing", "window"], ["--negative-sharing", "pair"]], ids=str)
+def test_on_cuda_a_window_shares_negatives_or_nobody(words: list[str]) -> None:
+    assert resolve(parse("--device", "cuda", *words), has_cuda=True).negative_sharing == (words[-1:] or ["window"])[0]
+    with pytest.raises(UserError, match="--negative-sharing: found pool on cuda, expected pair or window"):
+        resolve(parse("--device", "cuda", "--negative-sharing", "pool"), has_cuda=True)
+
+
 def test_cuda_where_there_is_none_is_refused() -> None:
     with pytest.raises(UserError, match="--device cuda: found no usable CUDA device"):
         resolve(parse("--device", "cuda"))

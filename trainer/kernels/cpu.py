@@ -9,6 +9,8 @@ and update the tables without locks (Hogwild: Niu et al., NeurIPS 2011). One thr
 
 from __future__ import annotations
 
+import functools
+import os
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -23,6 +25,7 @@ from trainer.negatives import check_exclude
 
 SEGMENT_PAIRS = 16384
 TILE_PAIRS = 32
+SHARES_OF_A_THREAD = 8
 PREDICT = ("center", "context")
 SHARING = ("pair", "window", "pool")
 _KEY_MASK = (1 << 64) - 1
@@ -117,12 +120,18 @@ def train_batch(
 
 
 def _run_shares(train_share: Any, segments: int, threads: int) -> float:
-    shares = min(threads, segments)
-    if shares == 1:
+    if min(threads, segments) == 1:
         return float(train_share(0, segments))
+    # More shares than threads: one that is held up, as by decoding, leaves its rest to the others.
+    shares = min(segments, threads * SHARES_OF_A_THREAD)
     edges = [segments * share // shares for share in range(shares + 1)]
-    with ThreadPoolExecutor(shares) as pool:
-        return float(sum(pool.map(train_share, edges[:-1], edges[1:])))
+    return float(sum(_threads(threads, os.getpid()).map(train_share, edges[:-1], edges[1:])))
+
+
+@functools.lru_cache(maxsize=1)
+def _threads(count: int, _process: int) -> ThreadPoolExecutor:
+    """Threads that stay: to start new ones takes milliseconds while all cores are busy. A fork has none of them."""
+    return ThreadPoolExecutor(count)
 
 
 def _read_only(array: Array) -> Array:

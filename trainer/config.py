@@ -96,7 +96,7 @@ class TrainConfig:
     """Read the row groups in another random order each epoch; --no-shuffle reads them as they stand."""
     init_from: str = ""
     """A model to start from: its words keep their vectors, other words start anew."""
-    merge_pairs: int = _size(2 << 20)
+    merge_pairs: int = _size(4 << 20)
     """Several processes (torchrun): pairs that each of them trains before they merge their tables."""
     merge: str = _choice("saturating", *MERGE_RULES)
     """Several processes: how they join the changes of a row: their sum, their average, or from the one for rare words

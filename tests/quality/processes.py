@@ -21,7 +21,7 @@ from tests.quality.corpora import ROOT, shared_folder
 from tests.quality.lane import command
 
 ALLOWED = {"two processes": 0.01, "two threads, killed": 0.015}
-KILL_AFTER_S = (9.0, 14.0, 7.0)
+KILL_AFTER_S = (4.0, 5.0, 3.0)
 
 
 def killed_and_resumed(args: argparse.Namespace, *more: str) -> dict[str, Any]:

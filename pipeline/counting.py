@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from pipeline.dataset.vocab import order_rows
 from pipeline.kernels.machine import PADDING
-from pipeline.kernels.table import empty_slots, hash_rows, look_up, move_slots, read_counts, room_of
+from pipeline.kernels.table import empty_slots, look_up, move_slots, read_counts, room_of
 from pipeline.lookup import TokenLookup
+from pipeline.partitions import deal
 from pipeline.tokenize import Tokens
 
 #: Parts into which the distinct tokens fall by hash; each is summed and pruned by itself.
@@ -74,17 +75,9 @@ class TokenCounter:
         return pa.table([tokens, counts], schema=COUNTS_SCHEMA)
 
     def partitions(self) -> Iterator[tuple[int, pa.Table]]:
-        """Yield ``(partition, table of COUNTS_SCHEMA)`` for every partition that holds a token."""
-        hashes = np.empty(self._rows, np.uint64)
-        hash_rows(self._arena, self._ends, hashes)
-        # The upper bits choose the slot in a table; the lower ones are free to choose the partition.
-        partition_of = (hashes % np.uint64(PARTITIONS)).astype(np.uint8)
-        order = np.argsort(partition_of, kind="stable")  # numpy sorts bytes by radix
-        bounds = np.cumsum(np.bincount(partition_of, minlength=PARTITIONS)).tolist()
-        dealt = self.counts().take(pa.array(order)).combine_chunks()
-        for partition, (start, stop) in enumerate(zip([0, *bounds], bounds, strict=False)):
-            if stop > start:
-                yield partition, dealt.slice(start, stop - start)
+        """Return ``(partition, table of COUNTS_SCHEMA)`` for every partition that holds a token."""
+        dealt = enumerate(deal(self.counts(), "token", PARTITIONS))
+        return ((partition, table) for partition, table in dealt if len(table))
 
     def _grow_slots(self) -> None:
         larger = empty_slots(2 * room_of(self._slots))

@@ -7,7 +7,6 @@ partition of its second word, where it is scored. What travels is always two tab
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -19,8 +18,7 @@ from numpy.typing import NDArray
 from pipeline.counting import COUNTS_SCHEMA, TokenCounter
 from pipeline.dataset.schema import PHRASES_SCHEMA
 from pipeline.kernels.phrases import add_pairs, set_pairs
-from pipeline.kernels.table import hash_rows
-from pipeline.lookup import unpack_tokens
+from pipeline.partitions import deal, order_by, partition_of
 from pipeline.phrases import JOINT
 from pipeline.tokenize import Tokens
 
@@ -87,10 +85,10 @@ class PairCounter(TokenCounter):
     def parts(self) -> Iterator[tuple[int, Counts]]:
         """Yield ``(partition, counts)``: words by themselves, pairs by their first word."""
         words = self.counts()
-        partition_of = _partitions(words["token"], FIRST_PARTITIONS)
-        rows, row_bounds = _order(partition_of, FIRST_PARTITIONS)
+        parts = partition_of(words["token"], FIRST_PARTITIONS)
+        rows, row_bounds = order_by(parts, FIRST_PARTITIONS)
         slots = np.flatnonzero(self._keys >= 0)
-        order, slot_bounds = _order(partition_of[self._keys[slots] >> 32], FIRST_PARTITIONS)
+        order, slot_bounds = order_by(parts[self._keys[slots] >> 32], FIRST_PARTITIONS)
         slots = slots[order]
         for part in range(FIRST_PARTITIONS):
             of_words = rows[row_bounds[part] : row_bounds[part + 1]]
@@ -119,7 +117,9 @@ def merge_pairs(parts: Iterable[Counts], min_count: int) -> Iterator[tuple[int, 
     words = words.filter(pc.greater_equal(words["count"], min_count))
     pairs = pairs.filter(pc.greater_equal(pairs["count"], min_count))
     pairs = pairs.append_column("first_count", _look_up(pairs["first"], words))
-    by_word, by_second = _split(words, "token"), _split(pairs, "second")
+    by_word, by_second = (
+        deal(table, column, SECOND_PARTITIONS) for table, column in ((words, "token"), (pairs, "second"))
+    )
     for part in range(SECOND_PARTITIONS):
         if len(by_word[part]) or len(by_second[part]):
             yield part, Counts(by_word[part], by_second[part])
@@ -193,24 +193,3 @@ def _look_up(wanted: pa.ChunkedArray, words: pa.Table) -> pa.ChunkedArray:
     rows = pc.index_in(wanted, words["token"])
     assert not rows.null_count, "a pair is counted where its words are"
     return words["count"].take(rows)
-
-
-def _split(table: pa.Table, column: str) -> list[pa.Table]:
-    """Deal rows to SECOND_PARTITIONS by the hash of a word."""
-    order, bounds = _order(_partitions(table[column], SECOND_PARTITIONS), SECOND_PARTITIONS)
-    dealt = table.take(pa.array(order)).combine_chunks()
-    return [dealt.slice(start, stop - start) for start, stop in itertools.pairwise(bounds)]
-
-
-def _partitions(words: pa.ChunkedArray, partitions: int) -> NDArray[np.uint8]:
-    """Return a number below ``partitions``, 256 at most, for each word, by its hash."""
-    arena, ends = unpack_tokens(words)
-    hashes = np.empty(len(words), np.uint64)
-    hash_rows(arena, ends, hashes)
-    return (hashes % np.uint64(partitions)).astype(np.uint8)
-
-
-def _order(partition_of: NDArray[np.uint8], partitions: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return rows in order of partition, and where each partition begins and the last one ends."""
-    order = np.argsort(partition_of, kind="stable")  # numpy sorts bytes by radix
-    return order, np.concatenate(([0], np.cumsum(np.bincount(partition_of, minlength=partitions))))

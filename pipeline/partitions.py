@@ -1,0 +1,34 @@
+"""Dealing counted words to partitions by their hash: what comes together there is complete, and a part of the whole."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from pipeline.kernels.table import hash_rows
+from pipeline.lookup import unpack_tokens
+
+
+def deal(table: pa.Table, column: str, partitions: int) -> list[pa.Table]:
+    """Split a table by the hash of the words in a column; a row's place among those of its partition stays."""
+    order, bounds = order_by(partition_of(table[column], partitions), partitions)
+    dealt = table.take(pa.array(order)).combine_chunks()
+    return [dealt.slice(start, stop - start) for start, stop in itertools.pairwise(bounds.tolist())]
+
+
+def partition_of(words: pa.ChunkedArray, partitions: int) -> NDArray[np.uint8]:
+    """Return a number below ``partitions``, 256 at most, for each word, by its hash."""
+    arena, ends = unpack_tokens(words)
+    hashes = np.empty(len(words), np.uint64)
+    hash_rows(arena, ends, hashes)
+    # The upper bits choose the slot in a table; the lower ones are free to choose the partition.
+    return (hashes % np.uint64(partitions)).astype(np.uint8)
+
+
+def order_by(parts: NDArray[np.uint8], partitions: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return rows in order of partition, and where each partition begins and the last one ends."""
+    order = np.argsort(parts, kind="stable")  # numpy sorts bytes by radix
+    return order, np.concatenate(([0], np.cumsum(np.bincount(parts, minlength=partitions))))

@@ -97,7 +97,7 @@ def list_inputs(patterns: Sequence[str]) -> Iterator[InputFile]:
         found.sort(key=lambda item: item[0][prefix:].encode("utf-8", "surrogateescape"))
         for uri, size, modified in found:
             _require_utf8(uri, pattern)
-            place = real.of(uri) if storage.is_local(uri) else uri
+            place = real.of(uri)
             if place in seen:
                 raise InputError(
                     f"--input {pattern}: matches {uri}, as --input {seen[place]} does; expected each file once"
@@ -113,8 +113,11 @@ class _RealPaths:
     def __init__(self) -> None:
         self._folders: dict[str, str] = {}
 
-    def of(self, path: str) -> str:
-        """Return a file's."""
+    def of(self, uri: str) -> str:
+        """Return a file's; a store's objects lie where their URIs say."""
+        if not storage.is_local(uri):
+            return uri
+        path = storage.local_path(uri)
         if os.path.islink(path):
             return os.path.realpath(path)
         folder, name = os.path.split(path)
@@ -138,18 +141,15 @@ def refuse_output(files: Iterable[InputFile], output: str) -> Iterator[InputFile
     Raises:
         InputError: it is.
     """
-    top = _place(output)
+    real = _RealPaths()
+    top = os.path.realpath(storage.local_path(output)) if storage.is_local(output) else output
     own = tuple(storage.join(top, name) for name in ("runs/", LATEST))
     for file in files:
-        if _place(file.uri).startswith(own):
+        if real.of(file.uri).startswith(own):
             raise InputError(
                 f"{file.uri}: found a file of --output's own dataset among those of --input, expected text alone"
             )
         yield file
-
-
-def _place(uri: str) -> str:
-    return os.path.realpath(storage.local_path(uri)) if storage.is_local(uri) else uri
 
 
 def split_file(file: InputFile, part_bytes: int = PART_BYTES) -> Iterator[Part]:

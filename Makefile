@@ -8,13 +8,17 @@ CORPUS ?=
 BIN = $(VENV)/bin
 READY = $(VENV)/.ready
 
-.PHONY: demo test lint types quality bench bench-gpu clean
+.PHONY: demo test engines lint types quality bench bench-gpu clean
 
 demo: $(READY)
 	@CORPUS='$(CORPUS)' PYTHON='$(BIN)/python' WORK='$(WORK)' bash deploy/demo.sh
 
 test: $(READY)
 	$(BIN)/python -m pytest
+
+# Real engines and stores: installed into ~/.cache/pairstream (or PAIRSTREAM_CACHE), started and stopped by the tests.
+engines: $(READY)
+	$(BIN)/python -m pytest -m engines tests/engines
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -10,6 +10,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from pipeline.dataset import storage
 from pipeline.dataset.schema import FormatError
 from pipeline.dataset.storage import PointerMovedError
 from pipeline.errors import PipelineError
@@ -76,6 +77,11 @@ def _run(words: Sequence[str]) -> int:
             print(f"submitted run {run.run_id}", file=sys.stderr)
             return 0
         result = {**summary(run), "seconds": round(time.perf_counter() - started, 2)}
+        if config.report:
+            from pipeline.report import write_report
+
+            write_report(run, config.report)
+            result["report"] = storage.redact(config.report)
     except KeyboardInterrupt:
         return 130
     except Exception as error:
@@ -138,5 +144,6 @@ def describe(result: dict[str, Any]) -> str:
                 f"{len(result['pairs'])} pass{'es' * (len(result['pairs']) > 1)}"
             ),
             f"  time        {result['seconds']:.1f} s, {rate:,.0f} tokens/s ({stages})",
+            *([f"  report      {result['report']}"] if "report" in result else []),
         ]
     )

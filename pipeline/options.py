@@ -102,6 +102,8 @@ class Config:
     """Complete runs to keep once this one is published: it and those before it; older ones are removed; 0 keeps all."""
     wait: bool = True
     """Wait for the run to end; with --no-wait the command returns once a cluster has taken the job."""
+    report: str = dataclasses.field(default="", metadata={"metavar": "PATH"})
+    """Write a page about the corpus here, one HTML file with plots: a path or a URI."""
     json: bool = False
     """Print the result as one JSON object on the last line of standard output."""
 
@@ -170,10 +172,19 @@ def parse_arguments(argv: Sequence[str]) -> tuple[Config, list[str]]:
             f"argument --phrase-threshold: found {len(values['phrase_threshold'])} values, expected one, or one for "
             f"each round of --phrases {values['phrases']}"
         )
+    _require_report(values, parser)
     unknown = unknown_to_beam(rest, parser)
     if unknown:
         parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     return Config(**values), rest
+
+
+def _require_report(values: dict[str, Any], parser: OneLineParser) -> None:
+    """Better to hear of it now than once the run is done."""
+    if values["report"] and not values["wait"]:
+        parser.error("argument --report: found --no-wait beside it, expected one of the two")
+    if values["report"] and os.path.isdir(values["report"]):
+        parser.error(f"argument --report: found a folder at {values['report']}, expected the name of a file")
 
 
 def _split_list(value: str) -> list[str]:

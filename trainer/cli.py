@@ -21,6 +21,7 @@ COMMANDS = {
     "evaluate": ("trainer.evaluate", "score a model on word similarity and analogies"),
     "neighbors": ("trainer.neighbors", "print the words nearest to others"),
     "export": ("trainer.export", "write a model's vectors in another format"),
+    "report": ("trainer.report", "write a page about a model, with plots"),
 }
 
 DONE, FAILED, INTERRUPTED = 0, 1, 128 + signal.SIGINT

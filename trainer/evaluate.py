@@ -143,8 +143,8 @@ def run(args: argparse.Namespace) -> int:
         raise UserError("evaluate: found neither --similarity nor --analogies, expected at least one file")
     if args.analogy_vocab < 1:
         raise UserError(f"--analogy-vocab: found {args.analogy_vocab}, expected at least 1")
-    pairs = {path: parse_similarity(_read_text(path, "--similarity"), path) for path in args.similarity}
-    questions = {path: parse_analogies(_read_text(path, "--analogies"), path) for path in args.analogies}
+    pairs = {path: parse_similarity(read_text(path, "--similarity"), path) for path in args.similarity}
+    questions = {path: parse_analogies(read_text(path, "--analogies"), path) for path in args.analogies}
     vectors = rank_vectors(load_model(args.model), args.vectors)
     result = {
         "vectors": args.vectors,
@@ -197,7 +197,13 @@ def _rounded(value: Any) -> Any:
     return round(value, 4) if isinstance(value, float) else value
 
 
-def _read_text(path: str, flag: str) -> str:
+def read_text(path: str, flag: str) -> str:
+    """Read an evaluation file that ``flag`` names.
+
+    Raises:
+        UserError: there is no such file.
+        FormatError: it is no UTF-8.
+    """
     try:
         return storage.read_bytes(path).decode("utf-8-sig")
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError):

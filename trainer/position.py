@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from trainer.history import Point
+
 
 @dataclass
 class Progress:
@@ -23,6 +25,7 @@ class Progress:
         followed: ids of the datasets that were read before it (--follow-latest).
         turn_pairs: pairs that were done when this run of the dataset was begun with,
         turn_fraction: and how much of the schedule that was.
+        history: points of the training so far, see trainer.history.
     """
 
     epoch: int = 0
@@ -38,6 +41,7 @@ class Progress:
     followed: list[str] = field(default_factory=list)
     turn_pairs: int = 0
     turn_fraction: float = 0.0
+    history: list[Point] = field(default_factory=list)
 
     @classmethod
     def start(cls, epochs: int, run: str) -> Progress:

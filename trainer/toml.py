@@ -29,6 +29,8 @@ def read_toml(path: str, kind: type[Any]) -> dict[str, Any]:
             raise UserError(f"--config {path}: found the setting {name!r}, expected the name of a flag")
         if kinds[name] is float and type(value) is int:
             values[name] = float(value)
+        elif kinds[name] is tuple and isinstance(value, list) and all(isinstance(item, str) for item in value):
+            values[name] = tuple(value)
         elif type(value) is not kinds[name]:
             raise UserError(f"--config {path}: {name}: found {value!r}, expected {kinds[name].__name__}")
     return values

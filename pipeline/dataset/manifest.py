@@ -24,6 +24,7 @@ MANIFEST = "manifest.json"
 VOCAB = "vocab.parquet"
 INPUTS = "inputs.parquet"
 SHARDS = "shards.parquet"
+RUN = "run.json"
 
 T = TypeVar("T")
 

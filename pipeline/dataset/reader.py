@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import os
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -17,6 +18,7 @@ from pipeline.dataset import storage
 from pipeline.dataset.manifest import (
     LATEST,
     MANIFEST,
+    RUN,
     SHARDS,
     VOCAB,
     Manifest,
@@ -24,7 +26,7 @@ from pipeline.dataset.manifest import (
     parse_pointer,
     require_run_id,
 )
-from pipeline.dataset.schema import FormatError, sha256_hex
+from pipeline.dataset.schema import FormatError, parse_json_object, sha256_hex
 from pipeline.dataset.shards import (
     Pairs,
     Shard,
@@ -197,6 +199,16 @@ def open_dataset(uri: str, run_id: str | None = None) -> Dataset:
     dataset = Dataset(uri, run_id, sha256_hex(data), manifest, parse_shards(shards_bytes, storage.redact(shards_path)))
     _require_shards(dataset)
     return dataset
+
+
+def read_run(dataset: Dataset) -> dict[str, Any]:
+    """Return the run's run.json, which nothing names and no digest covers.
+
+    Raises:
+        FormatError: there is none, or it is no JSON object.
+    """
+    path = dataset.path_of(RUN)
+    return parse_json_object(_read_checked(storage.join(dataset.uri, "runs", dataset.run_id, RUN), None, "one"), path)
 
 
 def _read_checked(path: str, sha256: str | None, named_by: str) -> bytes:

@@ -22,7 +22,7 @@ from trainer.vectors import Ids, frequency_order, top_rows, unit_rows
 #: occurrences move a word by themselves.
 ALIGNED, WATCHED = 20_000, 5_000
 
-_NEAR = 4  # neighbours that tell what a word was, and what it is
+_NEAR = 3  # neighbours that tell what a word was, and what it is
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Drift:
     gone: int
 
 
-def measure_drift(old: Model, now: Model, most: int = 20) -> Drift | None:
+def measure_drift(old: Model, now: Model, most: int = 18) -> Drift | None:
     """Compare the input vectors of two models; None where they have other dimensions or no word in common."""
     old_ids, now_ids, common = _common_words(old, now)
     if not len(now_ids) or old.input_VD.shape[1] != now.input_VD.shape[1]:

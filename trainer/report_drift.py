@@ -8,9 +8,9 @@ import numpy as np
 
 from pipeline.dataset.page import numbers
 from pipeline.dataset.page.axes import Axis, linear_axis
-from pipeline.dataset.page.document import Figure, Section, Table, figures, paragraph, table
+from pipeline.dataset.page.document import Figure, Section, Table, figures, paragraph, word
 from pipeline.dataset.page.plots import Bar, histogram
-from pipeline.dataset.page.svg import Html, joined
+from pipeline.dataset.page.svg import Html, escape, joined
 from trainer.drift import ALIGNED, WATCHED, Drift
 
 _BINS = 20
@@ -21,9 +21,8 @@ def drift_section(drift: Drift | None, compared: str) -> Section:
     if drift is None:
         said = f"{compared} has vectors of other dimensions, or no word in common: there is nothing to compare."
         return Section("drift", "Change", "", paragraph(said))
-    lead = (
-        f"Against {compared}, whose vectors were first turned onto these as a whole. "
-        f"{numbers.count(drift.new)} words are new, {numbers.count(drift.gone)} are gone."
+    lead = f"Against {compared}, whose vectors were first turned onto these as a whole. " + (
+        f"New words: {drift.new:,}; gone: {drift.gone:,}." if drift.new or drift.gone else "Both have the same words."
     )
     return Section("drift", "Change", lead, joined([figures([_histogram(drift)]), _moved(drift)]))
 
@@ -50,10 +49,18 @@ def _histogram(drift: Drift) -> Figure:
 
 
 def _moved(drift: Drift) -> Html:
-    rows = [[numbers.token(one.token), _cosine(one.cosine), _list(one.before), _list(one.now)] for one in drift.moved]
+    items = [
+        Html(
+            f"<li><b>{word(one.token)}</b><small>{escape(_cosine(one.cosine))}</small>"
+            f"<p>{_list(one.before)} → {_list(one.now)}</p></li>"
+        )
+        for one in drift.moved
+    ]
     watched = min(WATCHED, len(drift.cosines_N))
-    heading = Html(f"<h3>Words that moved most, of the {watched:,} most frequent</h3>")
-    return joined([heading, table(Table(("word", "cosine", "nearest before", "nearest now"), rows, left=(0, 2, 3)))])
+    heading = Html(
+        f"<h3>Words that moved most, of the {watched:,} most frequent, and their nearest before and now</h3>"
+    )
+    return joined([heading, Html(f'<ol class="moved">\n{joined(items)}\n</ol>')])
 
 
 def _percent(value: float) -> str:
@@ -64,5 +71,5 @@ def _cosine(value: float) -> str:
     return f"{value:.2f}".replace("-", "−")
 
 
-def _list(words: Sequence[str]) -> str:
-    return ", ".join(numbers.token(word) for word in words)
+def _list(words: Sequence[str]) -> Html:
+    return joined([word(one) for one in words], ", ")

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 from pipeline.dataset.page import numbers
 from pipeline.dataset.page.document import Figure, Section, Table, figures, paragraph
-from pipeline.dataset.page.rows import Change, changes
+from pipeline.dataset.page.plots import Bar
+from pipeline.dataset.page.rows import Change, bar_rows, changes
 from trainer.scores import Score
+
+_MOST_SECTIONS = 40
 
 
 def quality_section(now: Sequence[Score], before: Sequence[Score]) -> Section:
@@ -27,10 +31,32 @@ def quality_section(now: Sequence[Score], before: Sequence[Score]) -> Section:
     lead = "Word similarity by Spearman’s rank correlation, analogies by the share of right answers."
     one = Figure(
         "scores", "Scores beside the model before" if before else "Scores", f"{said}.",
-        changes(rows), _table(pairs, bool(before)),
+        changes(rows), _table([pair for pair in pairs if not pair[0].part], bool(before)),
         f"Scored: {'; '.join(f'{s.name} {numbers.count(s.scored)} of {numbers.count(s.of)}' for s in wholes)}.",
     )  # fmt: skip
-    return Section("quality", "Quality", lead, figures([one]))
+    return Section("quality", "Quality", lead, figures([one, *_sections(now)]))
+
+
+def _sections(scores: Sequence[Score]) -> list[Figure]:
+    """Plot the sections of each analogy file."""
+    drawn = []
+    for number, whole in enumerate(scores):
+        parts = list(itertools.takewhile(lambda score: score.part, scores[number + 1 :]))[:_MOST_SECTIONS]
+        if whole.part or not parts:
+            continue
+        bars = [Bar(numbers.token(part.name, 26), part.value, f"{part.value:.3f}") for part in parts]
+        said = "; ".join(f"{bar.name} {bar.shown}" for bar in bars)
+        rows = [(part.name, f"{part.value:.3f}", f"{part.scored:,}", f"{part.of:,}") for part in parts]
+        drawn.append(
+            Figure(
+                f"sections-{number}",
+                f"{whole.name} by section, {whole.measure}",
+                f"{said}.",
+                bar_rows(bars),
+                Table(("section", whole.measure, "scored", "of"), rows),
+            )  # fmt: skip
+        )
+    return drawn
 
 
 def _table(pairs: Sequence[tuple[Score, Score | None]], compared: bool) -> Table:
@@ -39,8 +65,7 @@ def _table(pairs: Sequence[tuple[Score, Score | None]], compared: bool) -> Table
     for score, old in pairs:
         before = _value(old)
         middle = ["" if before is None else f"{before:.3f}"] if compared else []
-        name = f"– {score.name}" if score.part else score.name
-        rows.append([name, score.measure, f"{score.value:.3f}", *middle, f"{score.scored:,}", f"{score.of:,}"])
+        rows.append([score.name, score.measure, f"{score.value:.3f}", *middle, f"{score.scored:,}", f"{score.of:,}"])
     return Table(headings, rows, left=(0, 1))
 
 

@@ -12,7 +12,8 @@ from pipeline.dataset.page.plots import Mark, Series, line_plot
 from pipeline.dataset.page.svg import Point, joined
 from trainer.store import Model
 
-_TABLE_ROWS, _MOST_EPOCHS = 25, 30  # rows of a table; epochs whose ends are marked
+_TABLE_ROWS, _SPEEDS = 25, 60  # rows of a table, points of the speed's curve
+_MOST_EPOCHS = 30  # whose ends are marked
 
 
 def training_section(model: Model, run: Mapping[str, Any]) -> Section:
@@ -52,8 +53,8 @@ def _curves(history: Mapping[str, Sequence[float]], metrics: Mapping[str, Any], 
     rate = list(zip(map(float, pairs), history["learning_rate"], strict=True))
     ends = _epoch_ends(metrics, pairs[-1])
     drawn = [
-        _curve("loss", "Loss", "mean loss of a pair", loss, lambda value: f"{value:.3f}", ends),
-        _curve("learning-rate", "Learning rate", "learning rate", rate, lambda value: f"{value:.3g}", ends, zero=True),
+        _curve("loss", "Loss", "mean loss of a pair", loss, _three_digits, ends),
+        _curve("learning-rate", "Learning rate", "learning rate", rate, numbers.significant, ends, zero=True),
     ]
     if words and pairs[-1]:
         speed = _speeds(pairs, seconds, words / pairs[-1])
@@ -76,16 +77,17 @@ def _curve(
     ends: Sequence[float], zero: bool = False,
 ) -> Figure:  # fmt: skip
     values = [value for _, value in points]
+    falls = zero and values[0] == max(values)  # then there is room above the beginning, and none above the end
     x = linear_axis([0.0, points[-1][0]], "pairs seen")
     y = linear_axis(values, measure, zero=zero, room=True)
-    last = Mark(*points[-1], form(values[-1]), corner="upper left")
+    marks = [Mark(*points[0], form(values[0]))] if falls else [Mark(*points[-1], form(values[-1]), corner="upper left")]
     some = points[:: max(1, -(-len(points) // _TABLE_ROWS))]
     some = [*some, points[-1]] if some[-1] != points[-1] else some
     return Figure(
         name, title,
         f"{measure.capitalize()} over the pairs seen: {form(values[0])} at first, {form(min(values))} at the lowest, "
         f"{form(max(values))} at the highest, {form(values[-1])} at the end.",
-        line_plot(x, y, [Series(points)], [last], ends),
+        line_plot(x, y, [Series(points)], marks, ends),
         Table(("pairs", measure), [(numbers.count(at), form(value)) for at, value in some], left=()),
         "Hairlines stand at the ends of epochs." if ends else "",
     )  # fmt: skip
@@ -98,13 +100,19 @@ def _epoch_ends(metrics: Mapping[str, Any], pairs: float) -> list[float]:
 
 
 def _speeds(pairs: Sequence[float], seconds: Sequence[float], words_per_pair: float) -> list[Point]:
-    """Words a second between neighbouring points, where the clock went on."""
+    """Words a second, as means of so many points that short breaks of a busy machine do not hide the rest."""
+    step = -(-len(pairs) // _SPEEDS)
+    pairs, seconds = pairs[::-1][::step][::-1], seconds[::-1][::step][::-1]
     befores = zip([0, *pairs], [0.0, *seconds], strict=False)
     return [
         (float(at), (at - before) * words_per_pair / (clock - clock_before))
         for (before, clock_before), at, clock in zip(befores, pairs, seconds, strict=False)
         if clock > clock_before
     ] or [(float(pairs[-1]), 0.0)]
+
+
+def _three_digits(value: float) -> str:
+    return f"{value:.3f}"
 
 
 def _per_second(value: float) -> str:

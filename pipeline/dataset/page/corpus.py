@@ -135,7 +135,7 @@ def sentence_lengths(lengths: Sequence[int], mean: float) -> Figure:
     return Figure(
         "sentence-lengths", "How long sentences are",
         f"{total:,} sentences of {mean:.1f} tokens in the mean; {numbers.share(most.value)} of them have {most.name}.",
-        histogram(x, y, edges, bars), Table(("tokens", "sentences", "share"), rows, left=()),
+        histogram(x, y, edges, bars, edges), Table(("tokens", "sentences", "share"), rows, left=()),
         f"{mean:.1f} tokens in the mean. Each column spans twice the lengths of the one before it.",
     )  # fmt: skip
 

@@ -22,6 +22,15 @@ def tick(value: float) -> str:
     return f"{value:.6g}".replace("-", "−")
 
 
+def significant(value: float) -> str:
+    """Three digits, however small: 0.04, 4.32 × 10⁻⁶."""
+    digits, power, exponent = f"{value:.3g}".partition("e")
+    if not power:
+        return digits.replace("-", "−")
+    raised = str(int(exponent)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+    return f"{digits}{_SPACE}×{_SPACE}10{raised}".replace("-", "−")
+
+
 def size(value: float) -> str:
     """Bytes: 512 B, 12.3 kB, 4.56 GB."""
     return f"{value:,.0f}{_SPACE}B" if value < 1000 else _scaled(value) + "B"

@@ -13,7 +13,6 @@ WIDTH, HEIGHT = 400.0, 240.0
 
 _TOP, _BOTTOM, _RIGHT, _GAP = 30.0, 38.0, 10.0, 7.0
 _TICK_PX = FONT_PX - 1
-_EDGES = 24  # of a histogram that are all written, as far as there is room
 
 
 @dataclass(frozen=True)
@@ -122,9 +121,19 @@ def _draw_mark(frame: Frame, mark: Mark) -> None:
     frame.canvas.text((px - 5 if left else px + 6, height), mark.text, kind, "end" if left else "start")
 
 
-def histogram(x: Axis, y: Axis, edges: Sequence[float], bars: Sequence[Bar]) -> Canvas:
-    """Draw touching columns between neighbouring edges, how each is written above it where there is room."""
-    frame = Frame(x, y, edges if len(edges) <= _EDGES else None)
+def histogram(
+    x: Axis, y: Axis, edges: Sequence[float], bars: Sequence[Bar], ticks: Sequence[float] | None = None
+) -> Canvas:
+    """Draw touching columns between neighbouring edges, how each is written above it where there is room.
+
+    Args:
+        x: from the first edge to the last one.
+        y: from 0.
+        edges: one more than there are bars.
+        bars: from left to right.
+        ticks: in place of the x axis' own.
+    """
+    frame = Frame(x, y, ticks)
     for low, high, bar in zip(edges[:-1], edges[1:], bars, strict=True):
         left, top = frame.at(low, bar.value)
         right, base = frame.at(high, y.low)

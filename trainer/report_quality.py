@@ -47,15 +47,9 @@ def _sections(scores: Sequence[Score]) -> list[Figure]:
         bars = [Bar(numbers.token(part.name, 26), part.value, f"{part.value:.3f}") for part in parts]
         said = "; ".join(f"{bar.name} {bar.shown}" for bar in bars)
         rows = [(part.name, f"{part.value:.3f}", f"{part.scored:,}", f"{part.of:,}") for part in parts]
-        drawn.append(
-            Figure(
-                f"sections-{number}",
-                f"{whole.name} by section, {whole.measure}",
-                f"{said}.",
-                bar_rows(bars),
-                Table(("section", whole.measure, "scored", "of"), rows),
-            )  # fmt: skip
-        )
+        table = Table(("section", whole.measure, "scored", "of"), rows)
+        title = f"{whole.name} by section, {whole.measure}"
+        drawn.append(Figure(f"sections-{number}", title, f"{said}.", bar_rows(bars), table))
     return drawn
 
 

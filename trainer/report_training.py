@@ -89,7 +89,7 @@ def _curve(
         f"{form(max(values))} at the highest, {form(values[-1])} at the end.",
         line_plot(x, y, [Series(points)], marks, ends),
         Table(("pairs", measure), [(numbers.count(at), form(value)) for at, value in some], left=()),
-        "Hairlines stand at the ends of epochs." if ends else "",
+        "Hairlines stand at the ends of epochs." if ends and name == "loss" else "",
     )  # fmt: skip
 
 

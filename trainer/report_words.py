@@ -60,7 +60,7 @@ def map_section(model: Model) -> Section:
         "map", f"{said[0].upper()}{said[1:]}, near each other where their vectors are",
         f"A map of {said}. Groups of words that are used alike stand together; directions and distances between "
         "groups say little.",
-        word_map(words, places, 920, 600), Table(("word", "count", "x", "y"), rows),
+        word_map(words, places, 920, 640), Table(("word", "count", "x", "y"), rows),
         "By t-SNE; the axes have no meaning of their own. A word without a name shows it to the pointer.",
         word_map(words, places, 400, 520),
     )  # fmt: skip

@@ -51,13 +51,10 @@ def map_section(model: Model) -> Section:
     places = [(float(x), float(y)) for x, y in tsne(unit_rows(model.input_VD[ids]).astype(np.float64))]
     counts = [numbers.count(int(model.vocabulary.counts[row])) for row in ids]
     rows = [(one, count, f"{x:.1f}", f"{y:.1f}") for one, count, (x, y) in zip(words, counts, places, strict=True)]
-    said = (
-        f"the {len(words)} most frequent words"
-        if not skipped
-        else f"{len(words)} words of the ranks {skipped + 1:,} to {skipped + len(words):,}"
-    )
+    ranks = f"ranks {skipped + 1:,} to {skipped + len(words):,} by frequency"
+    said = f"the {len(words):,} words of {ranks}" if skipped else f"the {len(words):,} most frequent words"
     one = Figure(
-        "map", f"{said[0].upper()}{said[1:]}, near each other where their vectors are",
+        "word-map", f"{said[0].upper()}{said[1:]}, near each other where their vectors are",
         f"A map of {said}. Groups of words that are used alike stand together; directions and distances between "
         "groups say little.",
         word_map(words, places, 920, 640), Table(("word", "count", "x", "y"), rows),

@@ -55,7 +55,7 @@ def make_report(
     previous, compared = _find_previous(model_uri, model, run, compare)
     scores = score_model(model, sets)
     sections = [
-        quality_section(scores, score_model(previous, sets) if previous else []),
+        *([quality_section(scores, score_model(previous, sets) if previous else [])] if scores else []),
         neighbors_section(model, words),
         map_section(model),
         training_section(model, run),

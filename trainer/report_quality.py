@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Sequence
 
 from pipeline.dataset.page import numbers
-from pipeline.dataset.page.document import Figure, Section, Table, figures, paragraph
+from pipeline.dataset.page.document import Figure, Section, Table, figures
 from pipeline.dataset.page.plots import Bar
 from pipeline.dataset.page.rows import Change, bar_rows, changes
 from trainer.scores import Score
@@ -16,9 +16,6 @@ _MOST_SECTIONS = 40
 
 def quality_section(now: Sequence[Score], before: Sequence[Score]) -> Section:
     """Set scores beside those of the model before on the same sets, if there is one."""
-    if not now:
-        said = "No evaluation set was given: --similarity and --analogies name them."
-        return Section("quality", "Quality", "", paragraph(said))
     olds: Sequence[Score | None] = before or [None] * len(now)
     pairs = list(zip(now, olds, strict=True))
     wholes = [score for score in now if not score.part]

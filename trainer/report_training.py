@@ -77,10 +77,9 @@ def _curve(
     ends: Sequence[float], zero: bool = False,
 ) -> Figure:  # fmt: skip
     values = [value for _, value in points]
-    falls = zero and values[0] == max(values)  # then there is no room above its end
     x = linear_axis([0.0, points[-1][0]], "pairs seen")
     y = linear_axis(values, measure, zero=zero, room=True)
-    marks = [] if falls else [Mark(*points[-1], form(values[-1]), corner="upper left")]
+    marks = [] if zero else [Mark(*points[-1], form(values[-1]), corner="upper left")]
     some = points[:: max(1, -(-len(points) // _TABLE_ROWS))]
     some = [*some, points[-1]] if some[-1] != points[-1] else some
     return Figure(

@@ -27,7 +27,7 @@ from trainer.errors import UserError
 from trainer.report_drift import drift_section
 from trainer.report_quality import quality_section
 from trainer.report_training import training_section
-from trainer.report_words import map_section, neighbors_section
+from trainer.report_words import MOST_WORDS, map_section, neighbors_section
 from trainer.scores import EvalSets, Score, read_evalsets, score_model
 from trainer.store import Model
 
@@ -169,6 +169,8 @@ def run(args: argparse.Namespace) -> int:
     if not args.to:
         raise UserError("--to: found an empty path, expected the name of a file")
     words = [word for word in args.words.split(",") if word]
+    if len(words) > MOST_WORDS:
+        raise UserError(f"--words: found {len(words)} words, expected at most {MOST_WORDS}")
     sets = read_evalsets(args.similarity, args.analogies)
     found = make_report(
         args.model, args.version or None, data=args.data, compare=args.compare, sets=sets, words=words

@@ -41,7 +41,7 @@ def _sections(scores: Sequence[Score]) -> list[Figure]:
         parts = list(itertools.takewhile(lambda score: score.part, scores[number + 1 :]))[:_MOST_SECTIONS]
         if whole.part or not parts:
             continue
-        bars = [Bar(numbers.token(part.name, 26), part.value, f"{part.value:.3f}") for part in parts]
+        bars = [Bar(numbers.token(part.name), part.value, f"{part.value:.3f}") for part in parts]
         said = "; ".join(f"{bar.name} {bar.shown}" for bar in bars)
         rows = [(part.name, f"{part.value:.3f}", f"{part.scored:,}", f"{part.of:,}") for part in parts]
         table = Table(("section", whole.measure, "scored", "of"), rows)

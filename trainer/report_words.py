@@ -16,13 +16,16 @@ from trainer.planar import tsne
 from trainer.store import Model
 from trainer.vectors import frequency_order, unit_rows
 
-_TOP, _MOST_WORDS = 8, 24  # neighbours of a word, words on a page
+#: Words whose neighbours a page may show.
+MOST_WORDS = 100
+
+_TOP = 8  # neighbours of a word
 _MAPPED, _SKIPPED = 300, 100  # words on the map, and the more frequent ones before them
 
 
 def neighbors_section(model: Model, words: Sequence[str] = ()) -> Section:
     """List the nearest words of the chosen ones, or of some frequent ones."""
-    asked = list(words or sample_words(model.vocabulary))[:_MOST_WORDS]
+    asked = list(words or sample_words(model.vocabulary))[:MOST_WORDS]
     rows = [find_word(model.vocabulary, one) for one in asked]
     found = find_neighbors(model.input_VD, model.vocabulary, [row for row in rows if row is not None], _TOP)
     unknown = [numbers.token(one) for one, row in zip(asked, rows, strict=True) if row is None]

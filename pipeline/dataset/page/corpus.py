@@ -17,7 +17,7 @@ from pipeline.dataset.page.axes import Axis, linear_axis, log_axis
 from pipeline.dataset.page.document import Figure, Section, Table, figures, key_figures
 from pipeline.dataset.page.plots import Bar, Mark, Series, histogram, line_plot
 from pipeline.dataset.page.rows import bar_rows
-from pipeline.dataset.page.svg import Html, Point, joined
+from pipeline.dataset.page.svg import FONT_PX, Html, Point, joined
 from pipeline.dataset.vocab import Vocabulary
 
 _POINTS = 120  # of a curve over ranks
@@ -72,10 +72,11 @@ def rank_frequency(vocabulary: Vocabulary) -> Figure:
     x = log_axis([rank for rank, _ in points], "rank")
     y = log_axis([value for _, value in [*points, *zipf]], "times in the corpus")
     named = [
-        (rank, numbers.token(vocabulary.token(int(order_V[rank - 1])), 20), int(counts[rank - 1]))
+        (rank, numbers.token(vocabulary.token(int(order_V[rank - 1]))), int(counts[rank - 1]))
         for rank in _powers(len(counts))
     ]
-    marks = [Mark(rank, count, token) for rank, token, count in named if rank == 1 or rank * 3 < len(counts)]
+    shown = [entry for entry in named if entry[0] == 1 or entry[0] * 3 < len(counts)]
+    marks = [Mark(rank, count, numbers.fitted(token, 110, FONT_PX)) for rank, token, count in shown]
     rows = [(numbers.count(rank), token, numbers.count(count)) for rank, token, count in named]
     if len(points) > 2:
         rank = points[len(points) * 3 // 5][0]

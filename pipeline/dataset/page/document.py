@@ -105,27 +105,30 @@ def figure(one: Figure) -> Html:
     drawings = [one.drawing.render(one.name, one.title, one.description, "wide" if one.narrow else "")]
     if one.narrow:
         drawings.append(one.narrow.render(f"{one.name}-narrow", one.title, one.description, "narrow"))
+    kind = ' class="full"' if one.narrow else ""
     note = f'<p class="note">{escape(one.note)}</p>\n' if one.note else ""
     return Html(
-        f'<figure id="{one.name}"{" class=" + chr(34) + "full" + chr(34) if one.narrow else ""}>\n'
-        f"<figcaption>{escape(one.title)}</figcaption>\n{joined(drawings)}\n{note}"
-        f"<details><summary>Numbers</summary>\n{table(one.table)}\n</details>\n</figure>"
+        f'<figure id="{one.name}"{kind}>\n<figcaption>{escape(one.title)}</figcaption>\n{joined(drawings)}\n{note}'
+        f"<details><summary>Numbers</summary>\n{table(one.table, one.title)}\n</details>\n</figure>"
     )
 
 
-def table(one: Table) -> Html:
-    """Render a table, which scrolls by itself where it is wider than the screen."""
-
-    def cell(tag: str, number: int, text: str) -> str:
-        kind = "" if number in one.left else ' class="number"'
-        return f"<{tag}{kind}>{escape(text) if number not in one.left else f'<bdi>{escape(text)}</bdi>'}</{tag}>"
-
-    head = "".join(cell("th", number, text) for number, text in enumerate(one.headings))
-    rows = [Html(f"<tr>{''.join(cell('td', n, text) for n, text in enumerate(row))}</tr>") for row in one.rows]
+def table(one: Table, about: str) -> Html:
+    """Render a table, which scrolls by itself where it is wider than the screen; ``about`` says what of."""
+    heads = joined([_cell("th", one, *item) for item in enumerate(one.headings)], "")
+    rows = [Html(f"<tr>{joined([_cell('td', one, *item) for item in enumerate(row)], '')}</tr>") for row in one.rows]
+    head = f"<thead><tr>{heads}</tr></thead>\n" if any(one.headings) else ""
     return Html(
-        f'<div class="scroll" tabindex="0"><table>\n<thead><tr>{head}</tr></thead>\n'
+        f'<div class="scroll" role="region" aria-label="{escape(about)}" tabindex="0"><table>\n{head}'
         f"<tbody>\n{joined(rows)}\n</tbody>\n</table></div>"
     )
+
+
+def _cell(tag: str, one: Table, number: int, text: str) -> Html:
+    scope = ' scope="col"' if tag == "th" else ""
+    if number in one.left:
+        return Html(f"<{tag}{scope}><bdi>{escape(text)}</bdi></{tag}>")
+    return Html(f'<{tag}{scope} class="number">{escape(text)}</{tag}>')
 
 
 def key_figures(pairs: Sequence[tuple[str, str, str]]) -> Html:

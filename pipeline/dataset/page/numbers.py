@@ -62,6 +62,15 @@ def token(text: str, limit: int = 40) -> str:
     return (shown[: limit - 1] + "…" if len(shown) > limit else shown) or "(empty)"
 
 
+def fitted(text: str, room: float, font_px: float) -> str:
+    """Cut a text to a width."""
+    if text_width(text, font_px) <= room:
+        return text
+    while text and text_width(text + "…", font_px) > room:
+        text = text[:-1]
+    return text + "…"
+
+
 def text_width(text: str, font_px: float) -> float:
     """Estimate the width of a text in a sans-serif font, rather too wide than too narrow."""
     return font_px * sum(map(_em, text))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pipeline.dataset.page.axes import linear_axis
-from pipeline.dataset.page.numbers import text_width
+from pipeline.dataset.page.numbers import fitted, text_width
 from pipeline.dataset.page.plots import WIDTH, Bar
 from pipeline.dataset.page.svg import FONT_PX, Canvas
 
@@ -16,13 +16,14 @@ _ROW, _GAP = 25.0, 8.0
 def bar_rows(bars: Sequence[Bar]) -> Canvas:
     """Draw a bar for each name, longest lengths to the full width, the value at its end."""
     canvas = Canvas(WIDTH, _ROW * len(bars) + 4)
-    left = min(WIDTH / 2, max(text_width(bar.name, FONT_PX) for bar in bars) + _GAP)
+    names = [fitted(bar.name, WIDTH / 2 - _GAP, FONT_PX) for bar in bars]
+    left = max(text_width(name, FONT_PX) for name in names) + _GAP
     room = WIDTH - left - max(text_width(bar.shown, FONT_PX) for bar in bars) - _GAP
     most = max(bar.value for bar in bars) or 1.0
     for number, bar in enumerate(bars):
         middle = _ROW * (number + 0.5) + 2
         length = max(1.0, room * bar.value / most)
-        canvas.text((left - _GAP, middle + 4), bar.name, "label", "end")
+        canvas.text((left - _GAP, middle + 4), names[number], "label", "end")
         canvas.bar((left, middle - 7), length, 14, "bar", f"{bar.name}: {bar.shown}")
         canvas.text((left + length + _GAP * 0.75, middle + 4), bar.shown, "label")
     return canvas
@@ -59,7 +60,7 @@ def changes(rows: Sequence[Change]) -> Canvas:
         canvas.text((86, 12), "now", "tick")
     for number, row in enumerate(rows):
         line = top + 2 * _ROW * number
-        canvas.text((0, line + 16), row.name, "label halo")
+        canvas.text((0, line + 16), fitted(row.name, WIDTH * 0.7, FONT_PX), "label halo")
         canvas.text((WIDTH, line + 16), _scores(row), "label strong halo", "end")
         height = line + 32
         canvas.line((across(axis.low), height), (across(axis.high), height), "grid")

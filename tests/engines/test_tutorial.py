@@ -13,7 +13,7 @@ import pytest
 
 from tests.engines import install
 from tests.engines.documents import ROOT, Block, read_blocks
-from tests.engines.test_feast import FEAST
+from tests.engines.feast_stores import FEAST
 from trainer.store import load_model
 
 pytestmark = pytest.mark.engines

@@ -20,8 +20,9 @@ import numpy.typing as npt
 
 from trainer.errors import UserError
 from trainer.kernels.draws import POOL_ROWS
+from trainer.kernels.scratch import make_scratch
 from trainer.kernels.shape import Shape, shape_for
-from trainer.kernels.window import cut_segments, make_scratch, train_segments
+from trainer.kernels.window import cut_segments, train_segments
 from trainer.negatives import check_exclude
 
 SEGMENT_PAIRS = 16384

@@ -11,9 +11,9 @@ import trainer.cli
 
 HEAD = """# Every command and flag
 
-Written from the parsers (`python -m tests.reference > docs/reference.md`); `--help` says the same. Results go to standard
-output, with `--json` as one JSON object on the last line; progress and errors go to standard error. Exit status 0 is
-done, 1 failed (one line says why), 2 wrong usage; others are named where they occur.
+Written from the parsers (`python -m tests.reference > docs/reference.md`); `--help` says the same. Results go to
+standard output, with `--json` as one JSON object on the last line; progress and errors go to standard error. Exit
+status 0 is done, 1 failed (one line says why), 2 wrong usage; others are named where they occur.
 """
 
 

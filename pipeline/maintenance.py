@@ -31,9 +31,8 @@ COMMANDS = tuple(_ABOUT)
 _DURATION = re.compile(r"(\d+)([smhd])")
 
 
-def parse_command(words: Sequence[str]) -> argparse.Namespace:
-    """Read the command line; exits with status 2 on wrong usage."""
-    command = words[0]
+def make_command_parser(command: str) -> OneLineParser:
+    """Return the parser of one of these commands."""
     parser = OneLineParser(prog=f"python -m pipeline {command}", description=_ABOUT[command], allow_abbrev=False)
     parser.add_argument(
         "--output", required=True, type=parse_named, metavar="URI", help="the dataset's folder: a path or a URI"
@@ -45,6 +44,13 @@ def parse_command(words: Sequence[str]) -> argparse.Namespace:
             "--run", required=command == "publish", metavar="ID", help="the run; by default the published one"
         )
     parser.add_argument("--json", action="store_true", help="print the result as one JSON object")
+    return parser
+
+
+def parse_command(words: Sequence[str]) -> argparse.Namespace:
+    """Read the command line; exits with status 2 on wrong usage."""
+    command = words[0]
+    parser = make_command_parser(command)
     args, beam_flags = parser.parse_known_args(with_dashes(words[1:], parser))
     unknown = unknown_to_beam(beam_flags, parser) if command == "clean" else beam_flags
     if unknown:

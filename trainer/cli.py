@@ -37,9 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     name = words[0]
     try:
         module = importlib.import_module(COMMANDS[name][0])
-        about = (module.__doc__ or "").split("\n\n")[0]
-        parser = OneLineParser(prog=f"python -m trainer {name}", description=about, allow_abbrev=False)
-        module.add_arguments(parser)
+        parser = make_command_parser(name)
         status = int(module.run(parser.parse_args(with_dashes(words[1:], parser))))
         sys.stdout.flush()
     except BrokenPipeError:
@@ -59,6 +57,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: {error_line(error)}", file=sys.stderr)
         return FAILED
     return status
+
+
+def make_command_parser(name: str) -> OneLineParser:
+    """Return the parser of one command."""
+    module = importlib.import_module(COMMANDS[name][0])
+    about = (module.__doc__ or "").split("\n\n")[0]
+    parser = OneLineParser(prog=f"python -m trainer {name}", description=about, allow_abbrev=False)
+    module.add_arguments(parser)
+    return parser
 
 
 def error_line(error: BaseException) -> str:

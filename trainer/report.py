@@ -1,8 +1,7 @@
 """Write a page about a model, one HTML file with plots: its words, its scores, how it was trained, what changed.
 
---data is the dataset that it was trained on; by default the one that the model names, if it is still there. --compare
-is the model to hold it against: a version in the same folder, or another model's folder; by default the one that was
-published before it, or that it started from, if that is still there.
+What is compared is optional: the dataset and the model before are looked for where the model says, and left out where they
+are no longer there; one that a flag names must be there.
 """
 
 from __future__ import annotations
@@ -44,7 +43,15 @@ def make_report(
     model_uri: str, version: str | None = None, *, data: str = "", compare: str = "",
     sets: EvalSets | None = None, words: Sequence[str] = (),
 ) -> Report:  # fmt: skip
-    """Describe a version of a model, by default the current one; see the module for ``data`` and ``compare``.
+    """Describe a version of a model.
+
+    Args:
+        model_uri: the model's folder.
+        version: of it; None for the current one.
+        data: the dataset that it was trained on; "" looks where the model says.
+        compare: a version of the folder, or another model's folder; "" takes the version before, or what it began with.
+        sets: to score both models on.
+        words: whose neighbours to show; none for some frequent ones.
 
     Raises:
         FormatError: a damaged model, or a dataset or model to compare with that was asked for and is none.
@@ -147,8 +154,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of ``report``."""
     parser.add_argument("--model", required=True, metavar="DIR", help="the model's folder: a path or a URI")
     parser.add_argument("--version", default="", metavar="ID", help="a version of it (the current one)")
-    parser.add_argument("--data", default="", metavar="URI", help="the dataset that it was trained on")
-    parser.add_argument("--compare", default="", metavar="MODEL", help="a version, or a model's folder")
+    parser.add_argument(
+        "--data", default="", metavar="URI", help="the dataset that it was trained on (where the model says)"
+    )
+    parser.add_argument(
+        "--compare", default="", metavar="MODEL",
+        help="what to hold it against: a version, or another model's folder (the version before it, or what it started from)",
+    )  # fmt: skip
     parser.add_argument("--similarity", action="append", default=[], metavar="FILE", help="lines: word word score")
     parser.add_argument("--analogies", action="append", default=[], metavar="FILE", help="Google's question format")
     parser.add_argument(

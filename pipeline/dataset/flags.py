@@ -63,7 +63,8 @@ def add_flags(parser: argparse.ArgumentParser, kind: type[Any]) -> None:
             parser.add_argument(flag, required=True, action=action, type=parse_named, help=text,
                                 metavar=field.metadata["metavar"])  # fmt: skip
         elif isinstance(field.default, bool):
-            parser.add_argument(flag, nargs="?", const=True, default=field.default, type=parse_flag, help=text,
+            shown = f" Default: true; --no-{flag[2:]} turns it off." if field.default else ""
+            parser.add_argument(flag, nargs="?", const=True, default=field.default, type=parse_flag, help=text + shown,
                                 metavar="true|false")  # fmt: skip
             parser.add_argument("--no-" + flag[2:], dest=field.name, action="store_const", const=False,
                                 help=argparse.SUPPRESS)  # fmt: skip

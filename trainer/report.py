@@ -1,7 +1,7 @@
 """Write a page about a model, one HTML file with plots: its words, its scores, how it was trained, what changed.
 
-What is compared is optional: the dataset and the model before are looked for where the model says, and left out where they
-are no longer there; one that a flag names must be there.
+The dataset and the model before are looked for where the model says, and left out where they are no longer there; one
+that a flag names must be there.
 """
 
 from __future__ import annotations
@@ -159,7 +159,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--compare", default="", metavar="MODEL",
-        help="what to hold it against: a version, or another model's folder (the version before it, or what it started from)",
+        help="a version, or another model's folder, to hold it against (the version before, or what it started from)",
     )  # fmt: skip
     parser.add_argument("--similarity", action="append", default=[], metavar="FILE", help="lines: word word score")
     parser.add_argument("--analogies", action="append", default=[], metavar="FILE", help="Google's question format")

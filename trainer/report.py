@@ -63,8 +63,8 @@ def make_report(
     scores = score_model(model, sets)
     sections = [
         *([quality_section(scores, score_model(previous, sets) if previous else [])] if scores else []),
-        neighbors_section(model, words),
         map_section(model),
+        neighbors_section(model, words),
         training_section(model, run),
         *([drift_section(measure_drift(previous, model), compared)] if previous else []),
         *_corpus(data, run, str(model.info["lineage"].get("dataset_id", ""))),

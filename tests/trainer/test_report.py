@@ -14,8 +14,8 @@ from tests.pages import figures_of, require_page
 from tests.support import group_of, make_dataset
 from tests.unit.test_page import HOSTILE
 from trainer import train
-from trainer.cli import main
-from trainer.config import TrainConfig
+from trainer.cli import main, make_command_parser
+from trainer.config import TrainConfig, read_config
 from trainer.errors import UserError
 from trainer.report import make_report
 from trainer.scores import read_evalsets
@@ -128,6 +128,8 @@ def test_the_command_says_what_it_wrote(
     assert set(result["scores"]) == {"sim"}
     headings = [heading.find("bdi")[0].text for heading in require_page(data).find("h3") if heading.find("bdi")]
     assert headings == ["w1", "東京"]
+    assert main([*base, "--words", ",".join(["w1"] * 101)]) == 1
+    assert "--words: found 101 words, expected at most 100" in capsys.readouterr().err
     assert main([*base[:-1], str(tmp_path)]) == 1
     assert "--to: found a folder" in capsys.readouterr().err
 
@@ -163,6 +165,19 @@ def test_a_training_writes_its_page_with_corpus_and_scores(data: str, tmp_path: 
     assert figures_of(require_page(Path(report).read_bytes())) == wanted
     train.train(config_of(data, tmp_path / "m", seed=2, overwrite=True, **flags))
     assert f"version {result['version']}" in require_page(Path(report).read_bytes()).all_text()
+
+
+def test_evaluation_files_come_from_flags_or_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "one.toml").write_text('data = "d"\nmodel = "m"\nsimilarity = ["a.tsv", "b.tsv"]\n')
+    parser = make_command_parser("train")
+    from_file = ["--config", str(tmp_path / "one.toml")]
+    assert read_config(parser.parse_args(from_file)).similarity == ("a.tsv", "b.tsv")
+    flags = ["--similarity", "c.tsv", "--similarity", "d.tsv"]
+    assert read_config(parser.parse_args([*from_file, *flags])).similarity == ("c.tsv", "d.tsv")
+    assert read_config(parser.parse_args(from_file)).analogies == ()
+    (tmp_path / "one.toml").write_text("similarity = [1]\n")
+    assert main(["train", *from_file]) == 1
+    assert "similarity: found [1], expected" in capsys.readouterr().err
 
 
 def test_what_cannot_be_is_said_before_the_training(data: str, tmp_path: Path) -> None:

@@ -66,6 +66,13 @@ def test_tokens_hide_nothing_and_move_nothing() -> None:
     assert [numbers.token(word) for word in ("مرحبا", "東京", "a\u200cb")] == ["مرحبا", "東京", "a\u200cb"]
 
 
+@given(st.text(max_size=60), st.floats(12, 300))
+def test_long_texts_are_cut_to_their_room(text: str, room: float) -> None:
+    found = numbers.fitted(text, room, 12)
+    assert numbers.text_width(found, 12) <= room
+    assert found == text or (found[-1] == "…" and text.startswith(found[:-1]))
+
+
 @given(st.floats(-1e9, 1e9), st.floats(1e-6, 1e9), st.integers(2, 8))
 def test_linear_ticks_are_round_few_and_inside(low: float, span: float, most: int) -> None:
     axis = linear_axis([low, low + span], "")

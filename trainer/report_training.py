@@ -21,7 +21,7 @@ def training_section(model: Model, run: Mapping[str, Any]) -> Section:
     history, words = run.get("history"), run.get("raw_words")
     drawn = []
     if isinstance(history, dict) and history.get("pairs"):
-        drawn = _curves(history, model.info["metrics"], words if isinstance(words, int) else 0)
+        drawn = _curves(history, model.info, words if isinstance(words, int) else 0)
     lead = "" if drawn else "Its course was not kept: this model was trained by an earlier version."
     return Section("training", "Training", lead, joined([_keys(model, run), figures(drawn)]))
 
@@ -45,12 +45,15 @@ def _keys(model: Model, run: Mapping[str, Any]) -> Any:
     return key_figures(keys)
 
 
-def _curves(history: Mapping[str, Sequence[float]], metrics: Mapping[str, Any], words: int) -> list[Figure]:
+def _curves(history: Mapping[str, Sequence[float]], info: Mapping[str, Any], words: int) -> list[Figure]:
+    metrics, start = info["metrics"], info["config"].get("learning_rate")
     pairs, seconds = history["pairs"], history["seconds"]
     loss = list(zip(map(float, pairs), history["loss"], strict=True))
     if isinstance(metrics.get("first_loss"), float):
         loss.insert(0, (0.0, metrics["first_loss"]))
     rate = list(zip(map(float, pairs), history["learning_rate"], strict=True))
+    if isinstance(start, float) and start > 0:
+        rate.insert(0, (0.0, start))
     ends = _epoch_ends(metrics, pairs[-1])
     drawn = [
         _curve("loss", "Loss", "mean loss of a pair", loss, _three_digits, ends),

@@ -19,6 +19,7 @@ from trainer.config import TrainConfig, read_config
 from trainer.errors import UserError
 from trainer.report import make_report
 from trainer.scores import read_evalsets
+from trainer.showing import Results
 from trainer.store import Model, load_model, save_model
 
 PAIRS = "w0\tw1\t9\nw2\tw3\t5\nw4\tw30\t1\nw5\tw6\t3\n"
@@ -188,6 +189,14 @@ def test_what_cannot_be_is_said_before_the_training(data: str, tmp_path: Path) -
         with pytest.raises(UserError, match=said):
             train.train(config_of(data, tmp_path / "m", **changes))
     assert not (tmp_path / "m" / "versions").exists()
+
+
+def test_of_several_processes_the_first_alone_looks_and_writes(data: str, tmp_path: Path) -> None:
+    config = config_of(data, tmp_path / "m", report=str(tmp_path), tensorboard="logs", similarity=("gone.tsv",))
+    other = Results(config, rank=1)
+    assert other.of_finished({"version": "v"}) == {}
+    with pytest.raises(UserError, match="--report: found a folder"):
+        Results(config, rank=0)
 
 
 def test_what_a_report_asks_for_does_not_change_the_model(data: str, tmp_path: Path) -> None:

@@ -84,10 +84,10 @@ def rank_frequency(vocabulary: Vocabulary) -> Figure:
     return Figure(
         "rank-frequency", "How often words stand, by their rank",
         f"Both axes are logarithmic. The most frequent of {len(counts):,} words stands {int(counts[0]):,} times, "
-        f"the rarest {int(counts[-1]):,} times. The dashed line falls as 1 / rank, as Zipf's law has it.{fitted}",
+        f"the rarest {int(counts[-1]):,} times. The dashed line falls as 1 / rank, as Zipf’s law has it.{fitted}",
         line_plot(x, y, [Series(zipf, "line faint"), Series(points)], marks),
         Table(("rank", "word", "count"), rows, left=(1,)),
-        f"Dashed: Zipf's law, 1 / rank.{fitted}",
+        f"Dashed: Zipf’s law, 1 / rank.{fitted}",
     )  # fmt: skip
 
 

@@ -26,8 +26,6 @@ from trainer.reading import Place, read_ahead
 from trainer.store import read_run
 from trainer.vectors import Doubles, Ids, top_rows
 
-DEFAULT_PAIRS = 16 << 20  # about half a second
-
 
 @dataclass(frozen=True, eq=False)
 class Contexts:

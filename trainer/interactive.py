@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import sys
 from collections.abc import Callable, Iterator
 
@@ -45,6 +46,8 @@ def converse(answer: Callable[[str], str], explain_failure: Callable[[str, str],
 
 
 def _piped() -> Iterator[str]:
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(errors="surrogateescape")  # bytes that are no UTF-8 make an unknown word, as in arguments
     for line in sys.stdin:
         if line.strip():
             yield line.strip()

@@ -12,13 +12,12 @@ import argparse
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pipeline.dataset.flags import parse_size
 from pipeline.dataset.vocab import Vocabulary
-from trainer.contexts import DEFAULT_PAIRS, Contexts, count_contexts, open_lineage
 from trainer.display import display_width, printable
 from trainer.errors import UserError
 from trainer.expressions import SIGNS, parse_expression
@@ -27,8 +26,12 @@ from trainer.lookup import Vectors, load
 from trainer.spelling import explain_unknown, find_word
 from trainer.vectors import add_model_arguments, frequency_order
 
+if TYPE_CHECKING:
+    from trainer.contexts import Contexts
+
 _BLOCK_QUERIES = 16  # whose cosines with the whole vocabulary are held at once
 _SHARED_CONTEXTS = 5
+_EXPLAIN_PAIRS = 16 << 20  # about half a second
 _SAMPLE_RANKS = (100, 160, 250, 400, 630, 1000)  # by frequency: behind the function words, still well trained
 
 Explain = Callable[[Sequence[dict[str, Any]]], dict[str, Any]]
@@ -126,7 +129,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", metavar="URI", help="with --explain: a dataset, if not the one that the model names")
     parser.add_argument(
         "--explain-pairs", type=parse_size, metavar="N",
-        help=f"with --explain: how many pairs of the dataset are read, by whole row groups ({DEFAULT_PAIRS >> 20}Mi)",
+        help=f"with --explain: how many pairs of the dataset are read, by whole row groups ({_EXPLAIN_PAIRS >> 20}Mi)",
     )  # fmt: skip
 
 
@@ -173,7 +176,7 @@ def _heading(answer: dict[str, Any], ranks: bool) -> str:
     parts = [("count", [f"{term['count']:,}" for term in terms])]
     if ranks:
         parts.append(("rank", [f"{term['rank']:,}" for term in terms]))
-    name = printable(answer.get("token", answer["word"]))
+    name = printable(answer["word"] if "terms" in answer else answer["token"])
     return f"{name}  ({'; '.join(f'{what} ' + ' '.join(numbers) for what, numbers in parts)})"
 
 
@@ -197,13 +200,15 @@ def _require_flags(args: argparse.Namespace) -> None:
 
 def _make_explain(args: argparse.Namespace, vectors: Vectors) -> Explain:
     """Open the dataset; return what adds the shared contexts to answers, and says what was read."""
+    from trainer.contexts import count_contexts, open_lineage  # not for those who only look words up
+
     dataset = open_lineage(args.model, vectors.info, args.data)
     vocabulary = dataset.vocabulary()
 
     def explain(answers: Sequence[dict[str, Any]]) -> dict[str, Any]:
         words = {near["token"] for answer in answers for near in answer["neighbors"]}
         words.update(word for answer in answers for word in _added_words(answer))
-        contexts = count_contexts(dataset, vocabulary, words, args.explain_pairs or DEFAULT_PAIRS)
+        contexts = count_contexts(dataset, vocabulary, words, args.explain_pairs or _EXPLAIN_PAIRS)
         explain_answers(answers, contexts)
         return {"explained": {"dataset_id": dataset.dataset_id, "pairs": contexts.read, "of": contexts.of}}
 

@@ -29,7 +29,8 @@ def find_word(vocabulary: Vocabulary, word: str) -> int | None:
     composed = unicodedata.normalize("NFC", word)
     lowered = unicodedata.normalize("NFC", composed.lower())
     compatible = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", word).lower())
-    found = (vocabulary.id_of(spelling) for spelling in (word, composed, lowered, compatible))
+    spellings = dict.fromkeys((word, composed, lowered, compatible))
+    found = (_row_of(vocabulary, spelling) for spelling in spellings)
     return next((row for row in found if row is not None), None)
 
 
@@ -42,7 +43,7 @@ def close_spellings(vocabulary: Vocabulary, word: str, count: int = 5) -> list[s
     if not len(order) or not word:
         return []
     tokens = pa.concat_arrays(vocabulary.column.take(pa.array(order)).chunks)
-    lowered = word.lower()
+    lowered = word.lower().encode(errors="replace").decode()  # bytes of a command line that were no UTF-8
     distances = np.abs(_byte_bags(tokens) - _byte_bags(pa.array([lowered]))).sum(axis=1)
     nearest = np.argsort(distances, kind="stable")[:_SPELLING_CANDIDATES]  # ties: the more frequent token
     spelled = {token: token.lower() for token in tokens.take(pa.array(nearest)).to_pylist()}
@@ -59,6 +60,15 @@ def explain_unknown(vocabulary: Vocabulary, words: Sequence[str]) -> str:
         parts.append(f"{word!r}" + (f" (close spellings: {', '.join(map(printable, close))})" if close else ""))
     more = f" and {len(words) - 10} more" if len(words) > 10 else ""
     return f"found no {', '.join(parts)}{more} among the model's {len(vocabulary):,} tokens, expected words it knows"
+
+
+def _row_of(vocabulary: Vocabulary, token: str) -> int | None:
+    # A look at all tokens, some milliseconds for a million of them, where a dictionary of them takes half a second.
+    try:
+        row = pc.index(vocabulary.column, token).as_py()
+    except UnicodeEncodeError:  # a command line's bytes that are no UTF-8
+        return None
+    return row if row >= 0 else None
 
 
 def _byte_bags(tokens: pa.Array) -> npt.NDArray[np.int16]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -184,7 +185,7 @@ def _describe_shared(shared: Sequence[dict[str, Any]]) -> str:
     if not shared:
         return "no context in common, as far as was read"
     return "both with " + ", ".join(
-        f"{printable(entry['token'])} ({entry['counts'][0]:,} and {entry['counts'][1]:,} times)" for entry in shared
+        f"{printable(entry['token'])} ({entry['counts'][0]:,}; {entry['counts'][1]:,})" for entry in shared
     )
 
 
@@ -210,6 +211,8 @@ def _make_explain(args: argparse.Namespace, vectors: Vectors) -> Explain:
         words.update(word for answer in answers for word in _added_words(answer))
         contexts = count_contexts(dataset, vocabulary, words, args.explain_pairs or _EXPLAIN_PAIRS)
         explain_answers(answers, contexts)
+        if not args.json:
+            print(f"contexts are those of {contexts.read:,} of {contexts.of:,} pairs", file=sys.stderr, flush=True)
         return {"explained": {"dataset_id": dataset.dataset_id, "pairs": contexts.read, "of": contexts.of}}
 
     return explain

@@ -17,21 +17,17 @@ from __future__ import annotations
 import functools
 import operator
 from collections.abc import Iterable, Sequence
-from typing import Any, TypeAlias, overload
+from typing import overload
 
 import numpy as np
-import numpy.typing as npt
 
+from pipeline.dataset import storage
 from pipeline.dataset.schema import FormatError
 from trainer.mapped import map_model
+from trainer.questions import Found, Key, Part, Vector, listed, unit, weighted
 from trainer.spelling import explain_unknown
 from trainer.store import Floats, Model
 from trainer.vectors import Doubles, Ids, cosines, frequency_order, pick_table, row_norms, top_rows
-
-Key: TypeAlias = str | int  # a token, or its index
-Vector: TypeAlias = npt.NDArray[Any]
-Part: TypeAlias = Key | Vector | tuple[Key | Vector, float]  # of a question, with a weight of its own or without
-Found: TypeAlias = list[tuple[str, float]]
 
 
 class UnknownTokenError(KeyError):
@@ -50,13 +46,16 @@ class Vectors:
         info: model.json: version, config, lineage, metrics.
     """
 
-    def __init__(self, model: Model, vectors: str = "input") -> None:
-        """Take one of a model's tables, `input` or `output`, or their mean, `average`, which is made in memory."""
+    def __init__(self, model: Model, vectors: str = "input", source: str = "model") -> None:
+        """Take one of a model's tables, `input` or `output`, or their mean, `average`, which is made in memory.
+
+        ``source`` names the model in errors.
+        """
         self.vocabulary = model.vocabulary
         self.info = model.info
         self.vectors: Floats = pick_table(model, vectors).view()
         self.vectors.flags.writeable = False
-        self._table = vectors
+        self._table, self._source = vectors, source
 
     def __repr__(self) -> str:
         return f"<Vectors: {len(self):,} tokens of {self.vector_size} dimensions, {self._table} table>"
@@ -126,7 +125,9 @@ class Vectors:
         norms_V = row_norms(self.vectors)
         if not np.isfinite(norms_V).all():
             row = int(np.flatnonzero(~np.isfinite(norms_V))[0])
-            raise FormatError(f"model: found NaN or Inf in row {row} of {self._table}, expected finite numbers")
+            raise FormatError(
+                f"{self._source}: found NaN or Inf in row {row} of {self._table}, expected finite numbers"
+            )
         return norms_V
 
     def get_index(self, key: Key, default: int | None = None) -> int:
@@ -146,7 +147,7 @@ class Vectors:
         """Return a token's vector [D]; with ``norm`` scaled to length 1."""
         row_D: Floats = self.vectors[self.get_index(key)]
         if norm:
-            row_D = _unit(row_D).astype(np.float32)
+            row_D = unit(row_D).astype(np.float32)
             row_D.flags.writeable = False
         return row_D
 
@@ -164,7 +165,7 @@ class Vectors:
         """
         if not first or not second:
             raise ValueError("n_similarity: found an empty list, expected tokens on both sides")
-        means = [_unit(self[keys].astype(np.float64).mean(axis=0)) for keys in (first, second)]
+        means = [unit(self[keys].astype(np.float64).mean(axis=0)) for keys in (first, second)]
         return float(np.float32(means[0] @ means[1]))
 
     def doesnt_match(self, tokens: Iterable[str]) -> str:
@@ -176,8 +177,8 @@ class Vectors:
         tokens = list(tokens)
         if not tokens:
             raise ValueError("doesnt_match: found no tokens, expected some")
-        unit_ND = np.array([_unit(self[token]) for token in tokens])
-        scores_N = unit_ND @ _unit(unit_ND.mean(axis=0))
+        unit_ND = np.array([unit(self[token]) for token in tokens])
+        scores_N = unit_ND @ unit(unit_ND.mean(axis=0))
         return min(zip(scores_N.tolist(), tokens, strict=True))[1]
 
     def most_similar(
@@ -201,8 +202,8 @@ class Vectors:
             UnknownTokenError: the vocabulary lacks a token.
             ValueError: nothing was asked, or a vector of other dimensions.
         """
-        parts = [_weighted(part, 1.0) for part in _listed(positive)]
-        parts += [_weighted(part, -1.0) for part in _listed(negative)]
+        parts = [weighted(part, 1.0) for part in listed(positive)]
+        parts += [weighted(part, -1.0) for part in listed(negative)]
         if not parts:
             raise ValueError("most_similar: found neither positive nor negative, expected tokens or vectors")
         asked = [self.get_index(key) for key, _ in parts if not isinstance(key, np.ndarray)]
@@ -221,7 +222,7 @@ class Vectors:
         for key, weight in parts:
             if isinstance(key, np.ndarray) and key.shape != total_D.shape:
                 raise ValueError(f"most_similar: found a vector of {key.shape}, expected {total_D.shape}")
-            total_D += weight * (key if isinstance(key, np.ndarray) else _unit(self[key]))
+            total_D += weight * (key if isinstance(key, np.ndarray) else unit(self[key]))
         return total_D
 
     def cosines(self, queries_BD: Vector) -> Floats:
@@ -263,23 +264,4 @@ def load(path: str, version: str | None = None, vectors: str = "input", verify: 
         FormatError: no model, unfinished training, another format version, a damaged or unexpected file.
         UserError: no such table.
     """
-    return Vectors(map_model(path, version, verify), vectors)
-
-
-def _unit(row_D: Vector) -> Doubles:
-    exact_D = np.asarray(row_D, np.float64)
-    norm = float(np.sqrt(exact_D @ exact_D))
-    return exact_D / norm if norm else exact_D
-
-
-def _listed(parts: Part | Sequence[Part]) -> Sequence[Part]:
-    """One part alone stands for a list of it; a matrix for its rows."""
-    if isinstance(parts, np.ndarray):
-        return [parts] if parts.ndim == 1 else list(parts)
-    return [parts] if isinstance(parts, str | int | np.integer) else parts  # type: ignore[return-value]
-
-
-def _weighted(part: Part, weight: float) -> tuple[Key | Vector, float]:
-    if isinstance(part, tuple):
-        return part[0], float(part[1])
-    return part, weight
+    return Vectors(map_model(path, version, verify), vectors, storage.redact(path))

@@ -14,10 +14,9 @@ import os
 import secrets
 import shutil
 import tempfile
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
-import safetensors
 
 from pipeline.dataset import storage
 from pipeline.dataset.retry import retrying
@@ -27,7 +26,7 @@ from trainer import store
 from trainer.progress import warn
 from trainer.store import TABLES, VOCAB, Floats, Model
 
-_HEADER_LENGTH_BYTES = 8
+_LENGTH_BYTES = 8
 
 
 def map_model(model_uri: str, version: str | None = None, verify: bool = True) -> Model:
@@ -65,20 +64,39 @@ def map_tables(uri: str, entry: dict[str, Any], rows: int, verify: bool) -> dict
     name = storage.redact(uri)
     path = storage.local_path(uri) if storage.is_local(uri) else _local_copy(uri, entry)
     try:
-        header = _read_header(path, entry["bytes"], name)
-        if verify:
-            _require_sha256(path, entry["sha256"], name)
-        tables = {key: _map_table(path, key, value, rows, name) for key, value in header.items()}
-    except FileNotFoundError:
-        raise FormatError(f"{name}: found no file, expected one of a model's") from None
+        mapped = _map_file(path, entry["bytes"], name)
+        if verify and (found := hashlib.sha256(mapped).hexdigest()) != entry["sha256"]:
+            raise FormatError(f"{name}: found SHA-256 {found[:16]}…, expected {entry['sha256'][:16]}…")
+        return parse_tables(mapped, rows, name)
     except FormatError:
         if not storage.is_local(uri):
             _remove(path)  # the next attempt copies it anew
         raise
-    if tables["input"].shape != tables["output"].shape:
-        shapes = f"{tables['input'].shape} and {tables['output'].shape}"
+
+
+def parse_tables(mapped: mmap.mmap, rows: int, name: str) -> dict[str, Floats]:
+    """Find the two tensors in a mapped safetensors file, without a look at their numbers; ``name`` is for errors.
+
+    The format: eight bytes with the header's length, the header in JSON, the numbers; offsets count from its end.
+
+    Raises:
+        FormatError: another header than that of two tables of one shape.
+    """
+    length = int.from_bytes(mapped[:_LENGTH_BYTES], "little")
+    start = _LENGTH_BYTES + length
+    try:
+        header = json.loads(mapped[_LENGTH_BYTES:start]) if start <= len(mapped) else None
+    except (ValueError, RecursionError):
+        header = None
+    if not isinstance(header, dict) or not all(isinstance(entry, dict) for entry in header.values()):
+        raise FormatError(f"{name}: found no valid header, expected that of a safetensors file")
+    header.pop("__metadata__", None)
+    if header.keys() != {"input", "output"}:
+        raise FormatError(f"{name}: found the tensors {sorted(header)}, expected ['input', 'output']")
+    if header["input"].get("shape") != header["output"].get("shape"):
+        shapes = " and ".join(str(header[key].get("shape")) for key in ("input", "output"))
         raise FormatError(f"{name}: found tables of {shapes}, expected one shape")
-    return tables
+    return {key: _table(mapped, start, key, entry, rows, name) for key, entry in header.items()}
 
 
 def _current(model_uri: str) -> tuple[str, str | None]:
@@ -88,50 +106,37 @@ def _current(model_uri: str) -> tuple[str, str | None]:
     return found
 
 
-def _read_header(path: str, size: int, name: str) -> dict[str, Any]:
-    """Return the two tensors' entries, their offsets counted from the file's start."""
-    found = os.stat(path).st_size
-    if found != size:
-        raise FormatError(f"{name}: found {found} bytes, expected {size}")
+def _map_file(path: str, size: int, name: str) -> mmap.mmap:
     try:
-        # The library holds lengths, offsets and types against one another and the file; it tells no offsets.
-        with safetensors.safe_open(path, "numpy") as file:
-            keys = sorted(file.keys())
         with open(path, "rb") as stream:
-            length = int.from_bytes(stream.read(_HEADER_LENGTH_BYTES), "little")
-            header = json.loads(stream.read(length))
-    except (safetensors.SafetensorError, ValueError, OSError, MemoryError) as error:
-        if isinstance(error, FileNotFoundError):
-            raise
-        reason = " ".join(str(error).split())[:200]
-        raise FormatError(f"{name}: found no valid safetensors file ({reason}), expected one") from None
-    if keys != ["input", "output"]:
-        raise FormatError(f"{name}: found the tensors {keys}, expected ['input', 'output']")
-    start = _HEADER_LENGTH_BYTES + length
-    return {key: header[key] | {"offset": start + header[key]["data_offsets"][0]} for key in keys}
+            found = os.fstat(stream.fileno()).st_size
+            if found != size or size < _LENGTH_BYTES:
+                raise FormatError(f"{name}: found {found} bytes, expected {size}")
+            return mmap.mmap(stream.fileno(), size, access=mmap.ACCESS_READ)
+    except FileNotFoundError:
+        raise FormatError(f"{name}: found no file, expected one of a model's") from None
 
 
-def _map_table(path: str, key: str, entry: dict[str, Any], rows: int, name: str) -> Floats:
-    shape = tuple(entry["shape"])
-    if entry["dtype"] != "F32" or len(shape) != 2 or shape[1] == 0:
-        raise FormatError(f"{name}: found {key} {entry['dtype']} {shape}, expected F32 [{rows}, D]")
+def _table(mapped: mmap.mmap, start: int, key: str, entry: dict[str, Any], rows: int, name: str) -> Floats:
+    """One tensor as an array over the mapping; every number of its entry is held against the file's size."""
+    kind, shape, offsets = entry.get("dtype"), entry.get("shape"), entry.get("data_offsets")
+    if kind != "F32" or not _is_whole(shape, 2) or shape[1] == 0:
+        raise FormatError(f"{name}: found {key} {kind} {shape}, expected F32 [{rows}, D]")
     if shape[0] != rows:
         raise FormatError(f"{name}: found {shape[0]} rows in {key}, expected the vocabulary's {rows}")
-    if not rows:
+    numbers = shape[0] * shape[1]
+    if not _is_whole(offsets, 2) or offsets[1] - offsets[0] != 4 * numbers or start + offsets[1] > len(mapped):
+        raise FormatError(f"{name}: found {key} at {offsets}, expected {4 * numbers} bytes inside the file")
+    if not numbers:
         return np.empty(shape, np.float32)
-    with open(path, "rb") as stream:
-        mapped = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
-    table_VD: Floats = np.frombuffer(mapped, "<f4", shape[0] * shape[1], entry["offset"]).reshape(shape)
+    table_VD: Floats = np.frombuffer(mapped, "<f4", numbers, start + offsets[0]).reshape(shape)
     return table_VD
 
 
-def _require_sha256(path: str, expected: str, name: str) -> None:
-    sha = hashlib.sha256()
-    with open(path, "rb", buffering=0) as stream:
-        while data := stream.read(1 << 22):
-            sha.update(data)
-    if sha.hexdigest() != expected:
-        raise FormatError(f"{name}: found SHA-256 {sha.hexdigest()[:16]}…, expected {expected[:16]}…")
+def _is_whole(values: object, count: int) -> TypeGuard[list[int]]:
+    return (
+        isinstance(values, list) and len(values) == count and all(type(value) is int and value >= 0 for value in values)
+    )
 
 
 def _local_copy(uri: str, entry: dict[str, Any]) -> str:

@@ -19,7 +19,7 @@ import numpy as np
 
 from pipeline.dataset.flags import parse_size
 from pipeline.dataset.vocab import Vocabulary
-from trainer.display import display_width, printable
+from trainer.display import describe
 from trainer.errors import UserError
 from trainer.expressions import SIGNS, parse_expression
 from trainer.interactive import at_terminal, converse
@@ -157,38 +157,6 @@ def run(args: argparse.Namespace) -> int:
     return _converse(args, vectors, explain) if prompt else 0
 
 
-def describe(answer: dict[str, Any], ranks: bool = False) -> str:
-    """Format one query's neighbours for people, in aligned columns."""
-    near = answer["neighbors"]
-    tokens = [printable(entry["token"]) for entry in near]
-    width = max(map(display_width, tokens), default=0)
-    counts, places = (_right_aligned([entry[name] for entry in near]) for name in ("count", "rank"))
-    lines = [_heading(answer, ranks)]
-    for token, entry, count, place in zip(tokens, near, counts, places, strict=True):
-        padding = " " * (width - display_width(token))
-        lines.append(f"  {token}{padding}  {entry['cosine']:7.4f}  {count}" + (f"  {place}" if ranks else ""))
-        if "shared" in entry:
-            lines.append(f"      {_describe_shared(entry['shared'])}")
-    return "\n".join(lines)
-
-
-def _heading(answer: dict[str, Any], ranks: bool) -> str:
-    terms = answer.get("terms", [answer])
-    parts = [("count", [f"{term['count']:,}" for term in terms])]
-    if ranks:
-        parts.append(("rank", [f"{term['rank']:,}" for term in terms]))
-    name = printable(answer["word"] if "terms" in answer else answer["token"])
-    return f"{name}  ({'; '.join(f'{what} ' + ' '.join(numbers) for what, numbers in parts)})"
-
-
-def _describe_shared(shared: Sequence[dict[str, Any]]) -> str:
-    if not shared:
-        return "no context in common, as far as was read"
-    return "both with " + ", ".join(
-        f"{printable(entry['token'])} ({entry['counts'][0]:,}; {entry['counts'][1]:,})" for entry in shared
-    )
-
-
 def _require_flags(args: argparse.Namespace) -> None:
     if args.top < 1:
         raise UserError(f"--top: found {args.top}, expected at least 1")
@@ -247,9 +215,3 @@ def _entry(vectors: Vectors, row: int) -> dict[str, Any]:
 def _added_words(answer: dict[str, Any]) -> list[str]:
     """The words whose company a neighbour is expected to keep: not those that are subtracted."""
     return [str(term["token"]) for term in answer.get("terms", [answer]) if term.get("weight", 1) > 0]
-
-
-def _right_aligned(numbers: Sequence[int]) -> list[str]:
-    shown = [f"{number:,}" for number in numbers]
-    width = max(map(len, shown), default=0)
-    return [text.rjust(width) for text in shown]

@@ -84,12 +84,13 @@ def test_a_damaged_header_is_caught_without_the_checksum(saved: Path, verify: bo
     for data, expected in (
         (good[:-1], "bytes, expected"),
         (good + b"x", "bytes, expected"),
-        (b"\xff" * 8 + good[8:], "no valid safetensors file"),
-        (good[:8] + b"x" * (length - 8) + good[length:], "no valid safetensors file"),
-        (good[:20] + b"\xff" + good[21:], "no valid safetensors file"),
+        (b"\xff" * 8 + good[8:], "found no valid header"),
+        (good[:8] + b"x" * (length - 8) + good[length:], "found no valid header"),
+        (good[:8] + b"[]".ljust(length - 8) + good[length:], "found no valid header"),
+        (good[:20] + b"\xff" + good[21:], "found no valid header"),
     ):
         (saved / TABLES).write_bytes(data)
-        assert expected in refusal(saved, verify=verify)
+        assert (expected if not verify or "bytes" in expected else "found SHA-256") in refusal(saved, verify=verify)
     (saved / TABLES).unlink()
     assert "found no file, expected one of a model's" in refusal(saved, verify=verify)
 
@@ -101,16 +102,70 @@ FIVE = np.ones((5, 3), np.float32)
     ("tensors", "expected"),
     [
         ({"input": FIVE}, r"found the tensors ['input'], expected ['input', 'output']"),
-        ({"input": FIVE, "output": FIVE.astype(np.float64)}, "found output F64 (5, 3), expected F32 [5, D]"),
-        ({"input": FIVE.ravel(), "output": FIVE}, "found input F32 (15,), expected F32 [5, D]"),
-        ({"input": FIVE, "output": FIVE[:4]}, "found 4 rows in output, expected the vocabulary's 5"),
-        ({"input": FIVE, "output": FIVE[:, :2]}, "found tables of (5, 3) and (5, 2), expected one shape"),
-        ({"input": FIVE[:, :0], "output": FIVE[:, :0]}, "found input F32 (5, 0)"),
+        ({"input": FIVE, "output": FIVE.astype(np.float64)}, "found output F64 [5, 3], expected F32 [5, D]"),
+        ({"input": FIVE.ravel(), "output": FIVE}, "found tables of [15] and [5, 3], expected one shape"),
+        ({"input": FIVE, "output": FIVE[:4]}, "found tables of [5, 3] and [4, 3], expected one shape"),
+        ({"input": FIVE, "output": FIVE[:, :2]}, "found tables of [5, 3] and [5, 2], expected one shape"),
+        ({"input": FIVE[:4], "output": FIVE[:4]}, "found 4 rows in input, expected the vocabulary's 5"),
+        ({"input": FIVE.ravel(), "output": FIVE.ravel()}, "found input F32 [15], expected F32 [5, D]"),
+        ({"input": FIVE[:, :0], "output": FIVE[:, :0]}, "found input F32 [5, 0]"),
     ],
 )
 def test_other_tensors(saved: Path, tensors: dict[str, np.ndarray], expected: str) -> None:
     rewrite(saved, save({name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}))
     assert expected in refusal(saved)
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"data_offsets": [0, 61]}, "found input at [0, 61], expected 60 bytes inside the file"),
+        ({"data_offsets": [100, 160]}, "found input at [100, 160], expected 60 bytes inside"),
+        ({"data_offsets": [-8, 52]}, "found input at [-8, 52], expected"),
+        ({"data_offsets": [0.0, 60.0]}, "found input at [0.0, 60.0], expected"),
+        ({"data_offsets": None}, "found input at None, expected"),
+        ({"shape": [True, 3]}, "expected one shape"),
+        ({"dtype": "F16"}, "found input F16 [5, 3], expected F32 [5, D]"),
+    ],
+)
+@pytest.mark.parametrize("verify", [True, False])
+def test_a_hostile_header(saved: Path, changes: dict[str, Any], expected: str, verify: bool) -> None:
+    data = (saved / TABLES).read_bytes()
+    end = 8 + int.from_bytes(data[:8], "little")
+    header = json.loads(data[8:end])
+    header["input"] |= changes
+    text = json.dumps(header).encode()
+    rewrite(saved, len(text).to_bytes(8, "little") + text + data[end:])
+    assert expected in refusal(saved, verify=verify)
+
+
+def test_no_flipped_byte_of_the_header_leaves_the_file(saved: Path) -> None:
+    good = (saved / TABLES).read_bytes()
+    refused = 0
+    for position in range(8 + int.from_bytes(good[:8], "little")):
+        for bit in (1, 4, 16, 128):
+            (saved / TABLES).write_bytes(good[:position] + bytes([good[position] ^ bit]) + good[position + 1 :])
+            try:
+                model = map_model(str(saved), verify=False)
+            except FormatError:
+                refused += 1
+            else:
+                assert model.input_VD.shape == model.output_VD.shape == (5, 3)
+                assert model.input_VD.sum() + model.output_VD.sum() is not None  # every number can be read
+    assert refused > 300
+
+
+@pytest.mark.parametrize("text", ['{"input": [], "output": {}}', "[]", "1", '{"input": {}', "\xff", "[" * 99999])
+def test_no_header(saved: Path, text: str) -> None:
+    data = text.encode("latin-1")
+    rewrite(saved, len(data).to_bytes(8, "little") + data + bytes(120))
+    assert "found no valid header" in refusal(saved)
+
+
+def test_a_header_with_notes_of_its_own_is_fine(saved: Path) -> None:
+    model = load_model(str(saved))
+    rewrite(saved, save({"input": model.input_VD, "output": model.output_VD}, metadata={"note": "x"}))
+    np.testing.assert_array_equal(map_model(str(saved)).output_VD, model.output_VD)
 
 
 def test_no_model(tmp_path: Path, saved: Path) -> None:
@@ -159,7 +214,7 @@ def test_from_a_store_it_is_copied_once(store: list[str], tmp_path: Path, capsys
     assert "model.safetensors: 0.0 MB are copied to" in told[0]
     assert str(copy) in told[0]
     copy.write_bytes(bytes(copy.stat().st_size))  # damaged: said, and copied anew the next time
-    with pytest.raises(FormatError, match=r"s3://bucket/.*no valid safetensors file"):
+    with pytest.raises(FormatError, match=r"s3://bucket/.*found SHA-256"):
         map_model("s3://bucket")
     map_model("s3://bucket")
     assert store.count("model.safetensors") == 2

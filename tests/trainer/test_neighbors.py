@@ -15,10 +15,10 @@ import pytest
 
 from pipeline.dataset.vocab import Vocabulary, make_vocabulary
 from trainer import neighbors
-from trainer.display import display_width, printable
+from trainer.display import describe, display_width, printable
 from trainer.errors import UserError
 from trainer.lookup import Vectors
-from trainer.neighbors import describe, find_neighbors, parse_queries, sample_words
+from trainer.neighbors import find_neighbors, parse_queries, sample_words
 from trainer.spelling import close_spellings, find_word
 from trainer.store import Model, save_model
 

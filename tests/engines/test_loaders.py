@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from tests.e2e.test_vectors_page import ELSEWHERE, PYTHON
-from tests.engines.install import python_env
+from tests.engines.install import debian, python_env
 from tests.engines.servers import free_port, listens, started
 from tests.vectors_page import DIM, TOKENS, by_frequency, imports, make_model, require_exact, run_shell, run_snippet
 from trainer.store import Model
@@ -34,6 +34,7 @@ NAME = "vectors.tsv"  # TensorBoard calls a tensor by its file
 
 @pytest.fixture(scope="module")
 def python() -> Path:
+    debian({"g++": "g++"})  # hnswlib comes as source
     return python_env("loaders", REQUIREMENTS)
 
 

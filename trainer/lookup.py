@@ -183,8 +183,8 @@ class Vectors:
 
     def most_similar(
         self,
-        positive: Part | Sequence[Part] = (),
-        negative: Part | Sequence[Part] = (),
+        positive: Part | Sequence[Part] | None = None,
+        negative: Part | Sequence[Part] | None = None,
         topn: int = 10,
         restrict_vocab: int | None = None,
     ) -> Found:

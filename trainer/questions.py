@@ -26,8 +26,10 @@ def unit(row_D: Vector) -> Doubles:
     return exact_D / norm if norm else exact_D
 
 
-def listed(parts: Part | Sequence[Part]) -> Sequence[Part]:
-    """One part alone stands for a list of it; a matrix for its rows."""
+def listed(parts: Part | Sequence[Part] | None) -> Sequence[Part]:
+    """One part alone stands for a list of it; a matrix for its rows; None for nothing."""
+    if parts is None:
+        return []
     if isinstance(parts, np.ndarray):
         return [parts] if parts.ndim == 1 else list(parts)
     return [parts] if isinstance(parts, str | int | np.integer) else parts  # type: ignore[return-value]

@@ -87,8 +87,11 @@ def timed(work: Callable[[], Any]) -> float:
 
 
 def milliseconds(work: Callable[[int], Any], runs: int, queries: int = 1) -> str:
-    """Median, least and greatest, a query."""
-    return spread([timed(lambda run=run: work(run)) * 1e3 / queries for run in range(runs)], 0)
+    """Median, least and greatest, a query; and processor time, which a busy machine changes less."""
+    used = time.process_time()
+    seconds = [timed(lambda run=run: work(run)) for run in range(runs)]
+    used = (time.process_time() - used) / runs
+    return f"{spread([1e3 * one / queries for one in seconds], 0)} ms, of a core {1e3 * used / queries:.0f} ms"
 
 
 def own_memory_mb() -> int:
@@ -122,9 +125,8 @@ def measure(folder: Path, args: argparse.Namespace) -> None:
     vectors = opened[0]
     rows.append(("lengths of all rows, once", f"{timed(lambda: vectors.norms):.2f} s"))
     rows.append(("tokens to ids, once", f"{timed(lambda: vectors.key_to_index):.2f} s"))
-    one = milliseconds(lambda run: vectors.most_similar(f"token{run}"), args.runs)
-    rows.append(("one query", f"{one} ms"))
-    rows.append((f"of {BATCH} queries, each", f"{milliseconds(lambda run: batch(vectors, run), args.runs, BATCH)} ms"))
+    rows.append(("one query", milliseconds(lambda run: vectors.most_similar(f"token{run}"), args.runs)))
+    rows.append((f"of {BATCH} queries, each", milliseconds(lambda run: batch(vectors, run), args.runs, BATCH)))
     rows.append(("memory of its own", f"{own_memory_mb()} MB"))
     command = [sys.executable, "-m", "trainer", "neighbors", "--model", str(folder), "token5"]
     run = [timed(lambda: subprocess.run(command, cwd=ROOT, check=True, capture_output=True)) for _ in range(3)]
@@ -132,8 +134,7 @@ def measure(folder: Path, args: argparse.Namespace) -> None:
     if args.gensim:
         peer = gensim_vectors(vectors)
         peer.most_similar("token0")
-        answer = milliseconds(lambda run: peer.most_similar(f"token{run}"), args.runs)
-        rows.append(("gensim, one query", f"{answer} ms"))
+        rows.append(("gensim, one query", milliseconds(lambda run: peer.most_similar(f"token{run}"), args.runs)))
     print(f"{args.tokens:,} tokens, {args.dim} dimensions; {machine()}\n\n| | |\n|---|---|")
     for name, value in rows:
         print(f"| {name} | {value} |")

@@ -95,7 +95,6 @@ def find_neighbors(vectors: Vectors, queries: Sequence[Query], top: int) -> list
         scores_BV = vectors.cosines(np.array([vectors.mean(query.terms) for query in block]))
         for query, scores_V in zip(block, scores_BV, strict=True):
             nearest = vectors.nearest(scores_V, top, [row for row, _ in query.terms])
-            # nearest() has set those of the query's own words to −inf, and no others
             near = [{"cosine": round(float(scores_V[row]), 6)} | _entry(vectors, row) for row in nearest]
             answers.append({"word": query.text} | _about(vectors, query) | {"neighbors": near})
     return answers

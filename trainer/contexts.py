@@ -115,7 +115,7 @@ def count_contexts(dataset: Dataset, vocabulary: Vocabulary, words: Iterable[str
         dataset: where to look.
         vocabulary: the dataset's.
         words: those that it lacks have no contexts.
-        pairs: how many to read, at least one row group's.
+        pairs: how many to read at most, but for one row group.
     """
     ids_T = np.array(sorted({row for word in words if (row := vocabulary.id_of(word)) is not None}), np.int64)
     groups = _sample(dataset.row_groups(0), pairs)
@@ -139,10 +139,13 @@ def count_contexts(dataset: Dataset, vocabulary: Vocabulary, words: Iterable[str
 
 
 def _sample(groups: Sequence[RowGroupRef], pairs: int) -> list[RowGroupRef]:
-    """Take row groups at even distances, of about so many pairs together."""
+    """Take as many row groups at even distances as have so many pairs together, at least one."""
     average = sum(group.rows for group in groups) / max(1, len(groups))
-    wanted = min(len(groups), max(1, int(pairs / max(1.0, average))))
-    return [groups[i * len(groups) // wanted] for i in range(wanted)]
+    for wanted in range(min(len(groups), int(pairs / max(1.0, average)) + 1), 1, -1):
+        sample = [groups[i * len(groups) // wanted] for i in range(wanted)]
+        if sum(group.rows for group in sample) <= pairs:
+            return sample
+    return list(groups[:1])
 
 
 def _added(keys: Ids, counts: Ids, more_keys: Ids, more_counts: npt.NDArray[Any]) -> tuple[Ids, Ids]:

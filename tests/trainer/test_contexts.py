@@ -105,6 +105,17 @@ def test_no_more_row_groups_are_read_than_asked_for(dataset: Dataset, monkeypatc
     assert contexts.of == sum(rows)
 
 
+def test_uneven_row_groups_keep_to_the_bound(tmp_path: Path) -> None:
+    sizes = [40, 1, 30, 2, 40, 3, 25, 1, 1, 38]
+    groups = [group_of(sentences(1)[:size]) for size in sizes]
+    dataset = open_dataset(make_dataset(tmp_path / "uneven", passes=[[groups]]))
+    rows = [ref.rows for ref in dataset.row_groups(0)]
+    for pairs in range(1, sum(rows) + 100, 37):
+        read = count_contexts(dataset, dataset.vocabulary(), ["w3"], pairs).read
+        assert read <= max(pairs, rows[0])
+    assert read == sum(rows)
+
+
 def test_contexts_that_do_not_attract_are_none(dataset: Dataset) -> None:
     contexts = Contexts(dataset.vocabulary(), 0, 0, np.zeros(WORDS, np.int64))
     assert contexts.shared(["w3"], "w4", 5) == []

@@ -43,6 +43,7 @@ say "3. trainer: pairs to vectors"
 "$PYTHON" -m trainer train --data "$WORK/$name/dataset" --model "$WORK/$name/model" --epochs "$EPOCHS" --overwrite
 
 say "4. neighbours"
-"$PYTHON" -m trainer neighbors --model "$WORK/$name/model" --top 5 ${words[@]+"${words[@]}"}
+"$PYTHON" -m trainer neighbors --model "$WORK/$name/model" --top 5 ${words[@]+"${words[@]}"} \
+  </dev/null  # without words it would ask for some at a terminal
 
 printf '\nMore: %s -m trainer neighbors --model %s WORD …\n' "$PYTHON" "$WORK/$name/model"

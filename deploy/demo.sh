@@ -43,7 +43,8 @@ say "3. trainer: pairs to vectors"
 "$PYTHON" -m trainer train --data "$WORK/$name/dataset" --model "$WORK/$name/model" --epochs "$EPOCHS" --overwrite
 
 say "4. neighbours"
-"$PYTHON" -m trainer neighbors --model "$WORK/$name/model" --top 5 ${words[@]+"${words[@]}"}
+"$PYTHON" -m trainer neighbors --model "$WORK/$name/model" --top 5 ${words[@]+"${words[@]}"} \
+  </dev/null  # without words it would ask for some at a terminal
 
 say "5. a page to look at"
 list=$(IFS=,; echo "${words[*]-}")

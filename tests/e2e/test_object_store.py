@@ -27,6 +27,7 @@ from pipeline.dataset.storage import PointerMovedError  # noqa: E402
 from tests.e2e.test_text_to_vectors import planted_text  # noqa: E402
 from trainer.checkpoint import Checkpoints, remove_checkpoints  # noqa: E402
 from trainer.cli import main as trainer  # noqa: E402
+from trainer.lookup import load  # noqa: E402
 from trainer.position import Progress  # noqa: E402
 
 # botocore itself still asks for the time in a way that Python 3.12 warns of.
@@ -65,7 +66,10 @@ def test_files_and_the_pointer(bucket: str) -> None:
     assert storage.read_bytes(uri) == b"two"
 
 
-def test_from_text_to_neighbours(bucket: str, tmp_path: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_from_text_to_neighbours(
+    bucket: str, tmp_path: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))  # a model's file is copied there
     text = planted_text(400)
     storage.write_bytes(f"{bucket}/text/a.txt", text.encode())
     (tmp_path / "text").mkdir()
@@ -80,6 +84,10 @@ def test_from_text_to_neighbours(bucket: str, tmp_path: Any, capsys: pytest.Capt
     assert trainer(["neighbors", "--model", f"{bucket}/model", "fox", "--top", "3", "--json"]) == 0
     answer = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert len(answer["words"][0]["neighbors"]) == 3
+    near = load(f"{bucket}/model").most_similar("fox", topn=3)
+    assert [token for token, _ in near] == [entry["token"] for entry in answer["words"][0]["neighbors"]]
+    assert trainer(["neighbors", "--model", f"{bucket}/model", "fox", "--explain", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["explained"]["pairs"] > 0
 
 
 def keys(prefix: str) -> list[str]:

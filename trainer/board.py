@@ -11,9 +11,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from pipeline.dataset import storage
+from trainer.curve import Point, mean_loss, words_per_second
 from trainer.errors import UserError
 from trainer.formats import Export, replacing, write_projector
-from trainer.history import Point, mean_loss, words_per_second
 from trainer.store import Model
 from trainer.vectors import frequency_order
 

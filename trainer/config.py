@@ -117,9 +117,9 @@ class TrainConfig:
     """Count the pairs that are trained and hold them against the dataset after each epoch: each must come once."""
     report: str = dataclasses.field(default="", metadata={"metavar": "PATH"})
     """Write a page about the model here at the end, one HTML file with plots: a path or a URI."""
-    similarity: tuple[str, ...] = dataclasses.field(default=(), metadata={"metavar": "FILE"})
+    similarity: tuple[str, ...] = dataclasses.field(default=(), metadata={"metavar": "FILE", "many": True})
     """Word-similarity file that --report and --tensorboard score the model on; may be given several times."""
-    analogies: tuple[str, ...] = dataclasses.field(default=(), metadata={"metavar": "FILE"})
+    analogies: tuple[str, ...] = dataclasses.field(default=(), metadata={"metavar": "FILE", "many": True})
     """Analogy file for them; may be given several times."""
     tensorboard: str = dataclasses.field(default="", metadata={"metavar": "DIR"})
     """Write TensorBoard's event files into this folder while it trains: loss, learning rate, speed; at the end the

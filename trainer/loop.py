@@ -19,10 +19,10 @@ from pipeline.dataset.vocab import Vocabulary
 from trainer.audit import Audit
 from trainer.checkpoint import Checkpoints
 from trainer.config import TrainConfig
+from trainer.curve import Point, is_due, note
 from trainer.engine import Engine, pending_loss
 from trainer.errors import Stopped, UserError
 from trainer.finite import diverged, require_finite
-from trainer.history import Point, is_due, note
 from trainer.position import Progress
 from trainer.processes import Processes
 from trainer.progress import Meter

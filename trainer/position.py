@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from trainer.history import Point
+from trainer.curve import Point
 
 
 @dataclass
@@ -25,7 +25,7 @@ class Progress:
         followed: ids of the datasets that were read before it (--follow-latest).
         turn_pairs: pairs that were done when this run of the dataset was begun with,
         turn_fraction: and how much of the schedule that was.
-        history: points of the training so far, see trainer.history.
+        history: points of the training so far, see trainer.curve.
     """
 
     epoch: int = 0

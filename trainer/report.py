@@ -23,6 +23,7 @@ from pipeline.dataset.schema import FormatError
 from trainer import store
 from trainer.drift import measure_drift
 from trainer.errors import UserError
+from trainer.mapped import map_model
 from trainer.report_drift import drift_section
 from trainer.report_quality import quality_section
 from trainer.report_training import training_section
@@ -57,7 +58,7 @@ def make_report(
         FormatError: a damaged model, or a dataset or model to compare with that was asked for and is none.
     """
     sets = sets or EvalSets()
-    model = store.load_model(model_uri, version)
+    model = map_model(model_uri, version)
     run = _read_run(model_uri, str(model.info["version"]))
     previous, compared = _find_previous(model_uri, model, run, compare)
     scores = score_model(model, sets)
@@ -87,15 +88,17 @@ def _find_previous(model_uri: str, model: Model, run: dict[str, Any], compare: s
     """Load the model to compare with; also what to call it."""
     if compare:
         if "/" not in compare and storage.exists(storage.join(model_uri, "versions", compare, store.INFO)):
-            return store.load_model(model_uri, compare), f"version {compare}"
-        return store.load_model(compare), storage.redact(compare)
+            return map_model(model_uri, compare), f"version {compare}"
+        return map_model(compare), storage.redact(compare)
     previous, base = str(run.get("previous") or ""), str(run.get("init_from") or "")
     if previous and previous != model.info["version"]:
         with contextlib.suppress(FormatError, OSError):
-            return store.load_model(model_uri, previous), f"version {previous}"
+            return map_model(model_uri, previous), f"version {previous}"
     if base:
         with contextlib.suppress(FormatError, OSError):
-            return store.load_model(base), f"the model that it started from, {base}"
+            started_from = map_model(base, str(run.get("init_version") or "") or None)
+            if started_from.info != model.info:  # the folder's own latest may be this one by now
+                return started_from, f"the model that it started from, {base}"
     return None, ""
 
 

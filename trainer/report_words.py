@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,7 +12,9 @@ from pipeline.dataset.page import numbers
 from pipeline.dataset.page.document import Figure, Section, Table, figures, paragraph, word
 from pipeline.dataset.page.svg import Html, escape, joined
 from pipeline.dataset.page.wordmap import word_map
-from trainer.neighbors import find_neighbors, find_word, sample_words
+from trainer.errors import UserError
+from trainer.lookup import Vectors
+from trainer.neighbors import Query, find_neighbors, parse_queries, sample_words
 from trainer.planar import tsne
 from trainer.store import Model
 from trainer.vectors import frequency_order, unit_rows
@@ -26,9 +29,9 @@ _MAPPED, _SKIPPED = 300, 100  # words on the map, and the more frequent ones bef
 def neighbors_section(model: Model, words: Sequence[str] = ()) -> Section:
     """List the nearest words of the chosen ones, or of some frequent ones."""
     asked = list(words or sample_words(model.vocabulary))[:MOST_WORDS]
-    rows = [find_word(model.vocabulary, one) for one in asked]
-    found = find_neighbors(model.input_VD, model.vocabulary, [row for row in rows if row is not None], _TOP)
-    unknown = [numbers.token(one) for one, row in zip(asked, rows, strict=True) if row is None]
+    queries = [_parse(model, one) for one in asked]
+    found = find_neighbors(Vectors(model), [query for query in queries if query is not None], _TOP)
+    unknown = [numbers.token(one) for one, query in zip(asked, queries, strict=True) if query is None]
     parts = [Html(f'<div class="words">\n{joined([_neighbors(entry) for entry in found])}\n</div>')] if found else []
     if unknown:
         parts.append(paragraph(f"Not in the vocabulary: {', '.join(unknown)}."))
@@ -36,12 +39,19 @@ def neighbors_section(model: Model, words: Sequence[str] = ()) -> Section:
     return Section("neighbors", "Nearest words", lead, joined(parts))
 
 
+def _parse(model: Model, text: str) -> Query | None:
+    with contextlib.suppress(UserError):
+        return parse_queries(model.vocabulary, [text])[0]
+    return None
+
+
 def _neighbors(entry: dict[str, Any]) -> Html:
     items = [
         Html(f"<li>{word(near['token'])}<span>{escape(_cosine(near['cosine']))}</span></li>")
         for near in entry["neighbors"]
     ]
-    heading = f"<h3>{word(entry['token'])}<small>{escape(numbers.count(entry['count']))}</small></h3>"
+    count = f"<small>{escape(numbers.count(entry['count']))}</small>" if "count" in entry else ""
+    heading = f"<h3>{word(entry.get('token', entry['word']))}{count}</h3>"
     return Html(f"<div>{heading}\n<ol>\n{joined(items)}\n</ol></div>")
 
 

@@ -16,9 +16,9 @@ from pipeline.dataset.reader import Dataset
 from pipeline.dataset.schema import FormatError
 from trainer.checkpoint import remove_checkpoints
 from trainer.config import TrainConfig, add_arguments, read_config, usable_cores
+from trainer.curve import columns
 from trainer.errors import Stopped
 from trainer.finite import require_finite
-from trainer.history import columns
 from trainer.lock import lock_folder
 from trainer.processes import join, speaks
 from trainer.progress import warn

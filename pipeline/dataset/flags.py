@@ -49,18 +49,17 @@ def add_flags(parser: argparse.ArgumentParser, kind: type[Any]) -> None:
 
     A field's metadata may hold ``choices``, ``parse`` (a function of the text), ``shown`` (the default as such a text)
     and ``many`` (the flag repeats).
-    A field without a default is required; one whose default is an empty tuple repeats. A boolean flag takes =true or
-    =false and has a --no- twin.
+    A field without a default is required. A boolean flag takes =true or =false and has a --no- twin.
     """
     texts = field_docs(kind)
     for field in dataclasses.fields(kind):
         flag, text = flag_of(field.name), texts[field.name].replace("%", "%%")
-        if field.default == ():
-            parser.add_argument(flag, action="append", default=[], type=parse_named, help=text,
-                                metavar=field.metadata["metavar"])  # fmt: skip
-        elif field.default is dataclasses.MISSING:
+        if field.default is dataclasses.MISSING:
             action = "append" if field.metadata.get("many") else "store"
             parser.add_argument(flag, required=True, action=action, type=parse_named, help=text,
+                                metavar=field.metadata["metavar"])  # fmt: skip
+        elif field.metadata.get("many"):
+            parser.add_argument(flag, action="append", default=[], type=parse_named, help=text,
                                 metavar=field.metadata["metavar"])  # fmt: skip
         elif isinstance(field.default, bool):
             shown = f" Default: true; --no-{flag[2:]} turns it off." if field.default else ""

@@ -97,6 +97,19 @@ def test_zero_vectors_have_a_page(tmp_path: Path) -> None:
     assert "nan" not in page.all_text().lower()
 
 
+def test_the_model_that_it_started_from_is_the_one_before(tmp_path: Path) -> None:
+    base, uri = str(tmp_path / "base"), str(tmp_path / "m")
+    save_model(base, "b", model_of(words(20), seed=3), {})
+    save_model(uri, "v", model_of(words(20)), {"init_from": base, "previous": "v"})
+    page = require_page(make_report(uri, words=["w1 - w2 + w3", "w1 - nowhere"]).page)
+    assert f"the model that it started from, {base}" in page.find("section", id="drift")[0].all_text()
+    neighbors = page.find("section", id="neighbors")[0]
+    assert [heading.all_text() for heading in neighbors.find("h3")] == ["w1 - w2 + w3"]
+    assert "Not in the vocabulary: w1 - nowhere" in neighbors.all_text()
+    save_model(uri, "w", model_of(words(20), seed=4), {"init_from": uri})  # whose live version it became
+    assert not require_page(make_report(uri).page).find("section", id="drift")
+
+
 def test_a_million_words_have_a_small_page(tmp_path: Path) -> None:
     save_model(str(tmp_path), "v", model_of([f"w{number}" for number in range(1_000_000)], dim=2), {})
     page = make_report(str(tmp_path)).page

@@ -12,8 +12,8 @@ import pytest
 from tests.support import group_of, make_dataset
 from trainer import train
 from trainer.config import TrainConfig
+from trainer.curve import LIMIT, Point, columns, is_due, note
 from trainer.errors import Stopped
-from trainer.history import LIMIT, Point, columns, is_due, note
 from trainer.loop import Loop
 
 

@@ -1,5 +1,6 @@
 """Reports as people see them: in a real browser, on a phone and on a desk, by day and by night."""
 
+import itertools
 import json
 import os
 import subprocess
@@ -25,6 +26,8 @@ TOPICS = [
     ["서울", "부산", "대구", "인천", "광주", "대전", "울산", "세종"],
     ["<script>document.title='owned'</script>", "<img/src=x>", "&amp;", "</svg>", "\"quoted'", "%s", "{{x}}", "a&b"],
 ]
+
+CASES = [*itertools.product(("corpus", "second"), SCREENS, (False, True)), ("first", "phone", False)]
 
 #: What is wrong with the drawings that are shown: empty or too small ones; text that leaves its drawing or the screen,
 #: or covers other text of the drawing.
@@ -98,9 +101,7 @@ def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
         yield tab
 
 
-@pytest.mark.parametrize("dark", [False, True], ids=["day", "night"])
-@pytest.mark.parametrize("screen", SCREENS)
-@pytest.mark.parametrize("name", ["corpus", "first", "second"])
+@pytest.mark.parametrize(("name", "screen", "dark"), CASES)
 def test_a_report_is_readable(
     pages: dict[str, Path], chromium: Browser, tmp_path: Path, name: str, screen: str, dark: bool
 ) -> None:

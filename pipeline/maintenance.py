@@ -20,11 +20,11 @@ from pipeline.dataset.schema import FormatError
 from pipeline.dataset.verify import require_whole, verify_run
 from pipeline.inputs import list_inputs, refuse_output
 from pipeline.listing import save_listing
-from pipeline.options import split_list, unknown_to_beam
+from pipeline.options import parse_arguments, unknown_to_beam
 
 _ABOUT = {
-    "list": "Write the list of the files that a run would read, for `run --input-list`. Other flags are Beam's, for "
-    "its file systems.",
+    "list": "Write the list of the files that a run would read, for `run --input-list`. All other flags are those of "
+    "`run`.",
     "verify": "Read every file of a run and hold it against the manifest.",
     "publish": "Make a complete run the one that readers follow.",
     "clean": "Remove what dead runs left, their dead letters too, and with --keep old complete runs. Files that the "
@@ -41,31 +41,32 @@ def parse_command(words: Sequence[str]) -> argparse.Namespace:
     """Read the command line; exits with status 2 on wrong usage."""
     command = words[0]
     parser = OneLineParser(prog=f"python -m pipeline {command}", description=_ABOUT[command], allow_abbrev=False)
+    if command == "list":
+        return _parse_list(words[1:], parser)
     parser.add_argument(
         "--output", required=True, type=parse_named, metavar="URI", help="the dataset's folder: a path or a URI"
     )
     if command == "clean":
         _add_clean_flags(parser)
-    elif command == "list":
-        _add_list_flags(parser)
     else:
         parser.add_argument(
             "--run", required=command == "publish", metavar="ID", help="the run; by default the published one"
         )
     parser.add_argument("--json", action="store_true", help="print the result as one JSON object")
     args, beam_flags = parser.parse_known_args(with_dashes(words[1:], parser))
-    unknown = unknown_to_beam(beam_flags, parser) if command in ("clean", "list") else beam_flags
+    unknown = unknown_to_beam(beam_flags, parser) if command == "clean" else beam_flags
     if unknown:
         parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     args.command, args.beam_flags = command, beam_flags
     return args
 
 
-def _add_list_flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--input", required=True, action="append", type=parse_named, metavar="GLOB", help="as for run; repeatable"
-    )
+def _parse_list(words: Sequence[str], parser: OneLineParser) -> argparse.Namespace:
     parser.add_argument("--to", required=True, type=parse_named, metavar="URI", help="the list's file, in Parquet")
+    args, rest = parser.parse_known_args(words)
+    args.config, args.beam_flags = parse_arguments(rest)
+    args.command, args.json = "list", args.config.json
+    return args
 
 
 def _add_clean_flags(parser: argparse.ArgumentParser) -> None:
@@ -118,9 +119,8 @@ def run_command(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
 
 def _list(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
     _set_file_systems(args.beam_flags)
-    patterns = [part for value in args.input for part in split_list(value)]
     sink = pa.BufferOutputStream()
-    files, size = save_listing(refuse_output(list_inputs(patterns), args.output), sink)
+    files, size = save_listing(refuse_output(list_inputs(args.config.input), args.config.output), sink)
     storage.write_bytes(args.to, memoryview(sink.getvalue()))
     text = f"listed {files:,} files, {size:,} bytes in {storage.redact(args.to)}"
     return {"to": storage.redact(args.to), "files": files, "bytes": size}, text

@@ -159,7 +159,7 @@ def parse_arguments(argv: Sequence[str]) -> tuple[Config, list[str]]:
     parser = make_parser()
     namespace, rest = parser.parse_known_args(with_dashes(argv, parser))
     values = vars(namespace)
-    values["input"] = tuple(part for value in values["input"] for part in split_list(value))
+    values["input"] = tuple(part for value in values["input"] for part in _split_list(value))
     if not all(values["input"]):
         parser.error(
             f"argument --input: found {','.join(values['input'])!r}, expected a glob before and behind each comma"
@@ -179,7 +179,7 @@ def parse_arguments(argv: Sequence[str]) -> tuple[Config, list[str]]:
     return Config(**values), rest
 
 
-def split_list(value: str) -> list[str]:
+def _split_list(value: str) -> list[str]:
     """Split at commas, for templates that pass one value a parameter; a file may have a comma in its name."""
     return [value] if os.path.exists(value) else value.split(",")
 

@@ -89,8 +89,9 @@ def read_pointer(model_uri: str) -> Pointer | None:
     require_version(fields.get("format_version"), path)
     if "version" not in fields and "run" in fields:
         raise FormatError(f"{path}: found a dataset's pointer, expected a model's")
-    lists = [_names(fields.get(name, []), name, path) for name in ("previous", "withdrawn")]
-    return Pointer(require_plain(fields.get("version"), uri), fields.get("model_sha256"), *lists, data=data)
+    previous, withdrawn = (_names(fields.get(name, []), name, path) for name in ("previous", "withdrawn"))
+    version = require_plain(fields.get("version"), uri)
+    return Pointer(version, fields.get("model_sha256"), previous, withdrawn, data)
 
 
 def swap(model_uri: str, before: Pointer | None, after: Pointer) -> None:

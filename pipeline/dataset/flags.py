@@ -44,7 +44,7 @@ def parse_flag(text: str) -> bool:
     return text.lower() == "true"
 
 
-def add_flags(parser: argparse.ArgumentParser, kind: type[Any], but: Collection[str] = ()) -> None:
+def add_flags(parser: argparse._ActionsContainer, kind: type[Any], but: Collection[str] = ()) -> None:
     """Add one flag for each field of a dataclass ``but`` some, with the string below the field as its help.
 
     A field's metadata may hold ``choices``, ``parse`` (a function of the text), ``shown`` (the default as such a text)

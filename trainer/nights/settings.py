@@ -63,7 +63,7 @@ class RetrainConfig:
     min_known_words: float = 0.9
     """Gate: least share of them that the new vocabulary has."""
     min_overlap: float = 0.2
-    """Gate: least share of their ten nearest neighbours that the live and the new version have in common, on average."""
+    """Gate: least share of their ten nearest neighbours that both versions have in common, on average."""
     min_cosine: float = 0.4
     """Gate: least mean cosine between their vectors in the live and the new version, once aligned."""
     min_token_ratio: float = 0.5
@@ -175,7 +175,8 @@ def read_settings(args: argparse.Namespace) -> Settings:
 
 def _split(values: Mapping[str, Any]) -> Settings:
     names = {field.name for field in dataclasses.fields(RetrainConfig)}
-    own = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items() if name in names}
+    own: dict[str, Any] = {name: values[name] for name in values if name in names}
+    own = {name: tuple(value) if isinstance(value, list) else value for name, value in own.items()}
     return Settings(RetrainConfig(**own), {name: value for name, value in values.items() if name not in names})
 
 

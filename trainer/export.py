@@ -106,7 +106,7 @@ def run(args: argparse.Namespace) -> int:
     if args.timestamp and args.format != "feast":
         raise UserError(f"--timestamp: found with --format {args.format}, expected only with --format feast")
     timestamp = parse_timestamp(args.timestamp) if args.timestamp else None
-    model = load_model(args.model)
+    model = load_model(args.model, args.version)
     if args.format == "feast" and timestamp is None:
         timestamp = parse_timestamp(str(read_run(args.model, model.info["version"]).get("published_at")))
     export_model(model, args.format, args.to, args.vectors, timestamp)

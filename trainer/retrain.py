@@ -15,6 +15,7 @@ import signal
 import sys
 from typing import Any
 
+from pipeline.dataset import storage
 from trainer.errors import Stopped
 from trainer.nights import judgement, making, survey
 from trainer.nights.child import PipelineFailed
@@ -43,6 +44,7 @@ def run(args: argparse.Namespace) -> int:
     except Stopped as stopped:
         warn(f"stopped by {signal.Signals(stopped.number).name}; the same command goes on from here")
         return 128 + stopped.number
+    result = {"model": storage.redact(settings.own.model), **result}
     print(json.dumps(result) if settings.own.json else describe(result))
     return GATE_REFUSED if result["status"] == REFUSED else 0
 

@@ -62,9 +62,9 @@ class RetrainConfig:
     """Gate: words that the next three look at, the live version's most frequent ones."""
     min_known_words: float = 0.9
     """Gate: least share of them that the new vocabulary has."""
-    min_overlap: float = 0.2
+    min_overlap: float = 0.25
     """Gate: least share of their ten nearest neighbours that both versions have in common, on average."""
-    min_cosine: float = 0.4
+    min_cosine: float = 0.6
     """Gate: least mean cosine between their vectors in the live and the new version, once aligned."""
     min_token_ratio: float = 0.5
     """Gate: least number of tokens, as a share of those that the live version was trained on; not with --only-new."""

@@ -130,20 +130,23 @@ def _leased(model_uri: str, uri: str, lease_s: float) -> Iterator[Lease]:
 
 
 def _renew(uri: str, mine: dict[str, Any], lease_s: float, done: threading.Event, lost: threading.Event) -> None:
-    """Renew a lease in place three times in its span; one that could not be renewed in time is lost."""
-    while not done.wait(lease_s / 3):
-        following = _renewed(mine, lease_s)
-        try:
-            storage.swap_pointer(uri, canonical_json(mine), canonical_json(following))
-            mine.update(following)
-        except PointerMovedError:
+    """Renew a lease three times in its span, until it is done with or lost."""
+    while not lost.is_set() and not done.wait(lease_s / 3):
+        renew_once(uri, mine, lease_s, lost)
+
+
+def renew_once(uri: str, mine: dict[str, Any], lease_s: float, lost: threading.Event) -> None:
+    """Renew a lease, in place; it is lost if another one took it over, or if it could not be renewed in time."""
+    following = _renewed(mine, lease_s)
+    try:
+        storage.swap_pointer(uri, canonical_json(mine), canonical_json(following))
+        mine.update(following)
+    except PointerMovedError:
+        lost.set()
+    except Exception as error:  # any store's own: the next try may succeed
+        warn(f"{storage.redact(uri)}: found {' '.join(str(error).split())}, expected to renew the lease")
+        if time.time() > mine["expires_at"]:
             lost.set()
-            return
-        except Exception as error:  # any store's own: the next try may succeed
-            warn(f"{storage.redact(uri)}: found {' '.join(str(error).split())}, expected to renew the lease")
-            if time.time() > mine["expires_at"]:
-                lost.set()
-                return
 
 
 def _renewed(lease: dict[str, Any], lease_s: float) -> dict[str, Any]:

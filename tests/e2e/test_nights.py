@@ -48,20 +48,20 @@ setattr(owner, parts[-1], deadly)
 from trainer.cli import main
 sys.exit(main(sys.argv[3:]))
 """
-#: Python runs it at each start: a pipeline's first encoded chunk kills the retraining that started it.
+#: Python runs it at each start: a function of the pipeline's kills the retraining that started it, and goes on no more.
 DYING_PARENT = """
-import os, pathlib
+import importlib, os, pathlib, threading
 words = pathlib.Path("/proc/self/cmdline").read_bytes().split(b"\\0")
 if words[1:3] == [b"-m", b"pipeline"] and b"run" in words:
-    from pipeline import stages
-    encode = stages.encode_chunk
+    module, _, function = os.environ["DIES_IN"].rpartition(".")
     def deadly(*arguments, **options):
         os.kill(os.getppid(), 9)
-        return encode(*arguments, **options)
-    stages.encode_chunk = deadly
+        threading.Event().wait()
+    setattr(importlib.import_module(module), function, deadly)
 """
 MOMENTS = {
-    "pipeline": "",
+    "pipeline": "pipeline.stages.encode_chunk",
+    "between the dataset and its pointer": "pipeline.dataset.storage.swap_pointer",
     "before training": "trainer.nights.making.train_candidate 1",
     "training": "<trainer.checkpoint.Checkpoints.save 1",
     "training, once more": "trainer.loop.Loop._step 2",
@@ -102,11 +102,11 @@ def retrain(folder: Path, *flags: str, status: int = 0) -> dict[str, Any]:
 def die(folder: Path, moment: str) -> None:
     """Run the night's command until it dies of ``kill -9`` at some moment."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore"}
-    if moment == "pipeline":
+    if MOMENTS[moment].startswith("pipeline."):
         site = folder.parent / "site"
         site.mkdir(exist_ok=True)
         (site / "sitecustomize.py").write_text(DYING_PARENT)
-        environment["PYTHONPATH"] += f":{site}"
+        environment |= {"PYTHONPATH": f"{ROOT}:{site}", "DIES_IN": MOMENTS[moment]}
         command = [sys.executable, "-m", "trainer", *words_of(folder)]
     else:
         command = [sys.executable, "-c", KILLER, *MOMENTS[moment].split(), *words_of(folder)]

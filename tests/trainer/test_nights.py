@@ -123,7 +123,7 @@ def test_lists_of_files_on_disk(tmp_path: Path) -> None:
 
 def test_the_state_on_disk(tmp_path: Path) -> None:
     assert states.load_state(str(tmp_path)) == states.State()
-    night = states.Night("n", "now", "t", "s", False, "", "", 1, 2)
+    night = states.Night("n", "now", "t", "s", False, "", "", "", ("a/*",), 1, 2)
     kinds = (states.PUBLISHED, states.REFUSED)
     outcomes = [states.Outcome("t", "s", "d", f"v{i}", kinds[i % 2], "g", ("why",), "now") for i in range(4)]
     state = states.State(night, (), ("v9",), ("n0",))

@@ -60,6 +60,7 @@ def decide_again(settings: Settings, state: State, refused: Outcome, files: Eval
     night = Night(
         name=made["night"]["name"], started=made["night"]["started"], text=refused.text, settings=refused.settings,
         only_new=made["night"]["only_new"], parent=live.version if live else "", pointer_sha256=digest_of(live),
+        data_sha256="", globs=settings.own.input,
         files=made["inputs"]["read"], listed=made["inputs"]["files"], dataset_id=refused.dataset_id,
         version=refused.version,
     )  # fmt: skip

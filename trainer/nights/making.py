@@ -5,13 +5,12 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from collections.abc import Iterator
-from typing import Any
 
 from pipeline.dataset import storage
 from pipeline.dataset.manifest import MANIFEST
 from pipeline.dataset.reader import Dataset, open_dataset
-from pipeline.dataset.schema import FormatError
-from trainer.checkpoint import remove_checkpoints
+from pipeline.dataset.schema import FormatError, sha256_hex
+from trainer.checkpoint import find_unfinished, remove_checkpoints
 from trainer.errors import UserError
 from trainer.nights import lineage
 from trainer.nights.align import align
@@ -35,7 +34,10 @@ def make_dataset(settings: Settings, state: State, lease: Lease) -> tuple[Datase
         PipelineFailed: it could not; the night is not gone on with.
     """
     own, night = settings.own, night_of(state)
-    if not storage.exists(storage.join(own.data, "runs", night.name, MANIFEST)):
+    if _is_complete(own.data, night.name):
+        if data_digest(own.data) == night.data_sha256:  # the process died between the manifest and the pointer
+            run_pipeline(["publish", "--output", own.data, "--run", night.name], lease.fds)
+    else:
         with _dropping(own.model, state, PipelineFailed, UserError):
             words = [part for pattern in own.input for part in ("--input", pattern)]
             words += ["--input-list", folder_of(own.model, night.name, "read.parquet"), "--output", own.data]
@@ -43,13 +45,23 @@ def make_dataset(settings: Settings, state: State, lease: Lease) -> tuple[Datase
             try:
                 run_pipeline(["run", *words], lease.fds)
             except PipelineFailed as failed:  # a complete run may have failed to become the published one
-                if not storage.exists(storage.join(own.data, "runs", night.name, MANIFEST)):
+                if not _is_complete(own.data, night.name):
                     raise
                 warn(f"pipeline: {failed}")
     dataset = open_dataset(own.data, night.name)
     state = dataclasses.replace(state, night=dataclasses.replace(night, dataset_id=dataset.dataset_id))
     save_state(own.model, state)
     return dataset, state
+
+
+def data_digest(data_uri: str) -> str:
+    """SHA-256 of a dataset's pointer, "" for none."""
+    data = storage.read_pointer(storage.join(data_uri, LATEST))
+    return "" if data is None else sha256_hex(data)
+
+
+def _is_complete(data_uri: str, run: str) -> bool:
+    return storage.exists(storage.join(data_uri, "runs", run, MANIFEST))
 
 
 def _base_flags(settings: Settings, night: Night) -> list[str]:
@@ -60,7 +72,7 @@ def _base_flags(settings: Settings, night: Night) -> list[str]:
     made = lineage.load_lineage(settings.own.model, night.parent)
     run = made["dataset"]["run"] if made else ""
     folder = storage.join(settings.own.data, "runs", run)
-    if not run or not storage.exists(storage.join(folder, MANIFEST)):
+    if not run or not _is_complete(settings.own.data, run):
         raise UserError(
             f"--only-new: found no run {run!r} in {storage.redact(settings.own.data)}, expected the one that the live "
             "model was trained on, whose vocabulary is extended; retrain once without --only-new"
@@ -163,9 +175,10 @@ def _remove_night(folder: str) -> None:
         return
     training = storage.join(folder, TRAINING)
     with contextlib.suppress(FormatError):
-        info: dict[str, Any] | None = finished_version(training)
-        if info is not None:
-            remove_version(training, info["version"])
+        finished, unfinished = finished_version(training), find_unfinished(training)
+        found = {finished["version"] if finished else "", unfinished.version if unfinished else ""}
+        for version in found - {""}:
+            remove_version(training, version)
         remove_checkpoints(training)
     for name in _FILES:
         storage.remove_file(storage.join(folder, name))

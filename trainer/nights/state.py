@@ -32,6 +32,8 @@ class Night:
         only_new: whether it reads new files alone.
         parent: the version that was live when it began, "" for none.
         pointer_sha256: of LATEST.json as it was then: it is replaced only if it still is.
+        data_sha256: of the dataset's LATEST.json as it was then.
+        globs: of the corpus.
         files: files to read, of
         listed: files of the corpus.
         dataset_id: the dataset, once the pipeline has made it.
@@ -45,6 +47,8 @@ class Night:
     only_new: bool
     parent: str
     pointer_sha256: str
+    data_sha256: str
+    globs: tuple[str, ...]
     files: int
     listed: int
     dataset_id: str = ""
@@ -119,7 +123,7 @@ def load_state(model_uri: str) -> State:
     fields = parse_json_object(data, path)
     require_version(fields.pop("format_version", None), path)
     try:
-        night = fields["night"] and Night(**fields["night"])
+        night = fields["night"] and Night(**{**fields["night"], "globs": tuple(fields["night"]["globs"])})
         outcomes = tuple(Outcome(**{**one, "reasons": tuple(one["reasons"])}) for one in fields["outcomes"])
         doomed, over = ([require_plain(name, uri) for name in fields[key]] for key in ("doomed", "over"))
     except (KeyError, TypeError) as error:

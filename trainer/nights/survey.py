@@ -38,7 +38,7 @@ def find_night(settings: Settings, state: State, lease: Lease) -> tuple[State, N
     own, live = settings.own, read_pointer(settings.own.model)
     digest = settings_digest(settings)
     if state.night is not None:
-        if state.night.settings == digest and _is_base(state.night, live):
+        if (state.night.settings, state.night.globs) == (digest, own.input) and _is_base(state.night, live):
             return state, state.night, None
         state = making.drop(own.model, state)
     name = f"retrain-{datetime.datetime.now(datetime.timezone.utc):%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
@@ -51,7 +51,7 @@ def find_night(settings: Settings, state: State, lease: Lease) -> tuple[State, N
     save_files(folder_of(own.model, name, READ), corpus.read)
     night = Night(
         name, _now(), corpus.digest, digest, own.only_new, live.version if live else "",
-        judgement.digest_of(live), len(corpus.read), len(corpus.listed),
+        judgement.digest_of(live), making.data_digest(own.data), own.input, len(corpus.read), len(corpus.listed),
     )  # fmt: skip
     state = dataclasses.replace(state, night=night, over=tuple(one for one in state.over if one != name))
     save_state(own.model, state)

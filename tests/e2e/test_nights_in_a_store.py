@@ -18,11 +18,17 @@ import boto3
 from pipeline.dataset import storage
 from tests.e2e.test_object_store import bucket  # noqa: F401  (a fixture)
 from trainer.cli import main
+from trainer.nights import lease
 from trainer.nights.lease import LEASE, Busy, hold, renew_once
 from trainer.nights.making import TRAINING
 from trainer.store import load_model
 
 pytestmark = [pytest.mark.e2e, pytest.mark.filterwarnings("ignore:datetime.datetime.utcnow:DeprecationWarning")]
+
+
+def renew(uri: str) -> None:
+    """Do what the holder's thread does now and then."""
+    renew_once(uri, json.loads(storage.read_bytes(uri)), 700, threading.Event())
 
 
 def keys(prefix: str) -> list[str]:
@@ -46,9 +52,12 @@ def test_two_nights_and_a_way_back(bucket: str, capsys: pytest.CaptureFixture[st
     assert first["status"] == "published"
     assert retrain()["status"] == "nothing new"
     storage.write_bytes(f"{root}/text/2.txt", planted(100, GROWN, 2).encode())
-    with hold(f"{root}/model", f"{root}/model/retrain", 60):
+    folder = f"{root}/model/retrain"
+    with hold(f"{root}/model", folder, 600), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lease, "pause", lambda _: renew(f"{folder}/{LEASE}"))
         assert main(words) == 4
         assert "found another retraining at work (process " in capsys.readouterr().err
+    storage.write_bytes(f"{folder}/{LEASE}", b"{}")  # whose holder did not renew it itself, and cannot give it up
     second = retrain()
     assert (second["status"], second["parent"], second["files_read"]) == ("published", first["version"], 2)
     assert main(["rollback", "--model", f"{root}/model"]) == 0
@@ -63,9 +72,11 @@ def test_a_lease_counts_until_its_time_is_over(bucket: str) -> None:  # noqa: F8
     folder = f"{bucket}/leases/retrain"
     uri, lost = f"{folder}/{LEASE}", threading.Event()
     with hold("m", folder, 600) as first:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(lease, "pause", lambda _: renew(uri))
+            with pytest.raises(Busy, match="found another retraining at work"), hold("m", folder, 600):
+                raise AssertionError("two hold it")
         mine = json.loads(storage.read_bytes(uri))
-        with pytest.raises(Busy, match="found another retraining at work"), hold("m", folder, 600):
-            raise AssertionError("two hold it")
         renew_once(uri, mine, 700, lost)
         assert json.loads(storage.read_bytes(uri)) == mine
         assert mine["expires_at"] > time.time() + 600
@@ -76,6 +87,12 @@ def test_a_lease_counts_until_its_time_is_over(bucket: str) -> None:  # noqa: F8
         first.lost.set()
     with hold("m", folder, 600) as free:
         free.require()
+        give_up = {**json.loads(storage.read_bytes(uri)), "expires_at": 0}
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(lease, "pause", lambda _: storage.write_bytes(uri, json.dumps(give_up).encode()))
+            with hold("m", folder, 600) as waited:  # for a lease that is not renewed
+                waited.require()
+        free.lost.set()
 
 
 def test_who_lost_the_lease_notices(bucket: str) -> None:  # noqa: F811

@@ -2,7 +2,8 @@
 
 On a local disk its process holds a lock on a file, and so does the pipeline that it runs; the kernel drops it with
 them. An object store has no such lock: there an object says who is at work and until when, is taken and renewed by
-conditional writes, and counts for nothing once its time is over. Whatever happens, only one of two can publish: the
+conditional writes, and counts for nothing once its time is over: whoever finds one waits until it is renewed (another
+one is at work) or runs out (it was killed). Whatever happens, only one of two can publish: the
 model's pointer is swapped only if it still is what the retraining began with.
 """
 
@@ -29,6 +30,8 @@ from trainer.progress import warn
 
 LOCK, LEASE = "lock", "lease.json"
 ORPHANS_S = 10.0  # how long the pipeline of a killed retraining may take to end
+POLL_S = 2.0
+pause = time.sleep
 
 
 class Busy(UserError):  # noqa: N818  (what is, not what failed)
@@ -108,10 +111,8 @@ def _take(model_uri: str, handle: int) -> None:
 @contextlib.contextmanager
 def _leased(model_uri: str, uri: str, lease_s: float) -> Iterator[Lease]:
     lease, mine = Lease(), _renewed({**_myself(), "token": secrets.token_hex(8)}, lease_s)
-    found = storage.read_pointer(uri)
-    holder = _parse(found or b"")
-    if holder and time.time() < holder.get("expires_at", 0):
-        raise Busy(_explain(model_uri, holder))
+    found = _wait_for(model_uri, uri)
+    mine = _renewed(mine, lease_s)
     try:
         storage.swap_pointer(uri, found, canonical_json(mine))
     except PointerMovedError:
@@ -127,6 +128,24 @@ def _leased(model_uri: str, uri: str, lease_s: float) -> Iterator[Lease]:
         if not lease.lost.is_set():
             with contextlib.suppress(OSError, PointerMovedError):
                 storage.swap_pointer(uri, canonical_json(mine), canonical_json({**mine, "expires_at": 0}))
+
+
+def _wait_for(model_uri: str, uri: str) -> bytes | None:
+    """Wait until a lease runs out or is given up; return what is there then.
+
+    Raises:
+        Busy: it was renewed meanwhile: its holder lives.
+    """
+    found = storage.read_pointer(uri)
+    until = first = _parse(found or b"").get("expires_at", 0)
+    while time.time() < until:
+        pause(POLL_S)
+        found = storage.read_pointer(uri)
+        holder = _parse(found or b"")
+        until = holder.get("expires_at", 0)
+        if until > first:
+            raise Busy(_explain(model_uri, holder))
+    return found
 
 
 def _renew(uri: str, mine: dict[str, Any], lease_s: float, done: threading.Event, lost: threading.Event) -> None:

@@ -72,8 +72,8 @@ class RetrainConfig:
     """Gate: largest share of the text, in bytes, that was set aside."""
     keep: int = 5
     """Published versions to keep, the live one and those that a rollback can go to; and as many refused ones."""
-    lease_minutes: float = 5.0
-    """In an object store: how long after a retraining was killed another one may begin. On a local disk: at once."""
+    lease_minutes: float = 2.0
+    """In an object store: how long the next one waits after a retraining was killed; on a local disk not at all."""
     quiet: bool = False
     """Show no progress of the training."""
     json: bool = False

@@ -32,10 +32,14 @@ def run_trainer(python: str, *words: str) -> subprocess.CompletedProcess[str]:
         assert child.stdout is not None
         assert child.stderr is not None
         lines = []
-        for line in child.stderr:
-            print(line, end="", flush=True)
-            lines = [*lines[-19:], line]
-        printed = child.stdout.read()
+        try:
+            for line in child.stderr:
+                print(line, end="", flush=True)
+                lines = [*lines[-19:], line]
+            printed = child.stdout.read()
+        except BaseException:  # the task ran out of time, or somebody ended it: training writes a checkpoint, and ends
+            child.terminate()
+            raise
     print(printed, end="", flush=True)
     return subprocess.CompletedProcess(command, child.returncode, printed, "".join(lines))
 

@@ -29,7 +29,11 @@ for task in module.nightly.tasks:
     task.retry_delay = datetime.timedelta(0)
 assert module.nightly.max_active_runs == 1
 for line in sys.stdin:
-    done = module.nightly.test(run_conf=json.loads(line))
+    conf = json.loads(line)
+    if "timeout_s" in conf:
+        task = module.nightly.get_task("retrain")
+        task.retries, task.execution_timeout = 0, datetime.timedelta(seconds=conf.pop("timeout_s"))
+    done = module.nightly.test(run_conf=conf)
     states = {one.task_id: [str(one.state), one.try_number] for one in done.get_task_instances()}
     with open(sys.argv[2], "a") as out:
         out.write(json.dumps(states) + "\\n")
@@ -40,6 +44,12 @@ status=$(head -n 1 "$0.statuses"); sed -i 1d "$0.statuses"
 echo "error: found status $status" >&2
 echo '{"status": "nothing new", "version": "v", "model": "m", "about": "nothing"}'
 exit "$status"
+"""
+
+
+SLOW = """#!/bin/sh
+trap 'touch "$0.ended"; exit 143' TERM
+while true; do sleep 0.1; done
 """
 
 
@@ -56,7 +66,7 @@ def fake(folder: Path, name: str, *statuses: int) -> str:
     return str(folder / name)
 
 
-def run_dag(airflow: Path, home: Path, runs: list[dict[str, str]]) -> list[dict[str, Any]]:
+def run_dag(airflow: Path, home: Path, runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
     environment = {
         **os.environ, "AIRFLOW_HOME": str(home), "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW__CORE__DAGS_FOLDER": str(DAGS), "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore",
@@ -85,13 +95,17 @@ def test_every_status_of_the_command_becomes_a_state(airflow: Path, tmp_path: Pa
     # No ranking of the pairs' cosines can agree with scores of which several are equal.
     (tmp_path / "strict.toml").write_text(config.replace("min-similarity = 0.5", "min-similarity = 1\nepochs = 2"))
     real = {"python": sys.executable, "config": f"{tmp_path}/retrain.toml", "export_to": f"{tmp_path}/out.parquet"}
-    runs = [
+    slow = tmp_path / "slow"
+    slow.write_text(SLOW)
+    slow.chmod(0o755)
+    runs: list[dict[str, Any]] = [
         real,
         real,
         {**real, "config": f"{tmp_path}/strict.toml"},
         {"python": fake(tmp_path, "busy", 4), "config": ""},
         {"python": fake(tmp_path, "retried", 1, 1, 0), "config": ""},
         {"python": fake(tmp_path, "usage", 2, 0), "config": ""},
+        {"python": str(slow), "config": "", "timeout_s": 1},
     ]
     found = run_dag(airflow, tmp_path, runs)
     assert (tmp_path / "out.parquet").exists()
@@ -99,4 +113,5 @@ def test_every_status_of_the_command_becomes_a_state(airflow: Path, tmp_path: Pa
     assert found[1] == {"retrain": ["success", 1], "export": ["skipped", 1]}
     assert found[2]["retrain"] == ["failed", 1]  # the gate refused; not tried again
     assert found[2]["export"][0] == "upstream_failed"
-    assert [one["retrain"] for one in found[3:]] == [["skipped", 1], ["success", 3], ["failed", 1]]
+    assert [one["retrain"] for one in found[3:]] == [["skipped", 1], ["success", 3], ["failed", 1], ["failed", 1]]
+    assert (tmp_path / "slow.ended").exists()  # the command does not outlive its task

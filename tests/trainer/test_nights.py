@@ -58,6 +58,13 @@ def test_a_file_and_flags_which_win(tmp_path: Path) -> None:
             settings_of("--config", str(file), *NEEDED)
 
 
+def test_the_example_of_a_file_is_one() -> None:
+    found = settings_of("--config", str(ROOT / "deploy" / "airflow" / "retrain.toml"))
+    assert found.training == {"epochs": 5}
+    assert found.own.pipeline_flags == ["--passes", "5"]
+    assert found.own.min_similarity == 0.5
+
+
 @pytest.mark.parametrize(
     "words",
     [

@@ -208,6 +208,13 @@ def test_a_version_that_came_in_between_stays_and_is_built_on(
     assert kept(nights) == {first["version"], "by-hand", second["version"]}
 
 
+def test_a_signal_ends_it_with_its_status(nights: Nights, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(making, "train_candidate", stop)
+    words = ["--input", "in/*", "--data", f"{nights.folder}/data", "--model", nights.model, "--quiet", "--dim", "8"]
+    assert main(["retrain", *words]) == 128 + signal.SIGTERM
+    assert load_state(nights.model).night is not None
+
+
 @pytest.mark.parametrize("status", [1, 2])
 def test_a_failing_pipeline_ends_the_night(nights: Nights, status: int, capsys: pytest.CaptureFixture[str]) -> None:
     first = nights.night()

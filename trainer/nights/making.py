@@ -17,7 +17,7 @@ from trainer.nights.align import align
 from trainer.nights.child import PipelineFailed, run_pipeline
 from trainer.nights.corpus import load_files
 from trainer.nights.lease import Lease
-from trainer.nights.settings import COLD, LIVE, Settings
+from trainer.nights.settings import COLD, LIVE, RetrainConfig, Settings
 from trainer.nights.state import Night, State, folder_of, save_state
 from trainer.pointer import LATEST, read_pointer
 from trainer.progress import warn
@@ -115,13 +115,8 @@ def stage(settings: Settings, state: State, dataset: Dataset) -> State:
     """Write the trained model as a version that nobody reads yet, in the live version's space."""
     own, night = settings.own, night_of(state)
     folder = folder_of(own.model, night.name, TRAINING)
-    trained = load_model(folder)
-    known, aligned, old = None, None, None
-    if night.parent:
-        old = load_model(own.model, night.parent)
-        known = lineage.known_files(own.model, night.parent) if night.only_new else None
-        if own.align:
-            trained, aligned = align(trained, old, own.align_words)
+    trained, aligned = _in_live_space(own, night, load_model(folder))
+    known = lineage.known_files(own.model, night.parent) if night.parent and night.only_new else None
     shape = {"parent": night.parent, "aligned_to": own.align_words if aligned else 0}
     version = model_version({**trained.info["config"], **shape}, dataset.dataset_id)
     night = dataclasses.replace(night, version=version)
@@ -136,6 +131,13 @@ def stage(settings: Settings, state: State, dataset: Dataset) -> State:
     state = dataclasses.replace(state, night=night)
     save_state(own.model, state)
     return state
+
+
+def _in_live_space(own: RetrainConfig, night: Night, trained: Model) -> tuple[Model, int | None]:
+    """Turn a trained model, if asked; the number of words tells what the rotation was fitted to."""
+    if not (own.align and night.parent):
+        return trained, None
+    return align(trained, load_model(own.model, night.parent), own.align_words)
 
 
 def drop(model_uri: str, state: State) -> State:

@@ -26,7 +26,7 @@ from pipeline.errors import ConfigError
 from pipeline.finish import Run
 from pipeline.inputs import list_inputs, refuse_output
 from pipeline.lease import Writer, drop_lease, hold_lease
-from pipeline.listing import save_listing
+from pipeline.listing import load_listing, save_listing
 from pipeline.options import Config
 from pipeline.phrase_transforms import find_phrases
 from pipeline.progress import Meter
@@ -156,7 +156,8 @@ def make_listing(config: Config) -> tuple[pa.Buffer, int]:
         InputError: as list_inputs and refuse_output do.
     """
     sink = pa.BufferOutputStream()
-    _, size = save_listing(refuse_output(list_inputs(config.input), config.output), sink)
+    files = load_listing(config.input_list) if config.input_list else list_inputs(config.input)
+    _, size = save_listing(refuse_output(files, config.output), sink)
     return sink.getvalue(), size
 
 

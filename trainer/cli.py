@@ -20,6 +20,9 @@ COMMANDS = {
     "train": ("trainer.train", "train word vectors from a dataset of pairs"),
     "evaluate": ("trainer.evaluate", "score a model on word similarity and analogies"),
     "neighbors": ("trainer.neighbors", "print the words nearest to others"),
+    "retrain": ("trainer.retrain", "retrain on new text, and publish what passes the gate"),
+    "rollback": ("trainer.rollback", "make an earlier version of a model the live one"),
+    "versions": ("trainer.history", "list the versions of a model"),
     "export": ("trainer.export", "write a model's vectors in another format"),
     "report": ("trainer.report", "write a page about a model, with plots"),
 }

@@ -96,6 +96,8 @@ class TrainConfig:
     """Read the row groups in another random order each epoch; --no-shuffle reads them as they stand."""
     init_from: str = ""
     """A model to start from: its words keep their vectors, other words start anew."""
+    init_version: str = ""
+    """Version of --init-from; by default its live one."""
     merge_pairs: int = _size(4 << 20)
     """Several processes (torchrun): pairs that each of them trains before they merge their tables."""
     merge: str = _choice("saturating", *MERGE_RULES)

@@ -145,7 +145,7 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"--analogy-vocab: found {args.analogy_vocab}, expected at least 1")
     pairs = {path: parse_similarity(read_text(path, "--similarity"), path) for path in args.similarity}
     questions = {path: parse_analogies(read_text(path, "--analogies"), path) for path in args.analogies}
-    vectors = rank_vectors(load_model(args.model), args.vectors)
+    vectors = rank_vectors(load_model(args.model, args.version), args.vectors)
     result = {
         "vectors": args.vectors,
         "tokens": len(vectors.unit_VD),

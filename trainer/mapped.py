@@ -23,6 +23,7 @@ from pipeline.dataset.retry import retrying
 from pipeline.dataset.schema import FormatError
 from pipeline.dataset.vocab import parse_vocab
 from trainer import store
+from trainer.pointer import read_pointer
 from trainer.progress import warn
 from trainer.store import TABLES, VOCAB, Floats, Model
 
@@ -41,10 +42,10 @@ def map_model(model_uri: str, version: str | None = None, verify: bool = True) -
         FormatError: no model, unfinished training, another format version, a damaged or unexpected file.
     """
     version, expected = (version, None) if version is not None else _current(model_uri)
-    info = store._read_info(model_uri, version, expected)
-    folder = store._version_folder(model_uri, version, model_uri)
+    info = store.read_info(model_uri, version, expected)
+    folder = store.version_folder(model_uri, version)
     vocab_uri, tables_uri = (storage.join(folder, name) for name in (VOCAB, TABLES))
-    vocabulary = parse_vocab(store._read_checked(vocab_uri, info["files"][VOCAB]), storage.redact(vocab_uri))
+    vocabulary = parse_vocab(store.read_checked(vocab_uri, info["files"][VOCAB]), storage.redact(vocab_uri))
     tables = map_tables(tables_uri, info["files"][TABLES], len(vocabulary), verify)
     return Model(tables["input"], tables["output"], vocabulary, info)
 
@@ -100,10 +101,10 @@ def parse_tables(mapped: mmap.mmap, rows: int, name: str) -> dict[str, Floats]:
 
 
 def _current(model_uri: str) -> tuple[str, str | None]:
-    found = store._read_latest(model_uri)
-    if found is None:
-        raise FormatError(store._explain_missing(model_uri))
-    return found
+    pointer = read_pointer(model_uri)
+    if pointer is None:
+        raise FormatError(store.explain_missing(model_uri))
+    return pointer.version, pointer.model_sha256
 
 
 def _map_file(path: str, size: int, name: str) -> mmap.mmap:

@@ -141,7 +141,7 @@ def run(args: argparse.Namespace) -> int:
         FormatError: a damaged model.
     """
     _require_flags(args)
-    vectors = load(args.model, vectors=args.vectors)
+    vectors = load(args.model, version=args.version, vectors=args.vectors)
     explain = _make_explain(args, vectors) if args.explain else None
     prompt = args.interactive or (not (args.words or args.json) and at_terminal())
     if args.words or not prompt:

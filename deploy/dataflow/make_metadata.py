@@ -1,7 +1,4 @@
-"""Write metadata.json, the Flex Template's parameters, from the pipeline's own flags.
-
-    python deploy/dataflow/make_metadata.py
-"""
+"""Write metadata.json, the Flex Template's parameters, from the pipeline's own flags; run it when these change."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -56,14 +56,14 @@ def listed() -> bytes:
 
 
 @pytest.fixture(scope="module")
-def dataset(listed: bytes, tmp_path_factory: pytest.TempPathFactory) -> Iterator[reader.Dataset]:
+def dataset(listed: bytes, tmp_path_factory: pytest.TempPathFactory) -> reader.Dataset:
     """Published with its list alone, as in an object store, where opening does not look for each file."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("tests.support.save_shards", lambda _: pa.py_buffer(listed))
         shards, folder = parse_shards(listed, SHARDS), str(tmp_path_factory.mktemp("many"))
         uri = publish_dataset(folder, "run-1", make_vocabulary(["a"], [1]), shards, 1, 10)
         patch.setattr(storage, "is_local", lambda uri: False)
-        yield reader.open_dataset(uri)
+        return reader.open_dataset(uri)
 
 
 def python_bytes(action: Callable[[], Any]) -> tuple[Any, int]:

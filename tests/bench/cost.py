@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import pickle
 import platform
 import resource
 import shutil
@@ -24,6 +23,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -37,9 +37,9 @@ from pipeline.dataset.schema import ROW_GROUP_PAIRS, SHARDS_SCHEMA
 from pipeline.dataset.shards import parse_shards, shard_name
 from pipeline.job import run_job
 from pipeline.options import parse_arguments
-from pipeline.plan import ChunkStats, make_plan
 from tests.bench.pipeline import STAGES, plain_text
 from tests.quality.corpora import ROOT
+from trainer.reading import epoch_order
 
 G, T = 10**9, 10**12
 GROUPS = 16  # row groups of a shard of 16 Mi pairs
@@ -193,25 +193,9 @@ def lists(found: Measured) -> list[str]:
     lines = [
         f"shards.parquet of {len(table):,} shards: {len(data) / 1e6:.0f} MB; opened in {seconds:.1f} s, {mb:.0f} MB"
     ]
-    dataset = Dataset("", "", "", None, table)  # type: ignore[arg-type]
-    groups, seconds, mb = timed(lambda: dataset.row_groups(0))
-    lines.append(f"a pass's {len(groups):,} row groups: listed in {seconds:.1f} s, {mb:.0f} MB")
-    return [*lines, chunk_list(round(found.chunks * scale))]
-
-
-def chunk_list(chunks: int, sample: int = 200_000) -> str:
-    """Say what the statistics of so many chunks take, and the plan that is made of them, from some of them."""
-    stats = [
-        ChunkStats(number // 100, number % 100, 1 << 20, 3000, 3000, 2900, 180_000, 10**7 + number, f"{number:032x}")
-        for number in range(sample)
-    ]
-    plan, seconds, mb = timed(lambda: make_plan(stats, kept_share=0.7, window=5, shard_pairs=1 << 24, seed=1))
-    sent, planned = (len(pickle.dumps(item)) / count for item, count in ((stats[-1], 1), (plan, sample)))
-    return (
-        f"{chunks:,} chunks, from {sample:,}: {sent * chunks / 1e9:.1f} GB of statistics reach one worker; it plans in "
-        f"{seconds / sample * chunks:.0f} s; each worker gets {planned * chunks / 1e9:.2f} GB of plan, and keeps "
-        f"{mb / sample * chunks / 1e3:.1f} GB"
-    )
+    dataset = Dataset("", "", "", SimpleNamespace(passes=[None]), table)  # type: ignore[arg-type]
+    order, seconds, mb = timed(lambda: epoch_order(dataset, 1, 0))
+    return [*lines, f"the order of an epoch's {len(order):,} row groups: {seconds:.0f} s, {mb:.0f} MB"]
 
 
 def main() -> None:

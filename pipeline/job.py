@@ -13,7 +13,7 @@ from typing import Any
 import apache_beam as beam
 import pyarrow as pa
 from apache_beam.io.filesystems import FileSystems
-from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
+from apache_beam.options.pipeline_options import PipelineOptions, SetupOptions, StandardOptions
 from apache_beam.pvalue import AsList, AsSingleton
 from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 
@@ -102,6 +102,8 @@ def run_job(config: Config, beam_flags: Sequence[str]) -> Run:
         PipelineError, FormatError, PointerMovedError: as the stages do; nothing is published then.
     """
     options = PipelineOptions(list(beam_flags))
+    if options.view_as(SetupOptions).save_main_session is None:  # Dataflow's default would pickle __main__ for workers
+        options.view_as(SetupOptions).save_main_session = False
     runner = options.view_as(StandardOptions).runner or IN_PROCESS
     in_process = runner == IN_PROCESS
     FileSystems.set_options(options)  # object stores cannot be listed before

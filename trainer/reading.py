@@ -25,7 +25,7 @@ MOST_READ_THREADS = 12  # about 1 G pairs/s
 Ids = npt.NDArray[np.int32]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Place:
     """Where a row group stands in a run.
 

@@ -15,7 +15,7 @@ from trainer.reading import Place
 Item = TypeVar("Item")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Piece:
     """What is left of a row group: its batches from number `first` on."""
 

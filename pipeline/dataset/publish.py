@@ -18,9 +18,9 @@ def file_entries(files: Mapping[str, storage.Bytes]) -> dict[str, FileEntry]:
 
 def pass_totals(kept: int, shards: Iterable[Shard]) -> PassTotals:
     """Add up the shards of one pass; the digest is SHA-256 over their logical digests in order of name."""
-    ordered = sorted(shards, key=lambda shard: shard.name)
-    digest = hashlib.sha256("".join(shard.digest for shard in ordered).encode("ascii")).hexdigest()
-    return PassTotals(kept=kept, pairs=sum(shard.rows for shard in ordered), shards=len(ordered), digest=digest)
+    ordered = sorted((shard.name, shard.digest, shard.rows) for shard in shards)
+    digest = hashlib.sha256("".join(digest for _, digest, _ in ordered).encode("ascii")).hexdigest()
+    return PassTotals(kept=kept, pairs=sum(rows for _, _, rows in ordered), shards=len(ordered), digest=digest)
 
 
 def publish_run(uri: str, run_id: str, manifest: Manifest, expected: bytes | None) -> None:

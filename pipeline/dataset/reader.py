@@ -29,7 +29,7 @@ from pipeline.dataset.manifest import (
 from pipeline.dataset.schema import FormatError, parse_json_object, sha256_hex
 from pipeline.dataset.shards import (
     Pairs,
-    Shard,
+    ShardTable,
     decode_row_group,
     parse_footer,
     parse_shards,
@@ -37,8 +37,11 @@ from pipeline.dataset.shards import (
 )
 from pipeline.dataset.vocab import Vocabulary, parse_vocab
 
+#: Decoded footers that a dataset keeps, 31 kB each; beyond them a row group costs a second, small request again.
+MOST_FOOTERS = 4096
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, slots=True)
 class RowGroupRef:
     """One row group of a dataset: what a reader deals, shuffles and resumes at.
 
@@ -69,7 +72,7 @@ class Dataset:
     run_id: str
     dataset_id: str
     manifest: Manifest
-    shards: tuple[Shard, ...]
+    shards: ShardTable
 
     @property
     def passes(self) -> int:
@@ -99,11 +102,11 @@ class Dataset:
 
     def row_groups(self, pass_index: int) -> tuple[RowGroupRef, ...]:
         """List the row groups of one pass, in file order."""
+        shards, names = self.shards, self.shards.names
         return tuple(
-            RowGroupRef(number, index, group.rows, shard.name)
-            for number, shard in enumerate(self.shards)
-            if shard.pass_index == pass_index
-            for index, group in enumerate(shard.row_groups)
+            RowGroupRef(number, index, rows, names[number])
+            for number in np.flatnonzero(shards.passes_S == pass_index).tolist()
+            for index, rows in enumerate(shards.row_group_rows(number))
         )
 
     def read_row_group(self, ref: RowGroupRef) -> Pairs:
@@ -141,7 +144,7 @@ class Dataset:
         return {}
 
     def footer(self, number: int) -> pq.FileMetaData:
-        """Read the footer of one shard, by its number; it is kept.
+        """Read the footer of one shard, by its number; the newest MOST_FOOTERS are kept.
 
         Raises:
             FormatError: the shard is missing, truncated, or its footer is not the one listed.
@@ -151,6 +154,9 @@ class Dataset:
             shard = self.shards[number]
             start = shard.row_groups[-1].offset + shard.row_groups[-1].bytes
             tail = self._read_range(shard.name, start, shard.bytes - start)
+            if len(self._footers) >= MOST_FOOTERS:
+                for old in list(self._footers)[: MOST_FOOTERS // 2]:
+                    self._footers.pop(old, None)
             # Two threads may both decode it; they store equal values.
             found = self._footers[number] = parse_footer(tail, shard, self.path_of(shard.name))
         return found
@@ -226,8 +232,8 @@ def _read_checked(path: str, sha256: str | None, named_by: str) -> bytes:
 def _require_shards(dataset: Dataset) -> None:
     """Hold shards.parquet against the manifest's totals, and local files against shards.parquet."""
     for index, totals in enumerate(dataset.manifest.passes):
-        shards = [shard for shard in dataset.shards if shard.pass_index == index]
-        found = (len(shards), sum(shard.rows for shard in shards))
+        rows_S = dataset.shards.rows_S[dataset.shards.passes_S == index]
+        found = (len(rows_S), int(rows_S.sum()))
         if found != (totals.shards, totals.pairs):
             raise FormatError(
                 f"{dataset.path_of(SHARDS)}: pass {index}: found {found[0]} shards of {found[1]} pairs, "
@@ -235,11 +241,11 @@ def _require_shards(dataset: Dataset) -> None:
             )
     if not storage.is_local(dataset.uri):
         return  # one request per shard would cost more than finding out at the first read
-    for shard in dataset.shards:
-        path = dataset.path_of(shard.name)
+    for name, expected in zip(dataset.shards.names, dataset.shards.bytes_S.tolist(), strict=True):
+        path = dataset.path_of(name)
         try:
             size = os.stat(storage.local_path(path)).st_size
         except FileNotFoundError:
             raise FormatError(f"{path}: found no file, expected a pair shard") from None
-        if size != shard.bytes:
-            raise FormatError(f"{path}: found {size} bytes, expected {shard.bytes}")
+        if size != expected:
+            raise FormatError(f"{path}: found {size} bytes, expected {expected}")

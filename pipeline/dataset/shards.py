@@ -1,14 +1,14 @@
 """Pair shards: the writer and the reader of one Parquet file, side by side.
 
-Shape suffix: N pairs of a row group.
+Shape suffixes: N pairs of a row group, S shards.
 """
 
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import pyarrow as pa
@@ -181,7 +181,55 @@ def save_shards(shards: Iterable[Shard]) -> pa.Buffer:
     return sink.getvalue()
 
 
-def parse_shards(data: bytes, path: str) -> tuple[Shard, ...]:
+class ShardTable(Sequence[Shard]):
+    """The rows of shards.parquet, each taken apart when it is asked for.
+
+    A pass over 1 T tokens has some 250,000 shards of 16 row groups: as objects of Python they would take 3 GB in every
+    process that opens the dataset.
+    """
+
+    def __init__(self, table: pa.Table) -> None:
+        """Keep the columns of a table in SHARDS_SCHEMA."""
+        self._columns = {name: table[name].combine_chunks() for name in SHARDS_SCHEMA.names}
+        self.passes_S: NDArray[np.int32] = self._columns["pass"].to_numpy()
+        self.rows_S: NDArray[np.int64] = self._columns["rows"].to_numpy()
+        self.bytes_S: NDArray[np.int64] = self._columns["bytes"].to_numpy()
+
+    @property
+    def names(self) -> list[str]:
+        """All names, in order."""
+        found: list[str] = self._columns["shard"].to_pylist()
+        return found
+
+    def row_group_rows(self, number: int) -> list[int]:
+        """Return the rows of each row group of a shard."""
+        found: list[int] = self._columns["row_groups"][number].values.field("rows").to_pylist()
+        return found
+
+    def __len__(self) -> int:
+        return len(self.rows_S)
+
+    @overload
+    def __getitem__(self, number: int) -> Shard: ...
+
+    @overload
+    def __getitem__(self, number: slice) -> tuple[Shard, ...]: ...
+
+    def __getitem__(self, number: int | slice) -> Shard | tuple[Shard, ...]:
+        if isinstance(number, slice):
+            return tuple(self[one] for one in range(*number.indices(len(self))))
+        return _shard({name: column[number].as_py() for name, column in self._columns.items()})
+
+    def __iter__(self) -> Iterator[Shard]:
+        return (self[number] for number in range(len(self)))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ShardTable) and self._columns == other._columns
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def parse_shards(data: bytes, path: str) -> ShardTable:
     """Decode shards.parquet; ``path`` names it in errors.
 
     Raises:
@@ -190,15 +238,17 @@ def parse_shards(data: bytes, path: str) -> tuple[Shard, ...]:
     try:
         file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
         require_schema(file.schema_arrow, SHARDS_SCHEMA, path)
-        rows = file.read(use_threads=False).to_pylist()
+        table = ShardTable(file.read(use_threads=False))
     except (pa.ArrowException, OSError) as error:
         raise FormatError(f"{path}: found an unreadable Parquet file ({str(error).splitlines()[0]})") from None
-    return tuple(_shard(row, path) for row in rows)
+    for name in table.names:
+        require_inside(name, path)
+    return table
 
 
-def _shard(row: dict[str, Any], path: str) -> Shard:
+def _shard(row: dict[str, Any]) -> Shard:
     return Shard(
-        pass_index=row["pass"], name=require_inside(row["shard"], path), rows=row["rows"], bytes=row["bytes"],
+        pass_index=row["pass"], name=row["shard"], rows=row["rows"], bytes=row["bytes"],
         sha256=row["sha256"], digest=row["digest"], footer_xxh3=row["footer_xxh3"],
         row_groups=tuple(RowGroup(**group) for group in row["row_groups"]),
     )  # fmt: skip

@@ -63,7 +63,7 @@ def verify_run(uri: str, run_id: str | None = None) -> Verified:
     in_order(lambda number: _require_shard(dataset, number), range(len(dataset.shards)))
     return Verified(
         dataset.run_id, dataset.dataset_id, len(manifest.files) + len(dataset.shards) + 1,
-        manifest_bytes + sum(e.bytes for e in manifest.files.values()) + sum(s.bytes for s in dataset.shards),
+        manifest_bytes + sum(e.bytes for e in manifest.files.values()) + int(dataset.shards.bytes_S.sum()),
         sum(totals.pairs for totals in manifest.passes),
     )  # fmt: skip
 
@@ -158,11 +158,11 @@ def _require_phrases(dataset: Dataset) -> None:
 def _require_passes(dataset: Dataset) -> None:
     """Hold shards.parquet against the manifest's passes, digests included."""
     path, passes = dataset.path_of(SHARDS), dataset.manifest.passes
-    names = Counter(shard.name for shard in dataset.shards)
+    names = Counter(dataset.shards.names)
     _require_equal(path, "shards listed twice", sorted(name for name, times in names.items() if times > 1), [])
-    _require_equal(path, "passes", sorted({shard.pass_index for shard in dataset.shards}), list(range(len(passes))))
+    _require_equal(path, "passes", sorted(set(dataset.shards.passes_S.tolist())), list(range(len(passes))))
     for index, totals in enumerate(passes):
-        found = pass_totals(totals.kept, [s for s in dataset.shards if s.pass_index == index])
+        found = pass_totals(totals.kept, (s for s in dataset.shards if s.pass_index == index))
         _require_equal(path, f"digest of pass {index}", found.digest, totals.digest)
 
 

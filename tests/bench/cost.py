@@ -1,0 +1,224 @@
+"""What a corpus costs: core-hours, shuffled and stored bytes for each G tokens, and what lists grow to at 1 T tokens.
+
+    python -m tests.bench.cost [--copies 4] [--threads 2] [--work work/bench]
+
+One run over the wiki corpus as plain files. Processor time is counted, not the clock's, and after a first run over one
+line, so that neither start-up nor other programs of the machine are in it; the clock only splits it by stage. What is
+shuffled is counted where it would enter the shuffle. The lists of 1 T tokens are made, written and opened for real.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import resource
+import shutil
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline import encode, spill
+from pipeline.chunks import CHUNK_BYTES
+from pipeline.dataset.reader import Dataset, open_dataset
+from pipeline.dataset.schema import ROW_GROUP_PAIRS, SHARDS_SCHEMA
+from pipeline.dataset.shards import parse_shards, shard_name
+from pipeline.job import run_job
+from pipeline.options import parse_arguments
+from tests.bench.pipeline import STAGES, plain_text
+from tests.quality.corpora import ROOT
+from trainer.reading import epoch_order
+
+G, T = 10**9, 10**12
+GROUPS = 16  # row groups of a shard of 16 Mi pairs
+
+
+@dataclass
+class Measured:
+    """One run: its size, the processor's seconds by stage, bytes by what they are."""
+
+    tokens: int
+    text: int
+    chunks: int
+    seconds: dict[str, float]
+    shuffled: Counter[str]
+    dataset: Dataset
+
+
+def cpu_seconds(who: int = resource.RUSAGE_SELF) -> float:
+    """Processor time of this process, or of the children that have ended."""
+    usage = resource.getrusage(who)
+    return usage.ru_utime + usage.ru_stime
+
+
+@contextmanager
+def tallied() -> Iterator[Counter[str]]:
+    """Count the bytes that would go through a shuffle: ids by themselves, and all else, which is words' counts."""
+    tally: Counter[str] = Counter()
+    put, to_bytes = spill.FileSpill.put, encode.SentenceRun.to_bytes
+
+    def counted_put(self: Any, payload: bytes) -> bytes:
+        tally["all"] += len(payload)
+        return put(self, payload)
+
+    def counted_ids(self: Any) -> bytes:
+        data = to_bytes(self)
+        tally["ids"] += len(data)
+        return data
+
+    spill.FileSpill.put, encode.SentenceRun.to_bytes = counted_put, counted_ids  # type: ignore[method-assign]
+    try:
+        yield tally
+    finally:
+        spill.FileSpill.put, encode.SentenceRun.to_bytes = put, to_bytes  # type: ignore[method-assign]
+
+
+def build(folder: Path, data: Path, threads: int, *more: str) -> tuple[dict[str, float], Counter[str]]:
+    """Run the pipeline in this process; return processor seconds by stage, and what was shuffled."""
+    shutil.rmtree(data, ignore_errors=True)
+    config, _ = parse_arguments(["--input", f"{folder}/*", "--output", str(data), "--threads", str(threads), *more])
+    begun = cpu_seconds()
+    with tallied() as tally:
+        run = run_job(config, [])
+    spent = cpu_seconds() - begun
+    clock = {stage: run.stage_seconds.get(stage, 0.0) for stage in STAGES}
+    return {stage: spent * seconds / sum(clock.values()) for stage, seconds in clock.items()}, tally
+
+
+def measure(args: argparse.Namespace) -> Measured:
+    """Run it over one line, then over the corpus."""
+    line = args.work / "one-line"
+    line.mkdir(parents=True, exist_ok=True)
+    (line / "text").write_text("one line of a few words\n")
+    data = args.work / "cost-data"
+    build(line, data, args.threads, "--min-count", "1", "--sample", "0")
+    seconds, tally = build(plain_text("wiki", args.copies, args.work), data, args.threads)
+    dataset = open_dataset(str(data))
+    corpus = dataset.manifest.corpus
+    chunks = sum(
+        -(-size // CHUNK_BYTES) for size in pq.read_table(dataset.path_of("inputs.parquet"))["bytes"].to_pylist()
+    )
+    return Measured(corpus.tokens, corpus.bytes, chunks, seconds, tally, dataset)
+
+
+def train_seconds(dataset: Dataset, work: Path) -> float:
+    """Processor seconds of one epoch with one thread at D=100, less those of reading the command's own modules."""
+    places = ["--data", dataset.uri, "--model", str(work / "cost-model"), "--overwrite"]
+    words = ["-m", "trainer", "train", *places, "--quiet", "--json", "--threads", "1", "--device", "cpu"]
+    spent = []
+    for command in (words, ["-c", "import torch, trainer.fused, trainer.stream"]):
+        begun = cpu_seconds(resource.RUSAGE_CHILDREN)
+        subprocess.run([sys.executable, "-W", "ignore", *command], cwd=ROOT, check=True, capture_output=True)
+        spent.append(cpu_seconds(resource.RUSAGE_CHILDREN) - begun)
+    return spent[0] - spent[1]
+
+
+def costs(found: Measured, training: float) -> list[tuple[str, float, str]]:
+    """What one token costs: name, amount, unit."""
+    manifest, shards = found.dataset.manifest, found.dataset.shards
+    per = 1 / found.tokens
+    rows = [(f"pipeline: {stage}, core-h", seconds * per / 3600, "h") for stage, seconds in found.seconds.items()]
+    rows.append(("pipeline: all, core-h", sum(found.seconds.values()) * per / 3600, "h"))
+    rows.append(("training, an epoch, D=100, core-h", training * per / 3600, "h"))
+    rows.append(("text, bytes", found.text * per, "B"))
+    rows.append(("shuffled: words and counts, bytes", (found.shuffled["all"] - found.shuffled["ids"]) * per, "B"))
+    rows.append(("shuffled: ids, bytes", found.shuffled["ids"] * per, "B"))
+    rows.append(("stored: pairs, a pass, zstd, bytes", int(shards.bytes_S.sum()) * per, "B"))
+    rows.append(("pairs, a pass", manifest.passes[0].pairs * per, ""))
+    rows.append(("shards, a pass", manifest.passes[0].pairs * per / (GROUPS * ROW_GROUP_PAIRS), ""))
+    rows.append(("chunks", found.chunks * per, ""))
+    return rows
+
+
+def shown(amount: float, unit: str) -> str:
+    """Round for people."""
+    for limit, prefix in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e4, "k")):
+        if amount >= limit:
+            return f"{amount / (1e3 if prefix == 'k' else limit):,.3g} {prefix}{unit if unit == 'B' else ''}".strip()
+    return f"{amount:,.3g}"
+
+
+def timed(action: Callable[[], Any]) -> tuple[Any, float, float]:
+    """Do something; return what came out, processor seconds, and MB that the process grew by."""
+    begun, before = cpu_seconds(), resident_mb()
+    return action(), cpu_seconds() - begun, max(0.0, resident_mb() - before)
+
+
+def resident_mb() -> float:
+    """Memory of this process."""
+    fields = Path("/proc/self/statm").read_text().split()
+    return int(fields[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def shard_list(count: int) -> bytes:
+    """A shards.parquet of so many shards, with hashes that do not compress."""
+    random = np.random.default_rng(1)
+
+    def hexes(number: int, digits: int) -> list[str]:
+        text = random.bytes(number * digits // 2).hex()
+        return [text[start : start + digits] for start in range(0, number * digits, digits)]
+
+    kind = SHARDS_SCHEMA.field("row_groups").type
+    sizes = random.integers(1_400_000, 1_500_000, count * GROUPS)
+    rows, hashes = random.integers(1 << 19, 1 << 20, count * GROUPS), pa.array(hexes(count * GROUPS, 16))
+    groups = pa.StructArray.from_arrays([np.cumsum(sizes), sizes, rows, hashes], fields=list(kind.value_type))
+    offsets = pa.array(np.arange(0, count * GROUPS + 1, GROUPS, dtype=np.int32))
+    total = random.integers(1 << 24, 1 << 25, count)
+    columns = [np.zeros(count, np.int32), [shard_name(0, n, count) for n in range(count)], total, total,
+               hexes(count, 64), hexes(count, 64), hexes(count, 16),
+               pa.ListArray.from_arrays(offsets, groups, type=kind)]  # fmt: skip
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.table(columns, schema=SHARDS_SCHEMA), sink, compression="zstd", write_page_checksum=True)
+    return sink.getvalue().to_pybytes()  # type: ignore[no-any-return]
+
+
+def lists(found: Measured) -> list[str]:
+    """Make the lists that a run over 1 T tokens has, and say what they take."""
+    scale = T / found.tokens
+    shards = round(found.dataset.manifest.passes[0].pairs * scale / (GROUPS * ROW_GROUP_PAIRS))
+    data = shard_list(shards)
+    table, seconds, mb = timed(lambda: parse_shards(data, "shards.parquet"))
+    lines = [
+        f"shards.parquet of {len(table):,} shards: {len(data) / 1e6:.0f} MB; opened in {seconds:.1f} s, {mb:.0f} MB"
+    ]
+    dataset = Dataset("", "", "", SimpleNamespace(passes=[None]), table)  # type: ignore[arg-type]
+    order, seconds, mb = timed(lambda: epoch_order(dataset, 1, 0))
+    return [*lines, f"the order of an epoch's {len(order):,} row groups: {seconds:.0f} s, {mb:.0f} MB"]
+
+
+def main() -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--copies", type=int, default=1, help="of the corpus")
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--work", type=Path, default=ROOT / "work" / "bench")
+    parser.add_argument("--json", action="store_true", help="print the costs of a token as JSON on the last line")
+    args = parser.parse_args()
+    args.work.mkdir(parents=True, exist_ok=True)
+    begun = time.time()
+    found = measure(args)
+    rows = costs(found, train_seconds(found.dataset, args.work))
+    load = f"load {os.getloadavg()[0]:.1f}, {time.time() - begun:.0f} s"
+    print(f"{found.tokens / 1e6:.1f} M tokens, {platform.machine()}, {args.threads} threads, {load}\n")
+    print("| | of 1 G tokens | of 1 T tokens |\n|---|---|---|")
+    for name, amount, unit in rows:
+        print(f"| {name} | {shown(amount * G, unit)} | {shown(amount * T, unit)} |")
+    print("\n" + "\n".join(f"- {line}" for line in lists(found)))
+    if args.json:
+        print(json.dumps({name: amount for name, amount, _ in rows}))
+
+
+if __name__ == "__main__":
+    main()

@@ -12,6 +12,7 @@ import os
 import re
 import time
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -21,6 +22,8 @@ from pipeline.dataset.schema import FormatError, parse_json_object
 from pipeline.lease import LEASE, Writer, probe_lease
 
 _log = logging.getLogger(__name__)
+
+_REQUESTS_AT_ONCE = 16
 
 #: Files that a run writes for itself alone; its manifest names none of them.
 _TEMPORARY = re.compile(r"tmp/.+|lease\.json|(?:.+/)?\.[^/]+\.tmp")
@@ -183,9 +186,12 @@ def list_files(folder: str) -> list[StoredFile]:
     """List all files below a folder; none where it does not exist."""
     if storage.is_local(folder):
         return _list_local(storage.local_path(folder))
+    prefix = len(storage.join(folder, ""))
+    found = storage.list_objects(storage.join(folder, ""))
+    if found is not None:
+        return [StoredFile(one.uri[prefix:], one.bytes, one.modified) for one in found]
     from apache_beam.io.filesystems import FileSystems
 
-    prefix = len(storage.join(folder, ""))
     [result] = FileSystems.match([storage.join(folder, "**")])
     return [StoredFile(m.path[prefix:], m.size_in_bytes, m.last_updated_in_seconds) for m in result.metadata_list]
 
@@ -204,11 +210,7 @@ def _list_local(folder: str) -> list[StoredFile]:
 def remove_files(folder: str, names: Sequence[str]) -> None:
     """Remove files below a folder, the first one before the others, and the local folders that are empty then."""
     if not storage.is_local(folder):
-        from apache_beam.io.filesystems import FileSystems
-
-        for some in (names[:1], names[1:]):
-            if some:
-                FileSystems.delete([storage.join(folder, name) for name in some])
+        _remove_objects([storage.join(folder, name) for name in names])
         return
     path = storage.local_path(folder)
     for name in names:
@@ -217,6 +219,21 @@ def remove_files(folder: str, names: Sequence[str]) -> None:
     for parent, _, _ in os.walk(path, topdown=False):
         with contextlib.suppress(OSError):
             os.rmdir(parent)  # only where nothing is in it
+
+
+def _remove_objects(uris: Sequence[str]) -> None:
+    if not uris:
+        return
+    with contextlib.suppress(NotImplementedError):
+        storage.remove_file(uris[0])
+        with ThreadPoolExecutor(_REQUESTS_AT_ONCE) as pool:
+            list(pool.map(storage.remove_file, uris[1:]))
+        return
+    from apache_beam.io.filesystems import FileSystems
+
+    for some in (uris[:1], uris[1:]):
+        if some:
+            FileSystems.delete(list(some))
 
 
 def remove_empty(folder: str, top: str) -> None:

@@ -1,7 +1,7 @@
 """Any URI as whole files and byte ranges, and the one write that needs care: the pointer's conditional swap.
 
-Local paths go through the operating system, every other scheme through smart-open, with retries; what differs from
-store to store has a small function of its own for each in `objects`.
+Local paths go through the operating system, S3's and Google's objects through `s3` and `gcs`, every other scheme
+through smart-open; all but the local ones with retries.
 """
 
 from __future__ import annotations
@@ -17,10 +17,12 @@ from collections.abc import Iterator
 from typing import IO, Any
 
 from pipeline.dataset import objects
-from pipeline.dataset.objects import PointerMovedError, require_expected
-from pipeline.dataset.retry import retrying
+from pipeline.dataset.objects import Piece, PointerMovedError, Store, StoredObject, require_expected, store_of
+from pipeline.dataset.redact import has_user, quieten_libraries, redact
+from pipeline.dataset.retry import StoreError, retrying
+from pipeline.dataset.stream import open_ranged
 
-__all__ = ["PointerMovedError"]
+__all__ = ["PointerMovedError", "has_user", "redact"]
 
 SHORT_READS = 3  # how often a range that comes back too short is asked for
 
@@ -42,15 +44,6 @@ def join(uri: str, *parts: str) -> str:
     return "/".join([uri.rstrip("/"), *parts])
 
 
-def redact(uri: str) -> str:
-    """Return ``uri`` without a user's name or password, for messages and logs."""
-    scheme, separator, rest = uri.partition("://")
-    authority, slash, path = rest.partition("/")
-    if not separator or "@" not in authority:
-        return uri
-    return f"{scheme}://***@{authority.rpartition('@')[2]}{slash}{path}"
-
-
 def open_binary(uri: str) -> IO[bytes]:
     """Open ``uri`` for reading its raw bytes: no decompression, whatever its name ends in.
 
@@ -59,12 +52,35 @@ def open_binary(uri: str) -> IO[bytes]:
     """
     if is_local(uri):
         return open(local_path(uri), "rb")
+    store = store_of(uri)
+    if store is not None:
+        return open_ranged(lambda offset, length, version: _get(store, uri, offset, length, version))
+    with _missing_as_file_not_found(uri):
+        return _smart_open(uri, "rb", {"timeout": objects.READ_SECONDS} if uri.startswith("http") else {})
+
+
+def _smart_open(uri: str, mode: str, params: dict[str, Any]) -> IO[bytes]:
     from smart_open import open as smart_open
 
-    with _missing_as_file_not_found(uri):
-        params = objects.transport_params(uri)
-        stream: IO[bytes] = smart_open(uri, "rb", compression="disable", transport_params=params)
-        return stream
+    quieten_libraries()
+    try:
+        stream: IO[bytes] = smart_open(uri, mode, compression="disable", transport_params=params)
+    except NotImplementedError as error:
+        raise StoreError(f"{redact(uri)}: found a scheme that nothing is installed for ({error})") from None
+    return stream
+
+
+def _get(store: Store, uri: str, offset: int, length: int, version: str | None = None) -> Piece:
+    """Fetch a range that ends behind the object's end if anywhere, trying again where it comes back too short."""
+
+    def get() -> Piece:
+        piece = store.get(uri, offset, length, version)
+        expected = max(0, min(length, piece.size - offset))
+        if len(piece.data) != expected:
+            raise ConnectionError(f"found {len(piece.data)} bytes of {expected}")
+        return piece
+
+    return retrying(uri, get)
 
 
 def read_bytes(uri: str) -> bytes:
@@ -78,7 +94,7 @@ def read_bytes(uri: str) -> bytes:
         with _missing_as_file_not_found(uri), open_binary(uri) as stream:
             return stream.read()
 
-    return read() if is_local(uri) else retrying(redact(uri), read)
+    return read() if is_local(uri) or store_of(uri) else retrying(redact(uri), read)
 
 
 def read_range(uri: str, offset: int, length: int) -> bytes:
@@ -89,6 +105,9 @@ def read_range(uri: str, offset: int, length: int) -> bytes:
     """
     if is_local(uri):
         return _read_local_range(local_path(uri), offset, length)
+    store = store_of(uri)
+    if store is not None:
+        return _get(store, uri, offset, length).data
     data = b""
     for _ in range(SHORT_READS):  # a connection may also end early without an error
         data = retrying(redact(uri), lambda: _read_range(uri, offset, length))
@@ -117,7 +136,7 @@ def exists(uri: str) -> bool:
     if is_local(uri):
         return os.path.exists(local_path(uri))
     try:
-        retrying(redact(uri), lambda: _read_range(uri, 0, 1))
+        read_range(uri, 0, 1)
     except FileNotFoundError:
         return False
     return True
@@ -131,14 +150,13 @@ def write_bytes(uri: str, data: Bytes) -> None:
     if is_local(uri):
         _write_local(local_path(uri), data)
         return
-    from smart_open import open as smart_open
+    store = store_of(uri)
 
     def put() -> None:
-        params = objects.transport_params(uri)
-        with smart_open(uri, "wb", compression="disable", transport_params=params) as stream:
+        with _smart_open(uri, "wb", {}) as stream:
             stream.write(data)
 
-    retrying(redact(uri), put)
+    retrying(redact(uri), put if store is None else lambda: store.put(uri, data))
 
 
 def remove_file(uri: str) -> None:
@@ -151,10 +169,16 @@ def remove_file(uri: str) -> None:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(local_path(uri))
         return
-    delete = {"s3": objects.delete_s3, "gs": objects.delete_gcs, "gcs": objects.delete_gcs}.get(_scheme(uri))
-    if delete is None:
+    store = store_of(uri)
+    if store is None:
         raise NotImplementedError(f"{redact(uri)}: no way to remove a file is known for scheme {_scheme(uri)!r}")
-    retrying(redact(uri), lambda: delete(uri))
+    retrying(uri, lambda: store.delete(uri))
+
+
+def list_objects(prefix: str) -> Iterator[StoredObject] | None:
+    """List the objects of a store whose URIs begin with ``prefix``; None where Beam's file systems must be asked."""
+    store = store_of(prefix)
+    return None if store is None else store.list(prefix)
 
 
 def remove_tree(uri: str) -> None:
@@ -183,10 +207,10 @@ def swap_pointer(uri: str, expected: bytes | None, new: bytes) -> None:
     if is_local(uri):
         _swap_local(uri, expected, new)
         return
-    swap = {"s3": objects.swap_s3, "gs": objects.swap_gcs, "gcs": objects.swap_gcs}.get(_scheme(uri))
-    if swap is None:
+    store = store_of(uri)
+    if store is None:
         raise NotImplementedError(f"{redact(uri)}: no conditional write is known for scheme {_scheme(uri)!r}")
-    retrying(redact(uri), lambda: swap(uri, expected, new))
+    retrying(uri, lambda: store.swap(uri, expected, new))
 
 
 def _scheme(uri: str) -> str:

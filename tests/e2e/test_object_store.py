@@ -20,7 +20,7 @@ from botocore.awsrequest import AWSResponse  # noqa: E402
 
 from pipeline import upkeep  # noqa: E402
 from pipeline.cli import main as pipeline  # noqa: E402
-from pipeline.dataset import objects, retry, storage  # noqa: E402
+from pipeline.dataset import retry, s3, storage  # noqa: E402
 from pipeline.dataset.reader import open_dataset  # noqa: E402
 from pipeline.dataset.schema import FormatError  # noqa: E402
 from pipeline.dataset.storage import PointerMovedError  # noqa: E402
@@ -108,7 +108,7 @@ def test_a_store_that_fails_for_a_moment(bucket: str, fault: object, monkeypatch
     """Every fifth request fails, the first one too; boto3 itself does not try again here."""
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     monkeypatch.setattr(retry, "wait_s", lambda *_: 0.0)
-    objects._s3_client.cache_clear()
+    s3._client.cache_clear()
     send, requests = botocore.httpsession.URLLib3Session.send, 0
 
     def failing(session: Any, request: Any) -> Any:
@@ -130,7 +130,7 @@ def test_a_store_that_fails_for_a_moment(bucket: str, fault: object, monkeypatch
     assert storage.exists(uri)
     storage.remove_file(uri)
     assert not storage.exists(uri)
-    objects._s3_client.cache_clear()
+    s3._client.cache_clear()
 
 
 def names_below(uri: str) -> list[str]:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from pipeline.dataset import objects
-from pipeline.dataset.objects import Piece, PointerMovedError, StoredObject, not_found, require_expected, split
+from pipeline.dataset.objects import Bytes, Piece, PointerMovedError, StoredObject, not_found, require_expected, split
 from pipeline.dataset.retry import StoreError, retrying
 
 _CHUNK_BYTES = 8 << 20  # what one request of a large upload carries
@@ -71,7 +71,7 @@ class Gcs:
             raise StoreError(f"{uri}: found another version than before, expected a file at rest") from None
         return Piece(data[:length], blob.size or 0, version or str(blob.generation))
 
-    def put(self, uri: str, data: bytes | bytearray | memoryview) -> None:
+    def put(self, uri: str, data: Bytes) -> None:
         """Write; what a large upload leaves where it fails is no object, and the store forgets it."""
         blob, size = _blob(uri), memoryview(data).nbytes
         blob.upload_from_file(io.BytesIO(data), size=size, checksum="crc32c", **_limits())

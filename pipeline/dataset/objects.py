@@ -10,6 +10,8 @@ from typing import NamedTuple, Protocol
 from pipeline.dataset.redact import has_user, quieten_libraries, redact
 from pipeline.dataset.retry import StoreError
 
+Bytes = bytes | bytearray | memoryview
+
 CONNECT_SECONDS, READ_SECONDS = 10, 30  # a store that is silent for longer is asked anew
 
 
@@ -44,7 +46,7 @@ class Store(Protocol):
             StoreError: it is of another version by now.
         """
 
-    def put(self, uri: str, data: bytes | bytearray | memoryview) -> None:
+    def put(self, uri: str, data: Bytes) -> None:
         """Write an object, which is there when it is complete."""
 
     def swap(self, uri: str, expected: bytes | None, new: bytes) -> None:

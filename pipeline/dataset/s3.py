@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from pipeline.dataset import objects
-from pipeline.dataset.objects import Piece, PointerMovedError, StoredObject, not_found, require_expected, split
+from pipeline.dataset.objects import Bytes, Piece, PointerMovedError, StoredObject, not_found, require_expected, split
 from pipeline.dataset.retry import StoreError, retrying
 
 #: A larger object is written in parts of this size, each of which is repeated by itself if it fails.
@@ -65,7 +65,7 @@ class S3:
         size = int(found["ContentRange"].rpartition("/")[2]) if "ContentRange" in found else found["ContentLength"]
         return Piece(data[:length], size, found["ETag"])
 
-    def put(self, uri: str, data: bytes | bytearray | memoryview) -> None:
+    def put(self, uri: str, data: Bytes) -> None:
         """Write by one request, which leaves nothing where it fails, or a large object in parts."""
         bucket, key = split(uri)
         view = memoryview(data).cast("B")

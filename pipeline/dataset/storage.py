@@ -8,25 +8,22 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
 import shutil
-import tempfile
 import urllib.parse
 from collections.abc import Iterator
 from typing import IO, Any
 
-from pipeline.dataset import objects
-from pipeline.dataset.objects import Piece, PointerMovedError, Store, StoredObject, require_expected, store_of
+from pipeline.dataset import local, objects
+from pipeline.dataset.local import naming
+from pipeline.dataset.objects import Bytes, Piece, PointerMovedError, Store, StoredObject, store_of
 from pipeline.dataset.redact import has_user, quieten_libraries, redact
 from pipeline.dataset.retry import StoreError, retrying
 from pipeline.dataset.stream import open_ranged
 
-__all__ = ["PointerMovedError", "has_user", "redact"]
+__all__ = ["Bytes", "PointerMovedError", "has_user", "naming", "redact"]
 
 SHORT_READS = 3  # how often a range that comes back too short is asked for
-
-Bytes = bytes | bytearray | memoryview
 
 
 def is_local(uri: str) -> bool:
@@ -104,7 +101,7 @@ def read_range(uri: str, offset: int, length: int) -> bytes:
         FileNotFoundError: there is no such file.
     """
     if is_local(uri):
-        return _read_local_range(local_path(uri), offset, length)
+        return local.read_range(local_path(uri), offset, length)
     store = store_of(uri)
     if store is not None:
         return _get(store, uri, offset, length).data
@@ -113,15 +110,6 @@ def read_range(uri: str, offset: int, length: int) -> bytes:
         data = retrying(redact(uri), lambda: _read_range(uri, offset, length))
         if len(data) == length:
             break
-    return data
-
-
-def _read_local_range(path: str, offset: int, length: int) -> bytes:
-    with open(path, "rb", buffering=0) as file:  # a buffer would copy all of it once more
-        file.seek(offset)
-        data = file.read(length)
-        while len(data) < length and (more := file.read(length - len(data))):
-            data += more
     return data
 
 
@@ -148,7 +136,7 @@ def write_bytes(uri: str, data: Bytes) -> None:
     Locally: a temporary in the same folder, fsync, rename. Object stores publish a put when it is complete.
     """
     if is_local(uri):
-        _write_local(local_path(uri), data)
+        local.write_bytes(local_path(uri), data)
         return
     store = store_of(uri)
 
@@ -181,6 +169,21 @@ def list_objects(prefix: str) -> Iterator[StoredObject] | None:
     return None if store is None else store.list(prefix)
 
 
+def unfinished_uploads(prefix: str) -> Iterator[tuple[str, str, float]]:
+    """List large writes below a prefix that were begun and never ended: URI, the store's name of it, Unix time."""
+    store = None if is_local(prefix) else store_of(prefix)
+    if store is not None:
+        for found, upload in store.unfinished(prefix):
+            yield found.uri, upload, found.modified
+
+
+def abort_upload(uri: str, upload: str) -> None:
+    """Remove what unfinished_uploads listed."""
+    store = store_of(uri)
+    if store is not None:
+        store.abort(uri, upload)
+
+
 def remove_tree(uri: str) -> None:
     """Delete a local folder and all in it; a folder that is not there is fine."""
     if not is_local(uri):
@@ -205,7 +208,7 @@ def swap_pointer(uri: str, expected: bytes | None, new: bytes) -> None:
         PointerMovedError: the pointer holds something else by now.
     """
     if is_local(uri):
-        _swap_local(uri, expected, new)
+        local.swap(local_path(uri), expected, new)
         return
     store = store_of(uri)
     if store is None:
@@ -215,54 +218,6 @@ def swap_pointer(uri: str, expected: bytes | None, new: bytes) -> None:
 
 def _scheme(uri: str) -> str:
     return uri.partition("://")[0]
-
-
-def _write_local(path: str, data: Bytes) -> None:
-    folder = os.path.dirname(path) or "."
-    os.makedirs(folder, exist_ok=True)
-    with naming(path):
-        handle, temporary = tempfile.mkstemp(prefix=".", suffix=".tmp", dir=folder)
-        try:
-            with os.fdopen(handle, "wb") as stream:
-                stream.write(data)
-                stream.flush()
-                os.fsync(stream.fileno())
-            # mkstemp makes files private; a dataset has the permissions that the user's umask gives any file.
-            os.chmod(temporary, 0o666 & ~_umask())
-            os.replace(temporary, path)
-        except BaseException:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(temporary)
-            raise
-
-
-@contextlib.contextmanager
-def naming(path: str) -> Iterator[None]:
-    """Let the system's errors name the file that was to be written: a full disk's names none."""
-    try:
-        yield
-    except OSError as error:
-        raise OSError(error.errno, error.strerror or str(error), path) from None
-
-
-def _umask() -> int:
-    # There is no way to read the mask but to set it; Linux shows it without that race between threads.
-    with contextlib.suppress(OSError), open("/proc/self/status") as status:
-        for line in status:
-            if line.startswith("Umask:"):
-                return int(line.split()[1], 8)
-    return 0o022
-
-
-def _swap_local(uri: str, expected: bytes | None, new: bytes) -> None:
-    path = local_path(uri)
-    os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
-    # os.replace alone would let the last writer win; the lock makes compare and swap one step. The kernel
-    # drops it with its process, so a killed publisher leaves nothing behind that blocks the next one.
-    with open(path + ".lock", "ab") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        require_expected(redact(uri), read_pointer(path), expected, new)
-        _write_local(path, new)
 
 
 @contextlib.contextmanager

@@ -18,7 +18,7 @@ import botocore.httpsession  # noqa: E402
 import urllib3  # noqa: E402
 from botocore.awsrequest import AWSResponse  # noqa: E402
 
-from pipeline import upkeep  # noqa: E402
+from pipeline import folders  # noqa: E402
 from pipeline.cli import main as pipeline  # noqa: E402
 from pipeline.dataset import retry, s3, storage  # noqa: E402
 from pipeline.dataset.reader import open_dataset  # noqa: E402
@@ -134,7 +134,7 @@ def test_a_store_that_fails_for_a_moment(bucket: str, fault: object, monkeypatch
 
 
 def names_below(uri: str) -> list[str]:
-    return sorted(file.name for file in upkeep.list_files(uri))
+    return sorted(file.name for file in folders.list_files(uri))
 
 
 def test_a_failed_run_leaves_its_dead_letters_alone(bucket: str, capsys: pytest.CaptureFixture[str]) -> None:

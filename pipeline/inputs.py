@@ -13,6 +13,7 @@ from typing import NamedTuple
 from pipeline.chunks import CHUNK_BYTES, Chunk
 from pipeline.dataset import storage
 from pipeline.dataset.manifest import LATEST
+from pipeline.dataset.retry import StoreError
 from pipeline.decompress import LONGEST_MAGIC, format_of
 from pipeline.errors import InputError
 from pipeline.globs import match_files, match_objects
@@ -233,4 +234,6 @@ def _is_plain(file: InputFile) -> bool:
 
 def unreadable(file: InputFile, error: OSError) -> InputError:
     """Say in one line that a file cannot be read."""
+    if isinstance(error, StoreError):
+        return InputError(str(error))
     return InputError(f"{storage.redact(file.uri)}: found {error.strerror or error}, expected a readable file")

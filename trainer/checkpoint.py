@@ -158,16 +158,23 @@ class Checkpoints:
 
 
 def remove_checkpoints(model_uri: str) -> None:
-    """Remove every checkpoint of a model: its training has finished, or starts anew."""
-    unfinished = None
-    try:
-        unfinished = find_unfinished(model_uri)
-    except FormatError:
-        if not storage.is_local(model_uri):
-            raise
+    """Remove all checkpoints of a model, also what a killed process left: training has finished, or starts anew."""
     if storage.is_local(model_uri):
         storage.remove_tree(storage.join(model_uri, FOLDER))
-    elif unfinished is not None:
+        return
+    listed = storage.list_objects(_path(model_uri, ""))
+    if listed is None:
+        _remove_unlisted(model_uri)
+        return
+    ours = [one.uri for one in listed if one.uri.endswith(tuple(f"/{name}" for name in (POINTER, STATE, ARRAYS)))]
+    for uri in sorted(ours, key=lambda uri: not uri.endswith(f"/{POINTER}")):  # first: without it nobody looks for them
+        storage.remove_file(uri)
+
+
+def _remove_unlisted(model_uri: str) -> None:
+    """Remove what the pointer names, where there is no way to list."""
+    unfinished = find_unfinished(model_uri)
+    if unfinished is not None:
         for name, _ in unfinished.checkpoints:
             _discard(model_uri, name)
         _remove_file(_path(model_uri, POINTER), canonical_json(_pointer_of(unfinished)))

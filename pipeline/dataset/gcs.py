@@ -69,7 +69,9 @@ class Gcs:
             data = b""
         except errors.PreconditionFailed:
             raise StoreError(f"{uri}: found another version than before, expected a file at rest") from None
-        return Piece(data[:length], blob.size or 0, version or str(blob.generation))
+        if version is not None:  # whoever knows the version knows the size, and asks for nothing behind it
+            return Piece(data[:length], offset + length, version)
+        return Piece(data[:length], blob.size or 0, str(blob.generation))
 
     def put(self, uri: str, data: Bytes) -> None:
         """Write; what a large upload leaves where it fails is no object, and the store forgets it."""

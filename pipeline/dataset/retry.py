@@ -22,6 +22,7 @@ _NAMES = frozenset(
     {"HTTPClientError", "ProtocolError", "HTTPError", "Timeout", "ConnectionError", "ChunkedEncodingError",
      "IncompleteReadError", "ResponseStreamingError", "TransportError", "RetryError"}
 )  # fmt: skip
+_EXTRAS = {"boto3": "s3", "botocore": "s3", "google": "gcs"}
 _LIBRARIES = ("botocore", "urllib3", "requests", "google")
 
 T = TypeVar("T")
@@ -65,6 +66,9 @@ def _refused(name: str, error: Exception) -> Exception:
     for one in _chain(error):
         if isinstance(one, FileNotFoundError | StoreError):
             break
+        if isinstance(one, ModuleNotFoundError) and str(one.name).split(".")[0] in _EXTRAS:
+            needs = f"pip install 'pairstream[{_EXTRAS[str(one.name).split('.')[0]]}]'"
+            return StoreError(f"{redact(name)}: found no module {one.name!r}, expected what `{needs}` brings")
         if type(one).__module__.split(".")[0] in _LIBRARIES:
             return StoreError(f"{redact(name)}: found {_in_words(one)}, expected the store to do what it was asked")
     return error

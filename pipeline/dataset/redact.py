@@ -35,4 +35,4 @@ def quieten_libraries() -> None:
     for name in _LIBRARIES:
         logger = logging.getLogger(name)
         if logger.level == logging.NOTSET:
-            logger.setLevel(logging.INFO)
+            logger.setLevel(max(logging.INFO, logger.getEffectiveLevel()))

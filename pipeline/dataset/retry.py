@@ -108,7 +108,8 @@ def _chain(error: BaseException) -> Iterator[Any]:
     while isinstance(one, BaseException) and one not in seen:
         seen.append(one)
         yield one
-        one = getattr(one, "backend_error", None) or one.__cause__ or one.__context__
+        behind = None if one.__suppress_context__ else one.__context__
+        one = getattr(one, "backend_error", None) or one.__cause__ or behind
 
 
 def _status(error: Any) -> int | None:

@@ -17,6 +17,7 @@ from pipeline.dataset.retry import StoreError, retrying
 #: A larger object is written in parts of this size, each of which is repeated by itself if it fails.
 PART_BYTES = 64 << 20
 _PARTS_AT_ONCE = 4
+_SMALL_BYTES = 1 << 20  # more than a pointer has
 _CONNECTIONS = 64  # more than readers have threads
 
 _making = threading.Lock()
@@ -24,17 +25,18 @@ _making = threading.Lock()
 
 def client() -> Any:
     """A client; one for each process, since its connections must not cross a fork."""
+    environment = tuple((name, value) for name, value in sorted(os.environ.items()) if name.startswith("AWS_"))
     with _making:  # boto3 makes clients in one thread at a time
-        return _client(os.getpid(), tuple((k, v) for k, v in sorted(os.environ.items()) if k.startswith("AWS_")))
+        return _client(os.getpid(), environment, objects.CONNECT_SECONDS, objects.READ_SECONDS)
 
 
 @functools.lru_cache(maxsize=4)
-def _client(_pid: int, _environment: tuple[tuple[str, str], ...]) -> Any:
+def _client(_pid: int, _environment: tuple[tuple[str, str], ...], connect_s: float, read_s: float) -> Any:
     import boto3.session
     import botocore.config
 
     limits = botocore.config.Config(
-        connect_timeout=objects.CONNECT_SECONDS, read_timeout=objects.READ_SECONDS, max_pool_connections=_CONNECTIONS,
+        connect_timeout=connect_s, read_timeout=read_s, max_pool_connections=_CONNECTIONS,
         retries={"total_max_attempts": 1},  # `retry` does that, once: ten times six would be for ever
     )  # fmt: skip
     return boto3.session.Session().client("s3", config=limits)
@@ -56,7 +58,7 @@ class S3:
         except botocore.exceptions.ClientError as error:
             if _code(error) == "InvalidRange":  # at its end or behind it: of an empty object all ranges are
                 return Piece(b"", 0 if offset == 0 else offset, version or "")
-            if _code(error) == "NoSuchKey":
+            if _code(error) in ("NoSuchKey", "404"):  # the number alone where the answer's text was lost
                 raise not_found(uri) from None
             if _status(error) == 412:
                 raise StoreError(f"{uri}: found another version than before, expected a file at rest") from None
@@ -86,20 +88,20 @@ class S3:
         """Put on the condition that the ETag still is the one that was read, or that there is no object."""
         import botocore.exceptions
 
-        (bucket, key), condition = split(uri), {"IfNoneMatch": "*"}
         try:
-            found = client().get_object(Bucket=bucket, Key=key)
-            require_expected(uri, found["Body"].read(), expected, new)
-            condition = {"IfMatch": found["ETag"]}
-        except client().exceptions.NoSuchKey:
-            require_expected(uri, None, expected, new)
+            found, _, etag = self.get(uri, 0, _SMALL_BYTES)
+            condition = {"IfMatch": etag}
+        except FileNotFoundError:
+            found, condition = None, {"IfNoneMatch": "*"}
+        require_expected(uri, found, expected, new)
+        bucket, key = split(uri)
         try:
             client().put_object(Bucket=bucket, Key=key, Body=new, **condition)
         except botocore.exceptions.ClientError as error:
             if _status(error) not in (409, 412):
                 raise
             # Of an earlier attempt's answer that was lost the store says the same.
-            if self.get(uri, 0, len(new) + 1).data != new:
+            if self.get(uri, 0, _SMALL_BYTES).data != new:
                 raise PointerMovedError(f"{uri}: was swapped by another publisher meanwhile") from None
 
     def delete(self, uri: str) -> None:

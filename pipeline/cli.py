@@ -10,6 +10,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from pipeline.dataset.redact import redact
 from pipeline.dataset.schema import FormatError
 from pipeline.dataset.storage import PointerMovedError
 from pipeline.errors import PipelineError
@@ -111,7 +112,7 @@ def error_line(error: BaseException) -> str | None:
 
 
 def _one_line(text: str) -> str:
-    return " ".join(_STEP.sub("", text).split("\n")).strip()
+    return redact(" ".join(_STEP.sub("", text).split("\n")).strip())
 
 
 def _describe_phrases(rounds: Sequence[int]) -> str:

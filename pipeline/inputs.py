@@ -130,9 +130,7 @@ class _RealPaths:
 def _no_file(pattern: str) -> InputError:
     path = storage.local_path(pattern)
     if storage.is_local(pattern) and os.path.isdir(path):
-        return InputError(
-            f"--input {pattern}: found a folder, expected files, as {storage.join(pattern, '*')} names them"
-        )
+        return InputError(f"--input {pattern}: found a folder, expected files, as {pattern.rstrip('/')}/* names them")
     return InputError(f"--input {storage.redact(pattern)}: found no file, expected at least one")
 
 

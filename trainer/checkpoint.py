@@ -31,7 +31,7 @@ from pipeline.dataset.schema import (
     sha256_hex,
 )
 from trainer.engine import State
-from trainer.position import Progress
+from trainer.position import Progress, parse_progress
 from trainer.versions import library_versions
 
 FOLDER = "checkpoints"
@@ -214,13 +214,10 @@ def _read(model_uri: str, name: str, sha256: str) -> tuple[Progress, State]:
     arrays_uri = _path(model_uri, name, ARRAYS)
     arrays_path, content = storage.redact(arrays_uri), _read_file(arrays_uri)
     found = {"bytes": len(content), "xxh3": xxhash.xxh3_128_hexdigest(content)}
-    if found != fields["arrays"]:
-        raise FormatError(f"{arrays_path}: found {found}, expected {fields['arrays']}")
+    if found != fields.get("arrays"):
+        raise FormatError(f"{arrays_path}: found {found}, expected {fields.get('arrays')}")
     try:
-        progress = Progress(**fields["progress"])
-        if len(progress.epoch_pairs) != len(progress.losses):
-            raise ValueError("of another version")
-        return progress, safetensors.numpy.load(content)
+        return parse_progress(fields.get("progress")), safetensors.numpy.load(content)
     except (safetensors.SafetensorError, KeyError, ValueError, TypeError, MemoryError) as error:
         reason = " ".join(str(error).split())[:200]
         raise FormatError(f"{arrays_path}: found no valid checkpoint ({reason}), expected one") from None

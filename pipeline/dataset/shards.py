@@ -27,6 +27,11 @@ from pipeline.dataset.schema import (
 
 Pairs = tuple[NDArray[np.int32], NDArray[np.int32]]
 
+#: A row group is read as a whole, 8 bytes a pair. One ends with a sentence, so that a long one makes a long row group.
+MAX_ROW_GROUP_PAIRS = 1 << 28
+
+_MAGIC = b"PAR1"
+
 COMPRESSIONS = ("zstd", "lz4", "none")
 
 
@@ -143,7 +148,7 @@ def parse_footer(tail: bytes, shard: Shard, path: str) -> pq.FileMetaData:
     if _xxh3(tail) != shard.footer_xxh3:
         raise FormatError(f"{path}: found a footer with checksum {_xxh3(tail)}, expected {shard.footer_xxh3}")
     try:
-        footer = pq.read_metadata(pa.BufferReader(b"PAR1" + tail))
+        footer = pq.read_metadata(pa.BufferReader(_MAGIC + tail))
     except (pa.ArrowException, OSError) as error:
         raise FormatError(f"{path}: found an unreadable footer ({str(error).splitlines()[0]})") from None
     require_schema(footer.schema.to_arrow_schema(), PAIR_SCHEMA, path)
@@ -197,17 +202,33 @@ def parse_shards(data: bytes, path: str) -> tuple[Shard, ...]:
 
 
 def _shard(row: dict[str, Any], path: str) -> Shard:
-    return Shard(
+    shard = Shard(
         pass_index=row["pass"], name=require_inside(row["shard"], path), rows=row["rows"], bytes=row["bytes"],
         sha256=row["sha256"], digest=row["digest"], footer_xxh3=row["footer_xxh3"],
         row_groups=tuple(RowGroup(**group) for group in row["row_groups"]),
     )  # fmt: skip
+    end = len(_MAGIC)
+    for group in shard.row_groups:
+        # What follows from these numbers, above all memory, must stay within what a writer ever asks for.
+        if group.offset != end or group.bytes <= 0 or not 0 < group.rows <= MAX_ROW_GROUP_PAIRS:
+            raise FormatError(
+                f"{path}: {shard.name}: found {group.rows} rows in {group.bytes} bytes at {group.offset}, "
+                f"expected a row group of 1 to {MAX_ROW_GROUP_PAIRS} rows at {end}"
+            )
+        end += group.bytes
+    rows = sum(group.rows for group in shard.row_groups)
+    if not shard.row_groups or rows != shard.rows or end >= shard.bytes:
+        raise FormatError(
+            f"{path}: {shard.name}: found row groups of {rows} rows that end at byte {end}, "
+            f"expected {shard.rows} rows, and an end before byte {shard.bytes}"
+        )
+    return shard
 
 
 def _locate(data: pa.Buffer) -> tuple[tuple[RowGroup, ...], int]:
     """Find each row group's byte range in a finished file; also where the last one ends."""
     footer = pq.read_metadata(pa.BufferReader(data))
-    view, groups, end = memoryview(data), [], len(b"PAR1")
+    view, groups, end = memoryview(data), [], len(_MAGIC)
     for index in range(footer.num_row_groups):
         group = footer.row_group(index)
         columns = [group.column(i) for i in range(group.num_columns)]

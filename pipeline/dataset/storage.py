@@ -37,7 +37,12 @@ def local_path(uri: str) -> str:
 
 
 def join(uri: str, *parts: str) -> str:
-    """Append path parts to a folder's URI, with exactly one slash between them."""
+    """Append names to a folder's URI, with exactly one slash between them.
+
+    Where a URI's signs are read as codes, a name's are written as such: "%2e%2e" is a name like any, not the way out.
+    """
+    if uri.startswith(("file://", "http://", "https://")):
+        parts = tuple(urllib.parse.quote(part) for part in parts)
     return "/".join([uri.rstrip("/"), *parts])
 
 

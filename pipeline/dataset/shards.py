@@ -24,6 +24,7 @@ from pipeline.dataset.schema import (
     require_schema,
     sha256_hex,
 )
+from pipeline.dataset.tables import first_line, read_table, require_ratio
 
 Pairs = tuple[NDArray[np.int32], NDArray[np.int32]]
 
@@ -126,7 +127,7 @@ def decode_row_group(data: bytes, group: int, footer: pq.FileMetaData, offset: i
         )
         table = file.read_row_group(group, use_threads=False)
     except (pa.ArrowException, OSError) as error:
-        raise FormatError(f"{path}: row group {group} cannot be decoded ({str(error).splitlines()[0]})") from None
+        raise FormatError(f"{path}: row group {group} cannot be decoded ({first_line(error)})") from None
     # Joining chunks copies, even a single one; a row group decodes to one.
     columns = [_joined(table[name]) for name in PAIR_SCHEMA.names]
     if any(column.null_count for column in columns):
@@ -150,7 +151,7 @@ def parse_footer(tail: bytes, shard: Shard, path: str) -> pq.FileMetaData:
     try:
         footer = pq.read_metadata(pa.BufferReader(_MAGIC + tail))
     except (pa.ArrowException, OSError) as error:
-        raise FormatError(f"{path}: found an unreadable footer ({str(error).splitlines()[0]})") from None
+        raise FormatError(f"{path}: found an unreadable footer ({first_line(error)})") from None
     require_schema(footer.schema.to_arrow_schema(), PAIR_SCHEMA, path)
     found = [footer.row_group(i).num_rows for i in range(footer.num_row_groups)]
     if found != [group.rows for group in shard.row_groups]:
@@ -192,12 +193,7 @@ def parse_shards(data: bytes, path: str) -> tuple[Shard, ...]:
     Raises:
         FormatError: no Parquet, other columns, a shard name that leaves the folder.
     """
-    try:
-        file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
-        require_schema(file.schema_arrow, SHARDS_SCHEMA, path)
-        rows = file.read(use_threads=False).to_pylist()
-    except (pa.ArrowException, OSError) as error:
-        raise FormatError(f"{path}: found an unreadable Parquet file ({str(error).splitlines()[0]})") from None
+    rows = read_table(data, SHARDS_SCHEMA, path).to_pylist()
     return tuple(_shard(row, path) for row in rows)
 
 
@@ -215,6 +211,7 @@ def _shard(row: dict[str, Any], path: str) -> Shard:
                 f"{path}: {shard.name}: found {group.rows} rows in {group.bytes} bytes at {group.offset}, "
                 f"expected a row group of 1 to {MAX_ROW_GROUP_PAIRS} rows at {end}"
             )
+        require_ratio(8 * group.rows, group.bytes, f"{path}: {shard.name}")
         end += group.bytes
     rows = sum(group.rows for group in shard.row_groups)
     if not shard.row_groups or rows != shard.rows or end >= shard.bytes:

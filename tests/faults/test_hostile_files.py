@@ -50,7 +50,7 @@ def change_manifest(data: Path, change: Callable[[dict[str, Any]], object], text
     fields = json.loads(manifest.read_bytes())
     change(fields)
     # Canonical, as canonical_json has it, but for numbers that it refuses.
-    plain = (json.dumps(fields, sort_keys=True, indent=1, ensure_ascii=False) + "\n").encode()
+    plain = (json.dumps(fields, sort_keys=True, indent=1, ensure_ascii=False) + "\n").encode(errors="surrogatepass")
     content = plain if text is None else text
     manifest.write_bytes(content)
     pointer.write_bytes(canonical_json(json.loads(pointer.read_bytes()) | {"manifest_sha256": sha(content)["sha256"]}))

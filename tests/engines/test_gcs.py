@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from pipeline.dataset import storage
+from pipeline.dataset import retry, storage
 from pipeline.dataset.storage import PointerMovedError
 from pipeline.folders import list_files
-from tests.engines import stores
+from tests.engines import stores, wire
 from tests.engines.conftest import Record
 
 pytest.importorskip("google.cloud.storage")
@@ -63,3 +64,37 @@ def test_clean_removes_a_dead_run(bucket: str) -> None:
     done = stores.succeed("pipeline", "clean", "--output", f"{bucket}/dead", "--older-than", "0s", "--json")
     assert [item["run"] for item in json.loads(done)["removed"]] == ["r"]
     assert [file.name for file in list_files(f"{bucket}/dead")] == ["runs/r/mine.txt"]
+
+
+@pytest.mark.parametrize("fault", wire.ANSWERS)
+def test_every_fourth_request_fails(fault: str, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Text of several megabytes beside the small files, so that large uploads and ranges break as well."""
+    monkeypatch.setattr(retry, "wait_s", lambda *_: 0.0)
+    root, data = f"{bucket}/fourth-{fault}", bytes(range(251)) * 50_000
+    (tmp_path / "text").mkdir()
+    (tmp_path / "text" / "a.txt").write_text(stores.SMALL_TEXT)
+    ids = []
+    with wire.faulty(os.environ["STORAGE_EMULATOR_HOST"]) as proxy:
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", proxy.address)
+        storage.write_bytes(f"{root}/text/a.txt", stores.SMALL_TEXT.encode())
+        proxy.rule = lambda number, _: fault if number % 4 == 2 else None
+        storage.write_bytes(f"{root}/large", data)
+        assert storage.read_bytes(f"{root}/large") == data
+        for place in (root, str(tmp_path)):
+            words = ["--input", f"{place}/text/*", "--output", f"{place}/out", *stores.SMALL]
+            ids.append(json.loads(stores.succeed("pipeline", *words))["dataset_id"])
+        stores.succeed("pipeline", "verify", "--output", f"{root}/out")
+        assert proxy.faults > 15
+    assert ids[0] == ids[1]
+
+
+def test_a_store_that_is_gone_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retry, "wait_s", lambda *_: 0.0)
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", "http://127.0.0.1:9")
+    stores.fail(["pipeline", "--input", "gs://pairs/x/*", "--output", f"{tmp_path}/out"], "found ", "Connection")
+    stores.fail(["pipeline", "--input", __file__, "--output", "gs://pairs/out"], "found ", "Connection")
+
+
+def test_a_bucket_that_is_not_there(bucket: str, tmp_path: Path) -> None:
+    stores.fail(["pipeline", "--input", "gs://none/*", "--output", f"{tmp_path}/out"], "gs://none/")
+    stores.fail(["pipeline", "--input", __file__, "--output", "gs://none/out"], "gs://none/out/")

@@ -193,7 +193,7 @@ def _fixed_length(pattern: str) -> int:
 
 def _match(pattern: str) -> list[tuple[str, int, datetime.datetime | None]]:
     """Return URI, size and time of what a glob matches, in any order."""
-    if storage.redact(pattern) != pattern:
+    if storage.has_user(pattern):
         raise InputError(
             f"--input {storage.redact(pattern)}: found a name or password in the URI, which the run's list of files "
             "would keep; expected them where the store's own tools look for them"

@@ -7,6 +7,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from pipeline.cli import main as pipeline
@@ -20,6 +22,7 @@ from trainer.cli import main as trainer
 pytest.importorskip("boto3")
 pytestmark = [pytest.mark.engines, pytest.mark.timeout(180)]
 
+SMALL_LINES = stores.SMALL_TEXT.splitlines()
 DATA = bytes(range(251)) * 40_000  # 10 MB, in which no two pieces are alike
 BUCKET = "s3://pairs"
 TRAIN = ("--dim", "8", "--threads", "1", "--device", "cpu", "--quiet", "--json")
@@ -203,3 +206,28 @@ def test_a_store_that_is_gone_is_one_line_and_soon(
     assert seconds < 2 * ATTEMPTS * 10, "as long as its limits allow, not longer"
     assert not (tmp_path / "model").exists()
     assert not (tmp_path / "out").exists()
+
+
+def test_a_parquet_corpus_whose_store_fails_is_not_called_damaged(
+    faulty: wire.Faulty, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [line * 20 for line in SMALL_LINES]
+    pq.write_table(pa.table({"text": rows}), tmp_path / "a.parquet", compression="none", row_group_size=500)
+    data = (tmp_path / "a.parquet").read_bytes()
+    assert len(data) > 1 << 20, "expected more than the first range"
+    storage.write_bytes(f"{BUCKET}/parquet/a.parquet", data)
+    words = [
+        "--input",
+        f"{BUCKET}/parquet/*",
+        "--input-format",
+        "parquet",
+        "--output",
+        f"{tmp_path}/out",
+        *stores.SMALL,
+    ]
+    faulty.rule = lambda _, method: "503" if method == "GET" and _ > 4 else None
+    assert pipeline([*words, *stores.SMALL]) == 1
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith(f"error: {BUCKET}/parquet/a.parquet: found HTTP status 503, {ATTEMPTS} times in ")
+    faulty.rule = lambda number, _: "truncated" if number % 3 == 0 else None
+    assert pipeline([*words, *stores.SMALL]) == 0

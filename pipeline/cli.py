@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from pipeline.dataset import storage
+from pipeline.dataset.redact import redact
 from pipeline.dataset.schema import FormatError
 from pipeline.dataset.storage import PointerMovedError
 from pipeline.errors import PipelineError
@@ -81,7 +81,7 @@ def _run(words: Sequence[str]) -> int:
             from pipeline.report import write_report
 
             write_report(run, config.report)
-            result["report"] = storage.redact(config.report)
+            result["report"] = redact(config.report)
     except KeyboardInterrupt:
         return 130
     except Exception as error:
@@ -117,7 +117,7 @@ def error_line(error: BaseException) -> str | None:
 
 
 def _one_line(text: str) -> str:
-    return " ".join(_STEP.sub("", text).split("\n")).strip()
+    return redact(" ".join(_STEP.sub("", text).split("\n")).strip())
 
 
 def _describe_phrases(rounds: Sequence[int]) -> str:

@@ -19,7 +19,7 @@ from pipeline.dataset import storage
 from pipeline.dataset.manifest import INPUTS, RUN, SHARDS, VOCAB, CorpusTotals, FileEntry, Manifest
 from pipeline.dataset.publish import file_entries, pass_totals, publish_run
 from pipeline.dataset.schema import ROW_GROUP_PAIRS, canonical_json
-from pipeline.dataset.shards import save_shards
+from pipeline.dataset.shard_list import save_shards
 from pipeline.errors import ConfigError, InputError
 from pipeline.lease import drop_lease
 from pipeline.listing import LISTING, files_of, read_listing

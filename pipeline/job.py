@@ -17,7 +17,7 @@ from apache_beam.options.pipeline_options import PipelineOptions, SetupOptions, 
 from apache_beam.pvalue import AsList, AsSingleton
 from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 
-from pipeline import finish, inputs, progress, upkeep
+from pipeline import finish, folders, inputs, progress, upkeep
 from pipeline.base import copy_phrases, find_base
 from pipeline.dataset import storage
 from pipeline.dataset.manifest import LATEST, MANIFEST, require_run_id
@@ -180,7 +180,7 @@ def _workplace(run: Run, in_process: bool) -> Iterator[None]:
             if in_process or run.config.wait:
                 _leave(run, failed=False)
     finally:
-        upkeep.remove_empty(run.folder, run.config.output)  # also where the lease could not be written
+        folders.remove_empty(run.folder, run.config.output)  # also where the lease could not be written
 
 
 def _leave(run: Run, failed: bool) -> None:

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.dataset import storage
+from pipeline.dataset.retry import StoreError
 from pipeline.errors import InputError
 from pipeline.inputs import InputFile
 
@@ -98,6 +99,8 @@ def _opened(uri: str) -> Iterator[pq.ParquetFile]:
     try:
         with storage.open_binary(uri) as stream:
             yield pq.ParquetFile(stream, page_checksum_verification=True)
+    except StoreError as error:
+        raise InputError(str(error)) from None
     except (OSError, pa.ArrowException) as error:
         detail = getattr(error, "strerror", None) or " ".join(str(error).split())
         raise InputError(f"{storage.redact(uri)}: found {detail}, expected the list of the run's input files") from None

@@ -77,7 +77,7 @@ def error_line(error: BaseException) -> str:
         return f"found no module {error.name!r}, expected what `pip install 'pairstream[trainer]'` brings"
     if isinstance(error, OSError) and error.filename is not None:
         return f"{redact(str(error.filename))}: {error.strerror or type(error).__name__}"
-    return " ".join(str(error).split("\n")) or type(error).__name__
+    return redact(" ".join(str(error).split("\n"))) or type(error).__name__
 
 
 def _make_top_parser() -> argparse.ArgumentParser:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from trainer.curve import Point
 
@@ -47,3 +48,30 @@ class Progress:
     def start(cls, epochs: int, run: str) -> Progress:
         """Nothing is done yet."""
         return cls(losses=[0.0] * epochs, epoch_pairs=[0] * epochs, run=run)
+
+
+_KINDS = {"int": int, "float": (int, float), "str": str, "dict": dict}
+_ITEMS = {"losses": "float", "epoch_pairs": "int", "audit": "dict", "followed": "str"}
+
+
+def parse_progress(fields: Any) -> Progress:
+    """Read what vars(progress) was written as.
+
+    Raises:
+        TypeError: other fields than Progress has, or of another kind.
+        ValueError: a negative or enormous number, lists of different lengths.
+    """
+    progress = Progress(**fields)
+    for name, plain in vars(Progress()).items():
+        value = getattr(progress, name)
+        if name in _ITEMS and not isinstance(value, list):
+            raise TypeError(f"{name} is no list")
+        kind = _ITEMS.get(name, type(plain).__name__)
+        for one in value if name in _ITEMS else [value]:
+            if not isinstance(one, _KINDS[kind]) or isinstance(one, bool):  # type: ignore[arg-type]
+                raise TypeError(f"{name} holds another kind of value than {kind}")
+            if kind == "int" and not 0 <= one < 1 << 63:
+                raise ValueError(f"{name} is out of range")
+    if len(progress.epoch_pairs) != len(progress.losses):
+        raise ValueError("of another version")
+    return progress

@@ -15,7 +15,8 @@ import pytest
 from pipeline.dataset import publish, reader, storage, verify
 from pipeline.dataset.manifest import SHARDS
 from pipeline.dataset.schema import SHARDS_SCHEMA, FormatError
-from pipeline.dataset.shards import parse_shards, save_shards, shard_name
+from pipeline.dataset.shard_list import parse_shards, save_shards
+from pipeline.dataset.shards import shard_name
 from pipeline.dataset.vocab import make_vocabulary
 from tests.support import group_of, make_dataset, publish_dataset
 from trainer.stream import PairStream

@@ -17,7 +17,8 @@ from trainer.cli import main
 from trainer.errors import UserError
 from trainer.pointer import Pointer, advance, read_pointer, retreat
 from trainer.rollback import roll_back
-from trainer.store import load_model, remove_version, save_model, stage_model, staged_version
+from trainer.staging import remove_version, staged_version
+from trainer.store import load_model, save_model, stage_model
 
 
 @pytest.fixture

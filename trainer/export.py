@@ -89,6 +89,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_model_arguments(parser)
     parser.add_argument("--format", required=True, choices=FORMATS, help="what to write")
     parser.add_argument("--to", required=True, metavar="PATH", help="the file to write; for projector a folder")
+    parser.add_argument("--version", metavar="ID", help="a version of the model (the current one)")
     parser.add_argument(
         "--timestamp", metavar="TIME", help="event_timestamp of --format feast, ISO 8601 (when the model was published)"
     )

@@ -107,7 +107,7 @@ def run(args: argparse.Namespace) -> int:
     """
     if args.top < 1:
         raise UserError(f"--top: found {args.top}, expected at least 1")
-    model = load_model(args.model, args.version)
+    model = load_model(args.model)
     words = args.words or sample_words(model.vocabulary)
     rows = [find_word(model.vocabulary, word) for word in words]
     unknown = [word for word, row in zip(words, rows, strict=True) if row is None]

@@ -126,6 +126,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_model_arguments(parser)
     parser.add_argument("--similarity", action="append", default=[], metavar="FILE", help="lines: word word score")
     parser.add_argument("--analogies", action="append", default=[], metavar="FILE", help="Google's question format")
+    parser.add_argument("--version", metavar="ID", help="a version of the model (the current one)")
     parser.add_argument(
         "--analogy-vocab", type=int, default=30_000, metavar="N",
         help="ask only about, and answer only with, the N most frequent tokens (%(default)s)",

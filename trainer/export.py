@@ -97,6 +97,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--to", required=True, metavar="PATH",
         help="the file to write; for projector a folder; for feast either: a folder gets a file of each version",
     )  # fmt: skip
+    parser.add_argument("--version", metavar="ID", help="a version of the model (the current one)")
     parser.add_argument(
         "--timestamp", metavar="TIME", help="event_timestamp of --format feast, ISO 8601 (when the model was published)"
     )

@@ -13,7 +13,8 @@ from trainer.errors import UserError
 from trainer.nights.lineage import load_lineage
 from trainer.nights.state import load_state
 from trainer.pointer import read_pointer
-from trainer.store import read_run, staged_version
+from trainer.staging import staged_version
+from trainer.store import read_run
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

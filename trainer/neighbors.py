@@ -111,6 +111,7 @@ def explain_answers(answers: Sequence[dict[str, Any]], contexts: Contexts) -> No
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of ``neighbors``."""
     add_model_arguments(parser)
+    parser.add_argument("--version", metavar="ID", help="a version of the model (the current one)")
     parser.add_argument(
         "words", nargs="*", metavar="WORD",
         help='a word, or an expression such as "king - man + woman"; put -- before one that starts with -; '

@@ -13,7 +13,8 @@ from typing import Any
 from pipeline.dataset import storage
 from trainer.errors import UserError
 from trainer.pointer import Pointer, advance, read_pointer, retreat, swap
-from trainer.store import load_model, staged_version
+from trainer.staging import staged_version
+from trainer.store import load_model
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -115,28 +115,6 @@ def stage_model(model_uri: str, version: str, model: Model, run: dict[str, Any])
     return sha256_hex(bytes(contents[INFO]))
 
 
-def staged_version(model_uri: str, version: str) -> tuple[dict[str, Any], str] | None:
-    """Return model.json of a version, live or not, and its SHA-256; None where it was not written to the end.
-
-    Raises:
-        FormatError: it is damaged.
-    """
-    try:
-        data = storage.read_bytes(storage.join(version_folder(model_uri, version), INFO))
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    return read_info(model_uri, version, None), sha256_hex(data)
-
-
-def remove_version(model_uri: str, version: str) -> None:
-    """Take away a version's files; model.json, without which there is none, goes first."""
-    folder = version_folder(model_uri, version)
-    for name in (INFO, TABLES, VOCAB, RUN, LINEAGE, INPUTS):
-        storage.remove_file(storage.join(folder, name))
-    if storage.is_local(folder):  # also what a killed process left half-written
-        storage.remove_tree(folder)
-
-
 def load_model(model_uri: str, version: str | None = None) -> Model:
     """Read a version, by default the current one; sizes and SHA-256 of its files are checked.
 
@@ -214,7 +192,12 @@ def explain_missing(model_uri: str) -> str:
     return f"{path}: found no such folder, expected a trained model"
 
 
-def read_info(model_uri: str, version: str, expected_sha256: str | None) -> dict[str, Any]:
+def read_info(model_uri: str, version: str, expected_sha256: str | None = None) -> dict[str, Any]:
+    """Return model.json of a version.
+
+    Raises:
+        FormatError: it is missing, damaged, or not the one of the SHA-256.
+    """
     uri = storage.join(version_folder(model_uri, version), INFO)
     path, data = storage.redact(uri), _read(uri)
     info = parse_json_object(data, path)

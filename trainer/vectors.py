@@ -36,7 +36,6 @@ Doubles = npt.NDArray[np.float64]
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags that evaluate, neighbors and export have in common."""
     parser.add_argument("--model", required=True, metavar="DIR", help="the model's folder: a path or a URI")
-    parser.add_argument("--version", metavar="VERSION", help="one that `versions` lists; by default the live one")
     parser.add_argument("--vectors", choices=VECTORS, default="input", help="which table, or their mean (%(default)s)")
     parser.add_argument("--json", action="store_true", help="print the result as one JSON object")
 

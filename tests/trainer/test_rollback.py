@@ -17,7 +17,8 @@ from trainer.cli import main
 from trainer.errors import UserError
 from trainer.pointer import Pointer, advance, read_pointer, retreat
 from trainer.rollback import roll_back
-from trainer.store import load_model, remove_version, save_model, stage_model, staged_version
+from trainer.staging import remove_version, staged_version
+from trainer.store import load_model, save_model, stage_model
 
 
 @pytest.fixture
@@ -134,7 +135,9 @@ def test_the_commands(model: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert [line[:4] for line in lines] == ["* v2", "  v1", "  v3"]
     assert main(["versions", "--model", f"{model}/none"]) == 1
     assert "found no version" in capsys.readouterr().err
-    assert main(["neighbors", "--model", model, "--version", "v3", "--json", "w0"]) == 0
-    newest = capsys.readouterr().out
-    assert main(["neighbors", "--model", model, "--json", "w0"]) == 0
-    assert capsys.readouterr().out != newest
+    for version, seed in (("v3", 2), ("v1", 0), ("", 1)):
+        words = ["--version", version] if version else []
+        to = Path(model, f"out{version}.txt")
+        assert main(["export", "--model", model, "--format", "word2vec", "--to", str(to), *words]) == 0
+        first = [float(number) for number in to.read_text().splitlines()[1].split()[1:]]
+        assert first == pytest.approx(make_model(seed).input_VD[0].tolist(), rel=1e-5)

@@ -18,7 +18,8 @@ from trainer.nights.lease import Lease
 from trainer.nights.settings import RetrainConfig, Settings
 from trainer.nights.state import PUBLISHED, REFUSED, Night, Outcome, State, save_state
 from trainer.pointer import Pointer, advance, read_pointer, swap
-from trainer.store import load_model, staged_version
+from trainer.staging import staged_version
+from trainer.store import load_model
 
 _GATE = (
     "min_similarity", "min_analogies", "max_score_drop", "gate_words", "min_known_words", "min_overlap", "min_cosine",

@@ -21,7 +21,8 @@ from trainer.nights.settings import COLD, LIVE, RetrainConfig, Settings
 from trainer.nights.state import Night, State, folder_of, save_state
 from trainer.pointer import LATEST, read_pointer
 from trainer.progress import warn
-from trainer.store import Model, finished_version, load_model, model_version, read_run, remove_version, stage_model
+from trainer.staging import remove_version
+from trainer.store import Model, finished_version, load_model, model_version, read_run, stage_model
 
 TRAINING = "training"
 _FILES = ("listed.parquet", "read.parquet", f"{TRAINING}/{LATEST}")

@@ -20,7 +20,7 @@ from trainer.nights.lineage import known_files
 from trainer.nights.settings import RetrainConfig, Settings
 from trainer.nights.state import REFUSED, Night, Outcome, State, folder_of, save_state
 from trainer.pointer import Pointer, read_pointer
-from trainer.store import staged_version
+from trainer.staging import staged_version
 
 LISTED, READ = "listed.parquet", "read.parquet"
 

@@ -18,6 +18,7 @@ _NUMBER = r"[0-9]*\.?[0-9]+([eE][+-]?[0-9]+)?"
 #: What a text must look like, where its kind alone does not say it.
 _TEXTS = {
     "input": f"{_URI}(,{_URI})*",
+    "input_list": f"({_URI})?",
     "output": _URI,
     "vocab": f"({_URI})?",
     "text_field": ".+",

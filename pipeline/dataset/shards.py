@@ -29,6 +29,12 @@ Pairs = tuple[NDArray[np.int32], NDArray[np.int32]]
 
 COMPRESSIONS = ("zstd", "lz4", "none")
 
+#: A row group is read as a whole, 8 bytes a pair. One ends with a sentence, so that a long one makes a long row group.
+MAX_ROW_GROUP_PAIRS = 1 << 28
+
+_MAGIC = b"PAR1"
+_MAX_ROW_GROUP_BYTES = 1 << 40  # so that no sum of them passes 64 bits
+
 
 @dataclass(frozen=True)
 class RowGroup:
@@ -143,7 +149,7 @@ def parse_footer(tail: bytes, shard: Shard, path: str) -> pq.FileMetaData:
     if _xxh3(tail) != shard.footer_xxh3:
         raise FormatError(f"{path}: found a footer with checksum {_xxh3(tail)}, expected {shard.footer_xxh3}")
     try:
-        footer = pq.read_metadata(pa.BufferReader(b"PAR1" + tail))
+        footer = pq.read_metadata(pa.BufferReader(_MAGIC + tail))
     except (pa.ArrowException, OSError) as error:
         raise FormatError(f"{path}: found an unreadable footer ({str(error).splitlines()[0]})") from None
     require_schema(footer.schema.to_arrow_schema(), PAIR_SCHEMA, path)
@@ -201,6 +207,11 @@ class ShardTable(Sequence[Shard]):
         found: list[str] = self._columns["shard"].to_pylist()
         return found
 
+    @property
+    def groups(self) -> pa.ListArray:
+        """The row groups of each shard."""
+        return self._columns["row_groups"]
+
     def row_group_rows(self, number: int) -> list[int]:
         """Return the rows of each row group of a shard."""
         found: list[int] = self._columns["row_groups"][number].values.field("rows").to_pylist()
@@ -243,7 +254,34 @@ def parse_shards(data: bytes, path: str) -> ShardTable:
         raise FormatError(f"{path}: found an unreadable Parquet file ({str(error).splitlines()[0]})") from None
     for name in table.names:
         require_inside(name, path)
+    _require_groups(table, path)
     return table
+
+
+def _require_groups(table: ShardTable, path: str) -> None:
+    """Hold each shard's row groups against each other and the shard; G row groups of all shards."""
+    counts_S = table.groups.value_lengths().to_numpy()
+    ends_S = np.cumsum(counts_S)
+    offset_G, bytes_G, rows_G = (table.groups.flatten().field(name).to_numpy() for name in ("offset", "bytes", "rows"))
+    odd_G = (bytes_G <= 0) | (bytes_G > _MAX_ROW_GROUP_BYTES) | (rows_G <= 0) | (rows_G > MAX_ROW_GROUP_PAIRS)
+    bytes_before, rows_before = (np.concatenate(([0], np.cumsum(np.where(odd_G, 0, n_G)))) for n_G in (bytes_G, rows_G))
+    first_S = bytes_before[ends_S - counts_S]
+    place_G = len(_MAGIC) + bytes_before[:-1] - np.repeat(first_S, counts_S)
+    if (wrong := np.flatnonzero(odd_G | (offset_G != place_G))).size:
+        group = int(wrong[0])
+        name = table.names[int(np.searchsorted(ends_S, group, side="right"))]
+        raise FormatError(
+            f"{path}: {name}: found {rows_G[group]} rows in {bytes_G[group]} bytes at {offset_G[group]}, "
+            f"expected a row group of 1 to {MAX_ROW_GROUP_PAIRS} rows at {place_G[group]}"
+        )
+    rows_S = rows_before[ends_S] - rows_before[ends_S - counts_S]
+    end_S = len(_MAGIC) + bytes_before[ends_S] - first_S
+    if (wrong := np.flatnonzero((counts_S == 0) | (rows_S != table.rows_S) | (end_S >= table.bytes_S))).size:
+        shard = int(wrong[0])
+        raise FormatError(
+            f"{path}: {table.names[shard]}: found row groups of {rows_S[shard]} rows that end at byte {end_S[shard]}, "
+            f"expected {table.rows_S[shard]} rows, and an end before byte {table.bytes_S[shard]}"
+        )
 
 
 def _shard(row: dict[str, Any]) -> Shard:
@@ -257,7 +295,7 @@ def _shard(row: dict[str, Any]) -> Shard:
 def _locate(data: pa.Buffer) -> tuple[tuple[RowGroup, ...], int]:
     """Find each row group's byte range in a finished file; also where the last one ends."""
     footer = pq.read_metadata(pa.BufferReader(data))
-    view, groups, end = memoryview(data), [], len(b"PAR1")
+    view, groups, end = memoryview(data), [], len(_MAGIC)
     for index in range(footer.num_row_groups):
         group = footer.row_group(index)
         columns = [group.column(i) for i in range(group.num_columns)]

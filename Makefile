@@ -34,6 +34,7 @@ quality: $(READY)
 
 bench: $(READY)
 	$(BIN)/python -m tests.bench
+	$(BIN)/python -m tests.bench --epochs 5
 	$(BIN)/python -m tests.bench.pipeline
 	$(BIN)/python -m tests.bench.machine_limits
 	$(BIN)/python -m tests.bench.kernel

@@ -37,12 +37,17 @@ EPOCHS=$([ "$bytes" -lt 20000000 ] && echo 15 || echo 5)
 say "2. pipeline: text to pairs"
 rm -rf "$WORK/$name/dataset"  # each run would add one
 "$PYTHON" -m pipeline --input "$CORPUS" --output "$WORK/$name/dataset" --passes "$EPOCHS" \
-  --min-count "$min_count"
+  --min-count "$min_count" --report "$WORK/$name/corpus.html"
 
 say "3. trainer: pairs to vectors"
 "$PYTHON" -m trainer train --data "$WORK/$name/dataset" --model "$WORK/$name/model" --epochs "$EPOCHS" --overwrite
 
 say "4. neighbours"
-"$PYTHON" -m trainer neighbors --model "$WORK/$name/model" --top 5 ${words[@]+"${words[@]}"}
+"$PYTHON" -m trainer neighbors --model "$WORK/$name/model" --top 5 ${words[@]+"${words[@]}"} \
+  </dev/null  # without words it would ask for some at a terminal
+
+say "5. a page to look at"
+list=$(IFS=,; echo "${words[*]-}")
+"$PYTHON" -m trainer report --model "$WORK/$name/model" --words "$list" --to "$WORK/$name/report.html"
 
 printf '\nMore: %s -m trainer neighbors --model %s WORD …\n' "$PYTHON" "$WORK/$name/model"

@@ -38,7 +38,7 @@ class Base:
 
 
 def find_base(config: Config) -> Base | None:
-    """Look up what --vocab names: a dataset's folder, of which the published run counts, or a vocab.parquet.
+    """Look up what --vocab names: a dataset's folder, of which the published run counts, a run's, or a vocab.parquet.
 
     Raises:
         ConfigError: its tokens were made by other rules, or --phrases asks for more than its own.
@@ -50,7 +50,7 @@ def find_base(config: Config) -> Base | None:
         raise ConfigError(f"--phrases: found {config.phrases}, expected 0 beside --vocab, whose own are joined")
     if config.vocab.endswith(".parquet"):
         return _from_file(config.vocab)
-    dataset = open_dataset(config.vocab)
+    dataset = _open_base(config.vocab)
     _require_same_rules(dataset, config)
     totals = dataset.manifest.vocabulary
     prefix = len(storage.join(dataset.uri, "runs", dataset.run_id, ""))
@@ -75,6 +75,13 @@ def _copy(source: str, target: str, name: str, sha256: str) -> PhraseFile:
     entry: FileEntry = file_entries({name: data})[name]
     storage.write_bytes(target, data)
     return PhraseFile(name, target, entry, rows, None)
+
+
+def _open_base(uri: str) -> Dataset:
+    """Open a dataset's published run, or the run whose own folder is named: DATASET/runs/RUN_ID."""
+    folder, _, run = uri.rstrip("/").rpartition("/")
+    above, _, name = folder.rpartition("/")
+    return open_dataset(above, run) if above and name == "runs" else open_dataset(uri)
 
 
 def _from_file(uri: str) -> Base:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from pipeline.dataset.redact import redact
 from pipeline.dataset.schema import FormatError
 from pipeline.dataset.storage import PointerMovedError
 from pipeline.errors import PipelineError
@@ -76,6 +77,11 @@ def _run(words: Sequence[str]) -> int:
             print(f"submitted run {run.run_id}", file=sys.stderr)
             return 0
         result = {**summary(run), "seconds": round(time.perf_counter() - started, 2)}
+        if config.report:
+            from pipeline.report import write_report
+
+            write_report(run, config.report)
+            result["report"] = redact(config.report)
     except KeyboardInterrupt:
         return 130
     except Exception as error:
@@ -111,7 +117,7 @@ def error_line(error: BaseException) -> str | None:
 
 
 def _one_line(text: str) -> str:
-    return " ".join(_STEP.sub("", text).split("\n")).strip()
+    return redact(" ".join(_STEP.sub("", text).split("\n")).strip())
 
 
 def _describe_phrases(rounds: Sequence[int]) -> str:
@@ -138,5 +144,6 @@ def describe(result: dict[str, Any]) -> str:
                 f"{len(result['pairs'])} pass{'es' * (len(result['pairs']) > 1)}"
             ),
             f"  time        {result['seconds']:.1f} s, {rate:,.0f} tokens/s ({stages})",
+            *([f"  report      {result['report']}"] if "report" in result else []),
         ]
     )

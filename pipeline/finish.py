@@ -16,20 +16,18 @@ from pipeline import stages
 from pipeline.base import Base
 from pipeline.chunks import CHUNK_BYTES
 from pipeline.dataset import storage
-from pipeline.dataset.manifest import INPUTS, SHARDS, VOCAB, CorpusTotals, FileEntry, Manifest
+from pipeline.dataset.manifest import INPUTS, RUN, SHARDS, VOCAB, CorpusTotals, FileEntry, Manifest
 from pipeline.dataset.publish import file_entries, pass_totals, publish_run
 from pipeline.dataset.schema import ROW_GROUP_PAIRS, canonical_json
-from pipeline.dataset.shards import save_shards
+from pipeline.dataset.shard_list import save_shards
 from pipeline.errors import ConfigError, InputError
 from pipeline.lease import drop_lease
 from pipeline.listing import LISTING, files_of, read_listing
 from pipeline.options import Config
 from pipeline.phrase_rounds import require_same_text
-from pipeline.plan import ChunkStats, Plan, make_plan
+from pipeline.plan import ChunkStats, Plan, make_plan, sentence_lengths
 from pipeline.results import DeadLetterPart, PhraseFile, VocabularyFile, WrittenShard
 from pipeline.tokenize import describe_tokenizer
-
-RUN = "run.json"
 
 
 @dataclass(frozen=True)
@@ -140,7 +138,7 @@ def publish(
         ),
         files=files,
     )  # fmt: skip
-    storage.write_bytes(storage.join(run.folder, RUN), canonical_json(_describe_run(run)))
+    storage.write_bytes(storage.join(run.folder, RUN), canonical_json(_describe_run(run, stats)))
     publish_run(run.config.output, run.run_id, manifest, run.expected)
     drop_lease(run.folder)
     return manifest.dataset_id
@@ -167,8 +165,8 @@ def _reasons(dead: Iterable[DeadLetterPart]) -> dict[str, int]:
     return dict(sum((Counter(part.reasons) for part in dead), Counter[str]()))
 
 
-def _describe_run(run: Run) -> dict[str, Any]:
-    """Describe what may differ between two runs of equal bytes."""
+def _describe_run(run: Run, stats: Iterable[ChunkStats]) -> dict[str, Any]:
+    """Describe what may differ between two runs of equal bytes, and what nobody but a report asks for."""
     packages = ("apache-beam", "numpy", "pyarrow", "numba", "regex")
     return {
         "format_version": 1,
@@ -176,5 +174,6 @@ def _describe_run(run: Run) -> dict[str, Any]:
         "started": run.started,
         "runner": run.runner,
         "input": [storage.redact(pattern) for pattern in run.config.input],
+        "sentence_lengths": sentence_lengths(stats),
         "versions": {"python": platform.python_version(), **{p: importlib.metadata.version(p) for p in packages}},
     }

@@ -1,4 +1,4 @@
-"""Local files that a glob matches: the rules are those of Python's `glob`, but nothing unreadable is passed over."""
+"""Files that a glob matches, local or in a store: as Python's `glob` has it, but nothing unreadable is passed over."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import fnmatch
 import glob
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
+from pipeline.dataset import storage
 from pipeline.errors import InputError
 
 _KINDS = {stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
@@ -81,3 +82,53 @@ def _folders_below(top: str) -> Iterator[str]:
         with os.scandir(folder or ".") as entries:
             names = [entry.name for entry in entries if entry.is_dir() and not entry.name.startswith(".")]
         waiting += [(f"{folder}{name}/", around | {here}) for name in names]
+
+
+def match_objects(pattern: str) -> list[tuple[str, int, float | None]]:
+    """Return URI, size and Unix time of what a pattern matches in an object store, by the rules for local files.
+
+    Raises:
+        InputError: it cannot be listed.
+    """
+    start = len(pattern) - len(pattern.partition("://")[2].partition("/")[2])
+    prefix = pattern[: min((at for sign in "*?[" if (at := pattern.find(sign, start)) >= 0), default=len(pattern))]
+    try:
+        found = storage.list_objects(prefix)
+        if found is None:
+            return _match_by_beam(pattern)
+        # A key that ends in a slash is how consoles mark a folder.
+        return [one for one in found if not one.uri.endswith("/") and is_match(pattern[start:], one.uri[start:])]
+    except ModuleNotFoundError as error:
+        detail = f"no module {error.name!r}"
+    except OSError as error:
+        detail = error.strerror or str(error)
+    raise InputError(f"--input {pattern}: found no way to list it ({detail}), expected files") from None
+
+
+def _match_by_beam(pattern: str) -> list[tuple[str, int, float | None]]:
+    """Match where only Beam's file systems know how to list; their rules differ a little."""
+    from apache_beam.io.filesystem import BeamIOError
+    from apache_beam.io.filesystems import FileSystems
+
+    try:
+        [result] = FileSystems.match([pattern])
+    except (BeamIOError, ValueError) as error:  # a store that does not answer; a scheme that nothing is installed for
+        raise OSError(" ".join(str(error).split())) from None
+    files = [m for m in result.metadata_list if not m.path.endswith("/")]
+    return [(m.path, m.size_in_bytes, m.last_updated_in_seconds) for m in files]
+
+
+def is_match(pattern: str, key: str) -> bool:
+    """Tell whether a store's key matches a pattern."""
+    return key == pattern or _parts_match(pattern.split("/"), key.split("/"))
+
+
+def _parts_match(patterns: Sequence[str], names: Sequence[str]) -> bool:
+    if not patterns or not names:
+        return not patterns and not names
+    if patterns[0] == "**":
+        hidden = names[0].startswith(".")
+        return _parts_match(patterns[1:] or ["*"], names) or (not hidden and _parts_match(patterns, names[1:]))
+    if names[0].startswith(".") and not patterns[0].startswith("."):
+        return False
+    return fnmatch.fnmatchcase(names[0], patterns[0]) and _parts_match(patterns[1:], names[1:])

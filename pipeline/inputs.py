@@ -13,9 +13,10 @@ from typing import NamedTuple
 from pipeline.chunks import CHUNK_BYTES, Chunk
 from pipeline.dataset import storage
 from pipeline.dataset.manifest import LATEST
+from pipeline.dataset.retry import StoreError
 from pipeline.decompress import LONGEST_MAGIC, format_of
 from pipeline.errors import InputError
-from pipeline.globs import match_files
+from pipeline.globs import match_files, match_objects
 from pipeline.text import DeadLetter
 
 #: Plain text is read in parts of this many bytes, each by any worker; what must be read from its start is large above.
@@ -81,7 +82,7 @@ class Part(NamedTuple):
 
 
 def list_inputs(patterns: Sequence[str]) -> Iterator[InputFile]:
-    """List the files that the globs match, local or in any store that Beam's file systems know.
+    """List the files that the globs match, local, in S3 or Google's store, or in one that Beam's file systems know.
 
     Raises:
         InputError: a glob matches nothing, or a file is matched twice, be it through a link; a password in a URI,
@@ -129,9 +130,7 @@ class _RealPaths:
 def _no_file(pattern: str) -> InputError:
     path = storage.local_path(pattern)
     if storage.is_local(pattern) and os.path.isdir(path):
-        return InputError(
-            f"--input {pattern}: found a folder, expected files, as {storage.join(pattern, '*')} names them"
-        )
+        return InputError(f"--input {pattern}: found a folder, expected files, as {pattern.rstrip('/')}/* names them")
     return InputError(f"--input {storage.redact(pattern)}: found no file, expected at least one")
 
 
@@ -194,27 +193,14 @@ def _fixed_length(pattern: str) -> int:
 
 def _match(pattern: str) -> list[tuple[str, int, datetime.datetime | None]]:
     """Return URI, size and time of what a glob matches, in any order."""
-    if storage.redact(pattern) != pattern:
+    if storage.has_user(pattern):
         raise InputError(
             f"--input {storage.redact(pattern)}: found a name or password in the URI, which the run's list of files "
             "would keep; expected them where the store's own tools look for them"
         )
     if not storage.is_local(pattern):
-        return _match_store(pattern)
+        return [(uri, size, _utc(modified)) for uri, size, modified in match_objects(pattern)]
     return [(path, info.st_size, _utc(info.st_mtime)) for path, info in match_files(storage.local_path(pattern))]
-
-
-def _match_store(pattern: str) -> list[tuple[str, int, datetime.datetime | None]]:
-    from apache_beam.io.filesystem import BeamIOError
-    from apache_beam.io.filesystems import FileSystems
-
-    try:
-        [result] = FileSystems.match([pattern])
-    except (BeamIOError, ValueError) as error:  # a store that does not answer; a scheme that nothing is installed for
-        detail = " ".join(str(error).split())
-        raise InputError(f"--input {pattern}: found no way to list it ({detail}), expected files") from None
-    files = [m for m in result.metadata_list if not m.path.endswith("/")]  # which is how consoles mark a folder
-    return [(m.path, m.size_in_bytes, _utc(m.last_updated_in_seconds)) for m in files]
 
 
 def _utc(seconds: float | None) -> datetime.datetime | None:
@@ -246,4 +232,6 @@ def _is_plain(file: InputFile) -> bool:
 
 def unreadable(file: InputFile, error: OSError) -> InputError:
     """Say in one line that a file cannot be read."""
+    if isinstance(error, StoreError):
+        return InputError(str(error))
     return InputError(f"{storage.redact(file.uri)}: found {error.strerror or error}, expected a readable file")

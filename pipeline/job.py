@@ -17,7 +17,7 @@ from apache_beam.options.pipeline_options import PipelineOptions, SetupOptions, 
 from apache_beam.pvalue import AsList, AsSingleton
 from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 
-from pipeline import finish, inputs, progress, upkeep
+from pipeline import finish, folders, inputs, progress, upkeep
 from pipeline.base import copy_phrases, find_base
 from pipeline.dataset import storage
 from pipeline.dataset.manifest import LATEST, MANIFEST, require_run_id
@@ -26,7 +26,7 @@ from pipeline.errors import ConfigError
 from pipeline.finish import Run
 from pipeline.inputs import list_inputs, refuse_output
 from pipeline.lease import Writer, drop_lease, hold_lease
-from pipeline.listing import save_listing
+from pipeline.listing import load_listing, save_listing
 from pipeline.options import Config
 from pipeline.phrase_transforms import find_phrases
 from pipeline.progress import Meter
@@ -158,7 +158,8 @@ def make_listing(config: Config) -> tuple[pa.Buffer, int]:
         InputError: as list_inputs and refuse_output do.
     """
     sink = pa.BufferOutputStream()
-    _, size = save_listing(refuse_output(list_inputs(config.input), config.output), sink)
+    files = load_listing(config.input_list) if config.input_list else list_inputs(config.input)
+    _, size = save_listing(refuse_output(files, config.output), sink)
     return sink.getvalue(), size
 
 
@@ -179,7 +180,7 @@ def _workplace(run: Run, in_process: bool) -> Iterator[None]:
             if in_process or run.config.wait:
                 _leave(run, failed=False)
     finally:
-        upkeep.remove_empty(run.folder, run.config.output)  # also where the lease could not be written
+        folders.remove_empty(run.folder, run.config.output)  # also where the lease could not be written
 
 
 def _leave(run: Run, failed: bool) -> None:

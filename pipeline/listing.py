@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.dataset import storage
+from pipeline.dataset.retry import StoreError
 from pipeline.errors import InputError
 from pipeline.inputs import InputFile
 
@@ -67,6 +68,25 @@ def read_listing(uri: str) -> pa.Table:
         return file.read(columns=_COLUMNS, use_threads=False)
 
 
+def load_listing(uri: str) -> Iterator[InputFile]:
+    """Read a list of files that another command made (--input-list), with their times.
+
+    Raises:
+        InputError: it is missing, damaged or empty, or has other columns.
+    """
+    path = storage.redact(uri)
+    with _opened(uri) as file:
+        if not file.schema_arrow.remove_metadata().equals(_SCHEMA):
+            raise InputError(f"--input-list {path}: found columns {file.schema_arrow.names}, expected {_SCHEMA.names}")
+        if not file.metadata.num_rows:
+            raise InputError(f"--input-list {path}: found no file in it, expected at least one")
+        first = 0
+        for batch in file.iter_batches(_GROUP_ROWS, use_threads=False):
+            for ordinal, row in enumerate(batch.to_pylist(), first):
+                yield InputFile(ordinal, **row)
+            first += len(batch)
+
+
 def files_of(table: pa.Table, first: int = 0) -> Iterator[InputFile]:
     """Turn rows of a listing into files, the first of which has the ordinal ``first``."""
     columns = [table[name].to_pylist() for name in _COLUMNS]
@@ -79,6 +99,8 @@ def _opened(uri: str) -> Iterator[pq.ParquetFile]:
     try:
         with storage.open_binary(uri) as stream:
             yield pq.ParquetFile(stream, page_checksum_verification=True)
+    except StoreError as error:
+        raise InputError(str(error)) from None
     except (OSError, pa.ArrowException) as error:
         detail = getattr(error, "strerror", None) or " ".join(str(error).split())
         raise InputError(f"{storage.redact(uri)}: found {detail}, expected the list of the run's input files") from None

@@ -1,4 +1,4 @@
-"""The commands beside ``run``: ``verify`` reads a run, ``publish`` makes one the current one, ``clean`` tidies."""
+"""The commands beside ``run``: ``list`` the input, ``verify`` a run, ``publish`` it as the current one, ``clean``."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+import pyarrow as pa
+
 from pipeline import upkeep
 from pipeline.dataset import storage
 from pipeline.dataset.flags import OneLineParser, parse_named, with_dashes
@@ -16,9 +18,13 @@ from pipeline.dataset.publish import point_to
 from pipeline.dataset.reader import open_dataset
 from pipeline.dataset.schema import FormatError
 from pipeline.dataset.verify import require_whole, verify_run
-from pipeline.options import unknown_to_beam
+from pipeline.inputs import list_inputs, refuse_output
+from pipeline.listing import save_listing
+from pipeline.options import parse_arguments, unknown_to_beam
 
 _ABOUT = {
+    "list": "Write the list of the files that a run would read, for `run --input-list`. All other flags are those of "
+    "`run`.",
     "verify": "Read every file of a run and hold it against the manifest.",
     "publish": "Make a complete run the one that readers follow.",
     "clean": "Remove what dead runs left, their dead letters too, and with --keep old complete runs. Files that the "
@@ -31,10 +37,12 @@ COMMANDS = tuple(_ABOUT)
 _DURATION = re.compile(r"(\d+)([smhd])")
 
 
-def parse_command(words: Sequence[str]) -> argparse.Namespace:
-    """Read the command line; exits with status 2 on wrong usage."""
-    command = words[0]
+def make_command_parser(command: str) -> OneLineParser:
+    """Return the parser of one of these commands."""
     parser = OneLineParser(prog=f"python -m pipeline {command}", description=_ABOUT[command], allow_abbrev=False)
+    if command == "list":
+        parser.add_argument("--to", required=True, type=parse_named, metavar="URI", help="the list's file, in Parquet")
+        return parser
     parser.add_argument(
         "--output", required=True, type=parse_named, metavar="URI", help="the dataset's folder: a path or a URI"
     )
@@ -45,11 +53,27 @@ def parse_command(words: Sequence[str]) -> argparse.Namespace:
             "--run", required=command == "publish", metavar="ID", help="the run; by default the published one"
         )
     parser.add_argument("--json", action="store_true", help="print the result as one JSON object")
+    return parser
+
+
+def parse_command(words: Sequence[str]) -> argparse.Namespace:
+    """Read the command line; exits with status 2 on wrong usage."""
+    command = words[0]
+    parser = make_command_parser(command)
+    if command == "list":
+        return _parse_list(words[1:], parser)
     args, beam_flags = parser.parse_known_args(with_dashes(words[1:], parser))
     unknown = unknown_to_beam(beam_flags, parser) if command == "clean" else beam_flags
     if unknown:
         parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     args.command, args.beam_flags = command, beam_flags
+    return args
+
+
+def _parse_list(words: Sequence[str], parser: OneLineParser) -> argparse.Namespace:
+    args, rest = parser.parse_known_args(words)
+    args.config, args.beam_flags = parse_arguments(rest)
+    args.command, args.json = "list", args.config.json
     return args
 
 
@@ -96,14 +120,29 @@ def run_command(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
         return dataclasses.asdict(found), text
     if args.command == "clean":
         return _clean(args)
+    if args.command == "list":
+        return _list(args)
     return _publish(args.output, args.run)
 
 
-def _clean(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
+def _list(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
+    _set_file_systems(args.beam_flags)
+    sink = pa.BufferOutputStream()
+    files, size = save_listing(refuse_output(list_inputs(args.config.input), args.config.output), sink)
+    storage.write_bytes(args.to, memoryview(sink.getvalue()))
+    text = f"listed {files:,} files, {size:,} bytes in {storage.redact(args.to)}"
+    return {"to": storage.redact(args.to), "files": files, "bytes": size}, text
+
+
+def _set_file_systems(beam_flags: Sequence[str]) -> None:
     from apache_beam.io.filesystems import FileSystems
     from apache_beam.options.pipeline_options import PipelineOptions
 
-    FileSystems.set_options(PipelineOptions(args.beam_flags))
+    FileSystems.set_options(PipelineOptions(list(beam_flags)))
+
+
+def _clean(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
+    _set_file_systems(args.beam_flags)
     removed = upkeep.clean(args.output, args.older_than, args.keep, args.dry_run)
     verb = "would remove" if args.dry_run else "removed"
     lines = [f"{verb} {_describe(item)}" for item in removed] or ["found nothing to remove"]
@@ -112,6 +151,8 @@ def _clean(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
 
 
 def _describe(item: upkeep.Removed) -> str:
+    if item.reason == "upload":
+        return f"unfinished uploads of run {item.run}: {item.files:,}"
     what = {"dead": f"run {item.run}, which died", "old": f"run {item.run}, which newer ones replaced"}.get(
         item.reason, f"temporary files of run {item.run}" if item.run else "temporary files"
     )

@@ -38,6 +38,9 @@ class Config:
     """Globs of the input files, in the order that numbers them."""
     output: str = dataclasses.field(metadata={"metavar": "URI"})
     """The dataset's folder: a path or a URI."""
+    input_list: str = dataclasses.field(default="", metadata={"metavar": "URI"})
+    """A list that `python -m pipeline list` wrote of these files, or of some of them: just those are read, and the
+    globs are not matched anew."""
     input_format: str = dataclasses.field(default="text", metadata={"shapes": True, "choices": INPUT_FORMATS})
     """text: lines; jsonl: a JSON object a line, whose --text-field is the text; parquet: that column is the text."""
     text_field: str = dataclasses.field(default="text", metadata={"shapes": True, "metavar": "NAME"})
@@ -47,8 +50,8 @@ class Config:
     max_vocab: int = dataclasses.field(default=0, metadata={"shapes": True})
     """Rows of the vocabulary at most, the most frequent ones; 0 for no limit."""
     vocab: str = dataclasses.field(default="", metadata={"metavar": "URI"})
-    """An earlier dataset, or its vocab.parquet, to extend: its tokens keep their ids, their counts are added up, and
-    new tokens of this run's text follow. Its phrases are joined as they are."""
+    """An earlier dataset, one of its runs (DATASET/runs/RUN_ID) or a vocab.parquet, to extend: its tokens keep their
+    ids, their counts are added up, and new tokens of this run's text follow. Its phrases are joined as they are."""
     phrases: int = dataclasses.field(default=0, metadata={"shapes": True})
     """Rounds of joining words that are phrases, as in new_york; each is one more reading of the text."""
     phrase_threshold: tuple[float, ...] = dataclasses.field(
@@ -102,6 +105,8 @@ class Config:
     """Complete runs to keep once this one is published: it and those before it; older ones are removed; 0 keeps all."""
     wait: bool = True
     """Wait for the run to end; with --no-wait the command returns once a cluster has taken the job."""
+    report: str = dataclasses.field(default="", metadata={"metavar": "PATH"})
+    """Write a page about the corpus here, one HTML file with plots: a path or a URI."""
     json: bool = False
     """Print the result as one JSON object on the last line of standard output."""
 
@@ -170,10 +175,19 @@ def parse_arguments(argv: Sequence[str]) -> tuple[Config, list[str]]:
             f"argument --phrase-threshold: found {len(values['phrase_threshold'])} values, expected one, or one for "
             f"each round of --phrases {values['phrases']}"
         )
+    _require_report(values, parser)
     unknown = unknown_to_beam(rest, parser)
     if unknown:
         parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     return Config(**values), rest
+
+
+def _require_report(values: dict[str, Any], parser: OneLineParser) -> None:
+    """Better to hear of it now than once the run is done."""
+    if values["report"] and not values["wait"]:
+        parser.error("argument --report: found --no-wait beside it, expected one of the two")
+    if values["report"] and os.path.isdir(values["report"]):
+        parser.error(f"argument --report: found a folder at {values['report']}, expected the name of a file")
 
 
 def _split_list(value: str) -> list[str]:

@@ -23,6 +23,9 @@ from pipeline.draws import order_key
 #: A dataset of few pairs is cut into so many shards, of a row group at least, that several threads can work on it.
 FEW_SHARDS = 8
 
+#: Counts as uint32, little-endian: small, since there is one of these a chunk.
+Packed = bytes
+
 
 class ChunkStats(NamedTuple):
     """What the counting pass learns of one chunk.
@@ -31,6 +34,7 @@ class ChunkStats(NamedTuple):
         paired: sentences of two tokens or more.
         weight: sum of the sentences' weights.
         digest: XXH3-128 (hex) of the raw bytes.
+        lengths: sentences by ⌊log2⌋ of their tokens.
     """
 
     file: int
@@ -42,6 +46,7 @@ class ChunkStats(NamedTuple):
     tokens: int
     weight: int
     digest: str
+    lengths: Packed = b""
 
 
 @dataclass(frozen=True)
@@ -104,3 +109,12 @@ def make_plan(stats: Iterable[ChunkStats], *, kept_share: float, window: int, sh
     paired = sum(chunk.paired for chunk in ordered)
     wanted = max(math.ceil(expected / shard_pairs), min(FEW_SHARDS, int(expected / ROW_GROUP_PAIRS)), 1)
     return Plan(positions, total, min(wanted, max(1, paired)))
+
+
+def sentence_lengths(stats: Iterable[ChunkStats]) -> list[int]:
+    """Add up over all chunks how many sentences have from 2^b to 2^(b + 1) − 1 tokens, for each b from 0."""
+    totals = np.zeros(64, np.int64)
+    for chunk in stats:
+        found = np.frombuffer(chunk.lengths, "<u4")
+        totals[: len(found)] += found
+    return [int(number) for number in np.trim_zeros(totals, "b")]

@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.chunks import BOM
+from pipeline.dataset.retry import StoreError
 from pipeline.errors import InputError
 from pipeline.text import DeadLetter
 
@@ -170,7 +171,7 @@ def read_parquet(stream: IO[bytes], rules: RecordRules) -> Iterator[bytes]:
         if row != file.metadata.num_rows:  # the footer, which has no checksum, must at least agree with itself
             raise pa.ArrowInvalid(f"{row} rows where the footer says {file.metadata.num_rows}")
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        if isinstance(error, OSError) and error.errno is not None:
+        if isinstance(error, StoreError) or (isinstance(error, OSError) and error.errno is not None):
             raise  # the store's own trouble, not the file's content
         detail = " ".join(str(error).split())
         raise InputError(f"{rules.name}: found damaged Parquet ({detail}), expected a whole file") from None

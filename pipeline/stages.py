@@ -81,6 +81,7 @@ def count_chunk(
         tokens=len(tokens.starts_T),
         weight=int(weights.sum()),
         digest=xxhash.xxh3_128_hexdigest(chunk.data),
+        lengths=np.bincount(np.frexp(lengths)[1] - 1).astype("<u4").tobytes() if len(lengths) else b"",
     )
     return stats, letters
 

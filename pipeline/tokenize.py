@@ -8,7 +8,7 @@ Shape suffixes: T tokens of a chunk, S sentences of a chunk.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -126,19 +126,40 @@ def scan_tokens(
         torn: the chunk starts inside an overlong token: what continues it is oversize too.
     """
     from pipeline.kernels.machine import PADDING
-    from pipeline.kernels.scan import AT_ONCE, scan_spans, walk_spans
+    from pipeline.kernels.scan import AT_ONCE, scan_spans
 
     size = len(text) - PADDING
     # Two tokens can only touch where a character of two bytes or more is one of them: two in three bytes at most.
     room = size * 2 // 3 + 2 + AT_ONCE
-    starts, lengths, ends = np.empty(room, np.int32), np.empty(room, np.int32), np.empty(room, np.int32)
-    spans, whitespace = (starts, lengths, ends), classes is whitespace_classes()
-    tokens, sentences, largest = scan_spans(text, size, classes, whitespace, max_sentence_tokens, spans)
-    oversize = np.empty((0, 3), np.int64)
+    spans = np.empty(room, np.int32), np.empty(room, np.int32), np.empty(room, np.int32)
+    tokens, lines, largest = scan_spans(text, size, classes, classes is whitespace_classes(), spans)
+    found = Tokens(text, spans[0][:tokens], spans[1][:tokens], spans[2][:lines], [])
     if largest > max_token_bytes or torn:
-        oversize = np.empty((size // max(1, max_token_bytes) + 2, 3), np.int64)
-        limits = (max_token_bytes, max_sentence_tokens, torn)
-        tokens, sentences, large = walk_spans(text, size, classes, limits, spans, oversize)
-        oversize = oversize[:large]
-    rows = [(line, start, length) for line, start, length in oversize.tolist()]
-    return Tokens(text, starts[:tokens], lengths[:tokens], ends[:sentences], rows)
+        found = _set_aside(found, classes, max_token_bytes, torn)
+    return replace(found, ends_S=_cut(found.ends_S, max_sentence_tokens))
+
+
+def _set_aside(tokens: Tokens, classes: NDArray[np.uint8], max_token_bytes: int, torn: bool) -> Tokens:
+    """Take the tokens that are oversize out of their sentences, and list them."""
+    large = tokens.lengths_T > max_token_bytes
+    if torn and len(large) and tokens.starts_T[0] == 0:
+        first = tokens.text[:4].tobytes().decode("utf-8", "ignore")[0]
+        large[0] |= classes[ord(first)] != SINGLE
+    starts, lengths = tokens.starts_T[large], tokens.lengths_T[large]
+    lines = np.searchsorted(np.flatnonzero(tokens.text == ord("\n")), starts)
+    oversize = list(zip(lines.tolist(), starts.tolist(), lengths.tolist(), strict=True))
+    ends_S = np.concatenate(([0], np.cumsum(~large)))[tokens.ends_S].astype(np.int32)
+    ends_S = ends_S[np.diff(ends_S, prepend=0) > 0]
+    return Tokens(tokens.text, tokens.starts_T[~large], tokens.lengths_T[~large], ends_S, oversize)
+
+
+def _cut(ends_S: NDArray[np.int32], longest: int) -> NDArray[np.int32]:
+    """Cut sentences after every ``longest`` tokens."""
+    lengths_S = np.diff(ends_S, prepend=0)
+    if lengths_S.max(initial=0) <= longest:
+        return ends_S
+    pieces_S = -(-lengths_S // longest)
+    number = 1 + np.arange(pieces_S.sum()) - np.repeat(np.cumsum(pieces_S) - pieces_S, pieces_S)
+    begins, ends = np.repeat(ends_S - lengths_S, pieces_S), np.repeat(ends_S, pieces_S)
+    cut_S: NDArray[np.int32] = np.minimum(begins + number * longest, ends).astype(np.int32)
+    return cut_S

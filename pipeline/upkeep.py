@@ -13,11 +13,11 @@ import re
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from pipeline.dataset import storage
 from pipeline.dataset.manifest import LATEST, MANIFEST, parse_pointer
 from pipeline.dataset.schema import FormatError, parse_json_object
+from pipeline.folders import StoredFile, list_files, remove_files
 from pipeline.lease import LEASE, Writer, probe_lease
 
 _log = logging.getLogger(__name__)
@@ -30,14 +30,6 @@ _WRITTEN = re.compile(
 )
 
 
-class StoredFile(NamedTuple):
-    """A file: its path below the folder that was listed, its size, and the time of its last write, in Unix seconds."""
-
-    name: str
-    bytes: int
-    modified: float
-
-
 @dataclass(frozen=True)
 class Removed:
     """What was removed of one run.
@@ -45,7 +37,7 @@ class Removed:
     Attributes:
         run: its name; "" for what lies beside the runs.
         reason: "dead": the run was never complete, and nobody writes it any more; "old": newer ones replaced it;
-            "temporary": only files that a dead process left.
+            "temporary": only files that a dead process left; "upload": large objects that it had begun to write.
         dead_letters: how many of the files.
     """
 
@@ -77,7 +69,20 @@ def clean(output: str, older_than_s: float, keep: int = 0, dry_run: bool = False
     beside = [file for file in _list_beside(output) if file.modified <= before and _TEMPORARY.fullmatch(file.name)]
     if beside:
         found.append(_remove(output, "", beside, "temporary", dry_run))
+    found += _clean_uploads(output, before, dry_run)
     return [item for item in found if item is not None] + remove_old_runs(output, keep, dry_run)
+
+
+def _clean_uploads(output: str, before: float, dry_run: bool) -> list[Removed]:
+    """Remove uploads to an object store that never became objects: no listing of files shows them, but they cost."""
+    top, runs = storage.join(output, "runs", ""), dict[str, int]()
+    for uri, upload, started in storage.unfinished_uploads(top):
+        run, _, name = uri[len(top) :].partition("/")
+        if started <= before and _WRITTEN.fullmatch(name):
+            runs[run] = runs.get(run, 0) + 1
+            if not dry_run:
+                storage.abort_upload(uri, upload)
+    return [Removed(run, "upload", files, 0, 0) for run, files in sorted(runs.items())]
 
 
 def remove_old_runs(output: str, keep: int, dry_run: bool = False) -> list[Removed]:
@@ -177,53 +182,3 @@ def _started(output: str, run: str, files: Iterable[StoredFile]) -> float:
         started = parse_json_object(storage.read_bytes(uri), uri).get("started")
         return datetime.datetime.fromisoformat(started).timestamp()  # type: ignore[arg-type]
     return next(file.modified for file in files if file.name == MANIFEST)
-
-
-def list_files(folder: str) -> list[StoredFile]:
-    """List all files below a folder; none where it does not exist."""
-    if storage.is_local(folder):
-        return _list_local(storage.local_path(folder))
-    from apache_beam.io.filesystems import FileSystems
-
-    prefix = len(storage.join(folder, ""))
-    [result] = FileSystems.match([storage.join(folder, "**")])
-    return [StoredFile(m.path[prefix:], m.size_in_bytes, m.last_updated_in_seconds) for m in result.metadata_list]
-
-
-def _list_local(folder: str) -> list[StoredFile]:
-    files = []
-    for parent, _, names in os.walk(folder):
-        for name in names:
-            with contextlib.suppress(FileNotFoundError):  # others work here as well
-                path = os.path.join(parent, name)
-                info = os.lstat(path)
-                files.append(StoredFile(os.path.relpath(path, folder), info.st_size, info.st_mtime))
-    return files
-
-
-def remove_files(folder: str, names: Sequence[str]) -> None:
-    """Remove files below a folder, the first one before the others, and the local folders that are empty then."""
-    if not storage.is_local(folder):
-        from apache_beam.io.filesystems import FileSystems
-
-        for some in (names[:1], names[1:]):
-            if some:
-                FileSystems.delete([storage.join(folder, name) for name in some])
-        return
-    path = storage.local_path(folder)
-    for name in names:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(os.path.join(path, name))
-    for parent, _, _ in os.walk(path, topdown=False):
-        with contextlib.suppress(OSError):
-            os.rmdir(parent)  # only where nothing is in it
-
-
-def remove_empty(folder: str, top: str) -> None:
-    """Remove a folder and those around it, up to ``top``, as far as nothing is in them; stores have no folders."""
-    if storage.is_local(folder):
-        path, last = os.path.abspath(storage.local_path(folder)), os.path.abspath(storage.local_path(top))
-        with contextlib.suppress(OSError):
-            while os.path.commonpath([path, last]) == last:
-                os.rmdir(path)
-                path = os.path.dirname(path)

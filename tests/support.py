@@ -14,7 +14,8 @@ from pipeline.dataset import storage
 from pipeline.dataset.manifest import INPUTS, SHARDS, VOCAB, CorpusTotals, Manifest, VocabularyTotals
 from pipeline.dataset.publish import file_entries, pass_totals, publish_run
 from pipeline.dataset.schema import INPUTS_SCHEMA
-from pipeline.dataset.shards import Pairs, Shard, encode_shard, save_shards, shard_name
+from pipeline.dataset.shard_list import save_shards
+from pipeline.dataset.shards import Pairs, Shard, encode_shard, shard_name
 from pipeline.dataset.vocab import Vocabulary, make_vocabulary, save_vocab
 
 Groups = Sequence[Pairs]

@@ -1,1 +1,25 @@
-"""The training side: pair shards in, word vectors out. Of `pipeline` it imports `pipeline.dataset` alone."""
+"""The training side: pair shards in, word vectors out. Of `pipeline` it imports `pipeline.dataset` alone.
+
+`trainer.load` opens a trained model's vectors; nothing is imported before something is asked for.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from trainer.lookup import UnknownTokenError, Vectors, load
+
+__all__ = ["UnknownTokenError", "Vectors", "load"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from trainer import lookup
+
+    return getattr(lookup, name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -31,7 +31,7 @@ from pipeline.dataset.schema import (
     sha256_hex,
 )
 from trainer.engine import State
-from trainer.position import Progress
+from trainer.position import Progress, parse_progress
 from trainer.versions import library_versions
 
 FOLDER = "checkpoints"
@@ -158,16 +158,23 @@ class Checkpoints:
 
 
 def remove_checkpoints(model_uri: str) -> None:
-    """Remove every checkpoint of a model: its training has finished, or starts anew."""
-    unfinished = None
-    try:
-        unfinished = find_unfinished(model_uri)
-    except FormatError:
-        if not storage.is_local(model_uri):
-            raise
+    """Remove all checkpoints of a model, also what a killed process left: training has finished, or starts anew."""
     if storage.is_local(model_uri):
         storage.remove_tree(storage.join(model_uri, FOLDER))
-    elif unfinished is not None:
+        return
+    listed = storage.list_objects(_path(model_uri, ""))
+    if listed is None:
+        _remove_unlisted(model_uri)
+        return
+    ours = [one.uri for one in listed if one.uri.endswith(tuple(f"/{name}" for name in (POINTER, STATE, ARRAYS)))]
+    for uri in sorted(ours, key=lambda uri: not uri.endswith(f"/{POINTER}")):  # first: without it nobody looks for them
+        storage.remove_file(uri)
+
+
+def _remove_unlisted(model_uri: str) -> None:
+    """Remove what the pointer names, where there is no way to list."""
+    unfinished = find_unfinished(model_uri)
+    if unfinished is not None:
         for name, _ in unfinished.checkpoints:
             _discard(model_uri, name)
         _remove_file(_path(model_uri, POINTER), canonical_json(_pointer_of(unfinished)))
@@ -207,13 +214,10 @@ def _read(model_uri: str, name: str, sha256: str) -> tuple[Progress, State]:
     arrays_uri = _path(model_uri, name, ARRAYS)
     arrays_path, content = storage.redact(arrays_uri), _read_file(arrays_uri)
     found = {"bytes": len(content), "xxh3": xxhash.xxh3_128_hexdigest(content)}
-    if found != fields["arrays"]:
-        raise FormatError(f"{arrays_path}: found {found}, expected {fields['arrays']}")
+    if found != fields.get("arrays"):
+        raise FormatError(f"{arrays_path}: found {found}, expected {fields.get('arrays')}")
     try:
-        progress = Progress(**fields["progress"])
-        if len(progress.epoch_pairs) != len(progress.losses):
-            raise ValueError("of another version")
-        return progress, safetensors.numpy.load(content)
+        return parse_progress(fields.get("progress")), safetensors.numpy.load(content)
     except (safetensors.SafetensorError, KeyError, ValueError, TypeError, MemoryError) as error:
         reason = " ".join(str(error).split())[:200]
         raise FormatError(f"{arrays_path}: found no valid checkpoint ({reason}), expected one") from None

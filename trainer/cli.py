@@ -20,7 +20,11 @@ COMMANDS = {
     "train": ("trainer.train", "train word vectors from a dataset of pairs"),
     "evaluate": ("trainer.evaluate", "score a model on word similarity and analogies"),
     "neighbors": ("trainer.neighbors", "print the words nearest to others"),
+    "retrain": ("trainer.retrain", "retrain on new text, and publish what passes the gate"),
+    "rollback": ("trainer.rollback", "make an earlier version of a model the live one"),
+    "versions": ("trainer.history", "list the versions of a model"),
     "export": ("trainer.export", "write a model's vectors in another format"),
+    "report": ("trainer.report", "write a page about a model, with plots"),
 }
 
 DONE, FAILED, INTERRUPTED = 0, 1, 128 + signal.SIGINT
@@ -36,9 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     name = words[0]
     try:
         module = importlib.import_module(COMMANDS[name][0])
-        about = (module.__doc__ or "").split("\n\n")[0]
-        parser = OneLineParser(prog=f"python -m trainer {name}", description=about, allow_abbrev=False)
-        module.add_arguments(parser)
+        parser = make_command_parser(name)
         status = int(module.run(parser.parse_args(with_dashes(words[1:], parser))))
         sys.stdout.flush()
     except BrokenPipeError:
@@ -60,13 +62,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     return status
 
 
+def make_command_parser(name: str) -> OneLineParser:
+    """Return the parser of one command."""
+    module = importlib.import_module(COMMANDS[name][0])
+    about = (module.__doc__ or "").split("\n\n")[0]
+    parser = OneLineParser(prog=f"python -m trainer {name}", description=about, allow_abbrev=False)
+    module.add_arguments(parser)
+    return parser
+
+
 def error_line(error: BaseException) -> str:
     """Say on one line what to mend."""
     if isinstance(error, ModuleNotFoundError):
         return f"found no module {error.name!r}, expected what `pip install 'pairstream[trainer]'` brings"
     if isinstance(error, OSError) and error.filename is not None:
         return f"{redact(str(error.filename))}: {error.strerror or type(error).__name__}"
-    return " ".join(str(error).split("\n")) or type(error).__name__
+    return redact(" ".join(str(error).split("\n"))) or type(error).__name__
 
 
 def _make_top_parser() -> argparse.ArgumentParser:

@@ -96,6 +96,8 @@ class TrainConfig:
     """Read the row groups in another random order each epoch; --no-shuffle reads them as they stand."""
     init_from: str = ""
     """A model to start from: its words keep their vectors, other words start anew."""
+    init_version: str = ""
+    """Version of --init-from; by default its live one."""
     merge_pairs: int = _size(4 << 20)
     """Several processes (torchrun): pairs that each of them trains before they merge their tables."""
     merge: str = _choice("saturating", *MERGE_RULES)
@@ -115,6 +117,15 @@ class TrainConfig:
     """Checkpoints to keep."""
     audit: bool = False
     """Count the pairs that are trained and hold them against the dataset after each epoch: each must come once."""
+    report: str = dataclasses.field(default="", metadata={"metavar": "PATH"})
+    """Write a page about the model here at the end, one HTML file with plots: a path or a URI."""
+    similarity: tuple[str, ...] = dataclasses.field(default=(), metadata={"metavar": "FILE", "many": True})
+    """Word-similarity file that --report and --tensorboard score the model on; may be given several times."""
+    analogies: tuple[str, ...] = dataclasses.field(default=(), metadata={"metavar": "FILE", "many": True})
+    """Analogy file for them; may be given several times."""
+    tensorboard: str = dataclasses.field(default="", metadata={"metavar": "DIR"})
+    """Write TensorBoard's event files into this folder while it trains: loss, learning rate, speed; at the end the
+    scores, and the vectors for its projector."""
     quiet: bool = False
     """Show no progress."""
     json: bool = False
@@ -235,6 +246,7 @@ def read_config(args: argparse.Namespace) -> TrainConfig:
     """
     given = dict(vars(args))
     path, usage_error = given.pop("config"), given.pop("usage_error")
+    given |= {name: tuple(value) for name, value in given.items() if isinstance(value, list)}
     values = {**(read_toml(path, TrainConfig) if path else {}), **given}
     missing = [flag_of(name) for name in ("data", "model") if not values.get(name)]
     if missing:

@@ -126,6 +126,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_model_arguments(parser)
     parser.add_argument("--similarity", action="append", default=[], metavar="FILE", help="lines: word word score")
     parser.add_argument("--analogies", action="append", default=[], metavar="FILE", help="Google's question format")
+    parser.add_argument("--version", metavar="ID", help="a version of the model (the current one)")
     parser.add_argument(
         "--analogy-vocab", type=int, default=30_000, metavar="N",
         help="ask only about, and answer only with, the N most frequent tokens (%(default)s)",
@@ -143,9 +144,9 @@ def run(args: argparse.Namespace) -> int:
         raise UserError("evaluate: found neither --similarity nor --analogies, expected at least one file")
     if args.analogy_vocab < 1:
         raise UserError(f"--analogy-vocab: found {args.analogy_vocab}, expected at least 1")
-    pairs = {path: parse_similarity(_read_text(path, "--similarity"), path) for path in args.similarity}
-    questions = {path: parse_analogies(_read_text(path, "--analogies"), path) for path in args.analogies}
-    vectors = rank_vectors(load_model(args.model), args.vectors)
+    pairs = {path: parse_similarity(read_text(path, "--similarity"), path) for path in args.similarity}
+    questions = {path: parse_analogies(read_text(path, "--analogies"), path) for path in args.analogies}
+    vectors = rank_vectors(load_model(args.model, args.version), args.vectors)
     result = {
         "vectors": args.vectors,
         "tokens": len(vectors.unit_VD),
@@ -197,7 +198,13 @@ def _rounded(value: Any) -> Any:
     return round(value, 4) if isinstance(value, float) else value
 
 
-def _read_text(path: str, flag: str) -> str:
+def read_text(path: str, flag: str) -> str:
+    """Read an evaluation file that ``flag`` names.
+
+    Raises:
+        UserError: there is no such file.
+        FormatError: it is no UTF-8.
+    """
     try:
         return storage.read_bytes(path).decode("utf-8-sig")
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError):

@@ -2,7 +2,8 @@
 
 word2vec, word2vec-bin: the text and binary files that gensim and word2vec.c read. parquet: columns token, count,
 vector. safetensors: tensors vectors, counts, token_bytes and token_offsets. projector: a folder with vectors.tsv and
-metadata.tsv for the Embedding Projector. feast: Parquet with token, event_timestamp, vector, version.
+metadata.tsv for the Embedding Projector. feast: Parquet with token, event_timestamp, vector, count, version; in
+a folder, one file a version, so that a feature store sees at any time the vectors of that time.
 """
 
 from __future__ import annotations
@@ -30,10 +31,11 @@ FORMATS = (*_FILE_WRITERS, "projector", "feast")
 
 def export_model(
     model: Model, form: str, to: str, vectors: str = "input", timestamp: datetime.datetime | None = None
-) -> None:
-    """Write the vectors to ``to``: a file's path or URI, for `projector` a folder's. What was there is replaced.
+) -> str:
+    """Write the vectors to ``to``, a file's path or URI, for `projector` a folder's; return where they are.
 
-    A reader sees the whole new file or what was there before.
+    What was there is replaced: a reader sees the whole new file or what was there before. For `feast`, ``to`` may be a
+    folder as well, one that is there or a name that ends in "/": then it gets a file of this version and time.
 
     Args:
         model: what to write; `feast` needs a loaded model, whose info names its version.
@@ -57,8 +59,10 @@ def export_model(
         elif form == "feast":
             if timestamp is None:
                 raise UserError("--timestamp: found none, expected the time for --format feast")
+            version = str(model.info["version"])
+            to = _feast_file(to, timestamp, version)
             with formats.replacing(to) as path:
-                formats.write_feast(export, path, timestamp, str(model.info["version"]))
+                formats.write_feast(export, path, timestamp, version)
         elif form in _FILE_WRITERS:
             with formats.replacing(to) as path:
                 _FILE_WRITERS[form](export, path)
@@ -68,6 +72,7 @@ def export_model(
         raise UserError(f"--to: found a folder at {to}, expected the name of a file") from None
     except (FileExistsError, NotADirectoryError) as error:
         raise UserError(f"--to: found a file at {error.filename}, expected a folder") from None
+    return to
 
 
 def parse_timestamp(text: str) -> datetime.datetime:
@@ -88,7 +93,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of ``export``."""
     add_model_arguments(parser)
     parser.add_argument("--format", required=True, choices=FORMATS, help="what to write")
-    parser.add_argument("--to", required=True, metavar="PATH", help="the file to write; for projector a folder")
+    parser.add_argument(
+        "--to", required=True, metavar="PATH",
+        help="the file to write; for projector a folder; for feast either: a folder gets a file of each version",
+    )  # fmt: skip
+    parser.add_argument("--version", metavar="ID", help="a version of the model (the current one)")
     parser.add_argument(
         "--timestamp", metavar="TIME", help="event_timestamp of --format feast, ISO 8601 (when the model was published)"
     )
@@ -106,19 +115,26 @@ def run(args: argparse.Namespace) -> int:
     if args.timestamp and args.format != "feast":
         raise UserError(f"--timestamp: found with --format {args.format}, expected only with --format feast")
     timestamp = parse_timestamp(args.timestamp) if args.timestamp else None
-    model = load_model(args.model)
+    model = load_model(args.model, args.version)
     if args.format == "feast" and timestamp is None:
         timestamp = parse_timestamp(str(read_run(args.model, model.info["version"]).get("published_at")))
-    export_model(model, args.format, args.to, args.vectors, timestamp)
+    to = export_model(model, args.format, args.to, args.vectors, timestamp)
     tokens, dim = model.input_VD.shape
-    result = {"to": args.to, "format": args.format, "vectors": args.vectors, "tokens": tokens, "dim": dim}
+    result = {"to": to, "format": args.format, "vectors": args.vectors, "tokens": tokens, "dim": dim}
+    if timestamp is not None:
+        result |= {"version": model.info["version"], "timestamp": timestamp.isoformat()}
     if args.json:
         print(json.dumps(result))
     else:
-        print(
-            f"wrote {tokens:,} tokens, {dim} dimensions, {args.vectors} vectors, as {args.format} to {_shown(args.to)}"
-        )
+        print(f"wrote {tokens:,} tokens, {dim} dimensions, {args.vectors} vectors, as {args.format} to {_shown(to)}")
     return 0
+
+
+def _feast_file(to: str, timestamp: datetime.datetime, version: str) -> str:
+    """Return ``to``, or where it is a folder, a file of this version in it: the names' order is that of the times."""
+    if not to.endswith("/") and not (storage.is_local(to) and os.path.isdir(storage.local_path(to))):
+        return to
+    return storage.join(to, f"{timestamp.astimezone(datetime.timezone.utc):%Y%m%dT%H%M%SZ}-{version}.parquet")
 
 
 def _shown(uri: str) -> str:

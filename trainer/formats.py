@@ -130,15 +130,18 @@ def write_parquet(export: Export, path: str) -> None:
 
 
 def write_feast(export: Export, path: str, timestamp: datetime.datetime, version: str) -> None:
-    """Write Parquet as feature stores read it: entity key `token`, `event_timestamp`, `vector`, `version`."""
-    kind = pa.timestamp("us", tz="UTC")
-    schema = pa.schema(
-        {"token": pa.string(), "event_timestamp": kind, "vector": pa.list_(pa.float32()), "version": pa.string()}
-    )
+    """Write Parquet as feature stores read it.
+
+    Columns: the entity key `token`, `event_timestamp` (UTC), and the features `vector: list<float32>`, `count: int64`
+    and `version`.
+    """
+    kind, vector = pa.timestamp("us", tz="UTC"), pa.list_(pa.float32())
+    names = ("token", "event_timestamp", "vector", "count", "version")
+    schema = pa.schema(zip(names, (pa.string(), kind, vector, pa.int64(), pa.string()), strict=True))
     with _parquet_writer(path, schema) as writer:
-        for tokens, _, vectors_RD in export.blocks():
+        for tokens, counts_R, vectors_RD in export.blocks():
             times = pa.repeat(pa.scalar(timestamp, kind), len(tokens))
-            columns = [tokens, times, _as_lists(vectors_RD), pa.repeat(version, len(tokens))]
+            columns = [tokens, times, _as_lists(vectors_RD), pa.array(counts_R), pa.repeat(version, len(tokens))]
             writer.write_batch(pa.record_batch(columns, schema=schema))
 
 
@@ -202,8 +205,9 @@ def _as_lists(vectors_RD: Floats) -> pa.Array:
 def _parquet_writer(path: str, schema: pa.Schema) -> pq.ParquetWriter:
     # Float mantissas do not compress; everything else does.
     compression = dict.fromkeys(schema.names, "zstd") | {"vector.list.element": "none"}
-    options = {"use_dictionary": ["version"], "write_statistics": False, "write_page_checksum": True}
-    return pq.ParquetWriter(path, schema, compression=compression, **options)
+    options = {"use_dictionary": ["event_timestamp", "version"], "write_page_checksum": True}
+    # By the times' least and greatest, readers of a whole folder skip other versions' files.
+    return pq.ParquetWriter(path, schema, compression=compression, write_statistics=["event_timestamp"], **options)
 
 
 def _refuse_tokens(column: pa.ChunkedArray, pattern: str, what: str, name: str) -> None:

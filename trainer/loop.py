@@ -19,6 +19,7 @@ from pipeline.dataset.vocab import Vocabulary
 from trainer.audit import Audit
 from trainer.checkpoint import Checkpoints
 from trainer.config import TrainConfig
+from trainer.curve import Point, is_due, note
 from trainer.engine import Engine, pending_loss
 from trainer.errors import Stopped, UserError
 from trainer.finite import diverged, require_finite
@@ -64,6 +65,7 @@ class Loop:
         processes: who trains.
         audit: counts the pairs, None if nobody asked for it.
         follow: called before an epoch, may move the loop to another run of the dataset.
+        watch: told of each point of the history, and of the one before it.
     """
 
     config: TrainConfig
@@ -75,6 +77,7 @@ class Loop:
     processes: Processes = field(default_factory=Processes)
     audit: Audit | None = None
     follow: Callable[[Loop, int], None] | None = None
+    watch: Callable[[Point, Point], None] | None = None
     _merging: Merging | None = field(default=None, init=False)
     _tally: Tally = field(default_factory=Tally, init=False)
 
@@ -88,9 +91,8 @@ class Loop:
         config, progress = self.config, self.progress
         done = sum(progress.epoch_pairs[: progress.epoch])
         self.total = done + pairs_to_come(self.dataset, progress.epoch, config.epochs)  # of all epochs
-        words_per_pair = self.dataset.total_tokens * config.epochs / self.total
         self._meter = Meter(
-            self.total, config.epochs, words_per_pair, seen_pairs=progress.pairs, seen_loss=sum(progress.losses),
+            self.total, config.epochs, self.words_per_pair, seen_pairs=progress.pairs, seen_loss=sum(progress.losses),
             quiet=config.quiet or self.processes.rank > 0,
         )  # fmt: skip
         self._started, self._before_s = time.perf_counter(), progress.seconds
@@ -106,6 +108,11 @@ class Loop:
             finally:
                 self._saver.close()
                 self._meter.close()
+
+    @property
+    def words_per_pair(self) -> float:
+        """Raw words of the corpus for each pair."""
+        return self.dataset.total_tokens * self.config.epochs / self.total
 
     def _train_epoch(self, epoch: int, noted: Noted) -> None:
         config, processes = self.config, self.processes
@@ -193,8 +200,10 @@ class Loop:
         """
         progress, tally, processes = self.progress, self._tally, self.processes
         stop = [noted.number == number for number in NUMBERS]
-        due = processes.rank == 0 and self._saver.is_due(progress.pairs + tally.pairs * processes.size)
-        if group == self._epoch_groups or processes.size > 1:  # otherwise an engine that runs ahead may go on
+        seen = progress.pairs + tally.pairs * processes.size
+        due = processes.rank == 0 and self._saver.is_due(seen)
+        noted_now = group == self._epoch_groups or is_due(progress.history, seen, self.total)
+        if noted_now or processes.size > 1:  # otherwise an engine that runs ahead may go on
             tally.loss += pending_loss(self.engine)
         ours = np.array([tally.loss, tally.pairs, tally.first_loss, due, *stop], np.float64)
         processes.add(ours)
@@ -211,6 +220,8 @@ class Loop:
         progress.seconds = self._before_s + time.perf_counter() - self._started
         self._tally = Tally()
         self._meter.add(place.epoch, pairs, loss, self._rate(progress.pairs))
+        if noted_now:
+            self._note()
         # Alone, a signal is seen at once; otherwise all must have heard of it.
         came = [number for number, seen in zip(NUMBERS, ours[4:], strict=True) if seen]
         number = noted.number if processes.size == 1 else max(came, default=0)
@@ -219,6 +230,15 @@ class Loop:
         if full and number:
             self._saver.wait()
             raise Stopped(number)
+
+    def _note(self) -> None:
+        """Add a point to the history."""
+        progress = self.progress
+        before = progress.history[-1] if progress.history else [0.0] * 4
+        now = [progress.pairs, progress.seconds, sum(progress.losses), self._rate(progress.pairs)]
+        note(progress.history, now)
+        if self.watch is not None:
+            self.watch(before, now)
 
     def _save(self) -> None:
         """Copy the state now; it is written while training goes on."""

@@ -1,62 +1,79 @@
 """The tokens whose vectors point most nearly the same way as a word's: largest cosine first.
 
-Each word asked has a list of its own, without itself. A word is taken as it is written or, where the vocabulary has no
-such token, composed (NFC), then in lower case, then with compatibility characters replaced (NFKC).
-
-Shapes: B words asked, V vocabulary rows, D dimensions.
+Each WORD has a list of its own, without itself. It is a word or an expression of words, as in "king - man + woman",
+whose signs stand between spaces; the unit vectors of the words are added up. A word is taken as it is written or,
+where the vocabulary has no such token, composed (NFC), then in lower case, then with compatibility characters replaced
+(NFKC).
 """
 
 from __future__ import annotations
 
 import argparse
-import difflib
 import json
-import unicodedata
-from collections.abc import Sequence
-from typing import Any
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.compute as pc
 
+from pipeline.dataset.flags import parse_size
 from pipeline.dataset.vocab import Vocabulary
+from trainer.display import describe
 from trainer.errors import UserError
-from trainer.store import Floats, load_model
-from trainer.vectors import add_model_arguments, cosines, frequency_order, pick_table, top_rows
+from trainer.expressions import SIGNS, parse_expression
+from trainer.interactive import at_terminal, converse
+from trainer.lookup import Vectors, load
+from trainer.spelling import explain_unknown, find_word
+from trainer.vectors import add_model_arguments, frequency_order
 
-_BLOCK_WORDS = 16  # words whose cosines with the whole vocabulary are held at once
-_SPELLING_TOKENS = 200_000  # the most frequent ones are searched for close spellings
-_SPELLING_CANDIDATES = 300
+if TYPE_CHECKING:
+    from trainer.contexts import Contexts
+
+_BLOCK_QUERIES = 16  # whose cosines with the whole vocabulary are held at once
+_SHARED_CONTEXTS = 5
+_EXPLAIN_PAIRS = 16 << 20  # about half a second
 _SAMPLE_RANKS = (100, 160, 250, 400, 630, 1000)  # by frequency: behind the function words, still well trained
-_BINS = 32  # the low five bits of a byte tell most scripts' letters apart
+
+Explain = Callable[[Sequence[dict[str, Any]]], dict[str, Any]]
 
 
-def find_word(vocabulary: Vocabulary, word: str) -> int | None:
-    """Return the id of a word by the rules above, None if the vocabulary has no such token."""
-    composed = unicodedata.normalize("NFC", word)
-    lowered = unicodedata.normalize("NFC", composed.lower())
-    compatible = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", word).lower())
-    found = (vocabulary.id_of(spelling) for spelling in (word, composed, lowered, compatible))
-    return next((row for row in found if row is not None), None)
+@dataclass(frozen=True)
+class Query:
+    """What is asked.
 
-
-def close_spellings(vocabulary: Vocabulary, word: str, count: int = 5) -> list[str]:
-    """Return the tokens spelled most nearly like ``word``, among the 200,000 most frequent; the nearest first.
-
-    Tokens of about the same bytes, whatever their order, are found by whole arrays; difflib compares those only.
+    Attributes:
+        text: as it was written.
+        terms: ids and signs of its words.
+        is_word: one word, not an expression.
     """
-    order = frequency_order(vocabulary.counts)[:_SPELLING_TOKENS]
-    if not len(order) or not word:
-        return []
-    tokens = pa.concat_arrays(vocabulary.column.take(pa.array(order)).chunks)
-    lowered = word.lower()
-    distances = np.abs(_byte_bags(tokens) - _byte_bags(pa.array([lowered]))).sum(axis=1)
-    nearest = np.argsort(distances, kind="stable")[:_SPELLING_CANDIDATES]  # ties: the more frequent token
-    spelled = {token: token.lower() for token in tokens.take(pa.array(nearest)).to_pylist()}
-    ratios = {token: difflib.SequenceMatcher(None, lower, lowered).ratio() for token, lower in spelled.items()}
-    close = [token for token, ratio in ratios.items() if ratio >= 0.6]
-    return sorted(close, key=ratios.__getitem__, reverse=True)[:count]
+
+    text: str
+    terms: tuple[tuple[int, int], ...]
+    is_word: bool
+
+
+def parse_queries(vocabulary: Vocabulary, texts: Sequence[str]) -> list[Query]:
+    """Find the words of all queries.
+
+    Raises:
+        UserError: words that the vocabulary does not have, or no expression.
+    """
+    queries, unknown = [], []
+    for text in texts:
+        row = find_word(vocabulary, text)
+        if row is not None:  # whatever signs it holds
+            queries.append(Query(text, ((row, 1),), is_word=True))
+            continue
+        terms = parse_expression(text)
+        found = [(find_word(vocabulary, term.word), term.weight) for term in terms]
+        unknown += [term.word for term, (row, _) in zip(terms, found, strict=True) if row is None]
+        rows = tuple((row, weight) for row, weight in found if row is not None)
+        queries.append(Query(text, rows, is_word=len(text.split()) == 1))
+    if unknown:
+        hint = '; an expression is one argument, as in "king - man + woman"' if SIGNS & set(unknown) else ""
+        raise UserError(explain_unknown(vocabulary, list(dict.fromkeys(unknown))) + hint)
+    return queries
 
 
 def sample_words(vocabulary: Vocabulary) -> list[str]:
@@ -66,36 +83,55 @@ def sample_words(vocabulary: Vocabulary) -> list[str]:
     return [vocabulary.token(int(order[rank - 1])) for rank in ranks]
 
 
-def find_neighbors(table_VD: Floats, vocabulary: Vocabulary, rows: Sequence[int], top: int) -> list[dict[str, Any]]:
-    """Return for each row its token, count and `neighbors`: token, cosine and count of the ``top`` nearest rows."""
-    found = []
-    for start in range(0, len(rows), _BLOCK_WORDS):
-        rows_B = np.array(rows[start : start + _BLOCK_WORDS], np.int64)
-        scores_BV = cosines(table_VD, table_VD[rows_B])
-        scores_BV[np.arange(len(rows_B)), rows_B] = -np.inf
-        found += [
-            _entry(vocabulary, row)
-            | {
-                "neighbors": [
-                    {"cosine": round(float(scores_V[near]), 6)} | _entry(vocabulary, near)
-                    for near in top_rows(scores_V, top).tolist()
-                ]
-            }
-            for row, scores_V in zip(rows_B.tolist(), scores_BV, strict=True)
-        ]
-    return found
+def find_neighbors(vectors: Vectors, queries: Sequence[Query], top: int) -> list[dict[str, Any]]:
+    """Return for each query the `word` as asked and `neighbors`: cosine, token, count and rank of the ``top`` nearest.
+
+    A word's own `token`, `count` and `rank` stand beside them; those of an expression's words, with their `weight`, in
+    `terms`.
+    """
+    answers = []
+    for start in range(0, len(queries), _BLOCK_QUERIES):
+        block = queries[start : start + _BLOCK_QUERIES]
+        scores_BV = vectors.cosines(np.array([vectors.mean(query.terms) for query in block]))
+        for query, scores_V in zip(block, scores_BV, strict=True):
+            nearest = vectors.nearest(scores_V, top, [row for row, _ in query.terms])
+            near = [{"cosine": round(float(scores_V[row]), 6)} | _entry(vectors, row) for row in nearest]
+            answers.append({"word": query.text} | _about(vectors, query) | {"neighbors": near})
+    return answers
+
+
+def explain_answers(answers: Sequence[dict[str, Any]], contexts: Contexts) -> None:
+    """Add to each neighbour what it `shared` most: context words of the query's added words and of its own."""
+    for answer in answers:
+        asked = _added_words(answer)
+        for near in answer["neighbors"]:
+            near["shared"] = contexts.shared(asked, near["token"], _SHARED_CONTEXTS)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of ``neighbors``."""
     add_model_arguments(parser)
+    parser.add_argument("--version", metavar="ID", help="a version of the model (the current one)")
     parser.add_argument(
-        "words",
-        nargs="*",
-        metavar="WORD",
-        help="a word to look up; put -- before one that starts with -; without any, some frequent ones are taken",
-    )
+        "words", nargs="*", metavar="WORD",
+        help='a word, or an expression such as "king - man + woman"; put -- before one that starts with -; '
+        "without any, a terminal gets a prompt, and anything else some frequent words",
+    )  # fmt: skip
     parser.add_argument("--top", type=int, default=10, metavar="N", help="neighbours a word (%(default)s)")
+    parser.add_argument("--ranks", action="store_true", help="show places by frequency too, 1 the most frequent")
+    parser.add_argument(
+        "--interactive", action="store_true",
+        help="ask for words at a prompt, or read one a line from a pipe; with --json each answer is one line",
+    )  # fmt: skip
+    parser.add_argument(
+        "--explain", action="store_true",
+        help="show the context words that a neighbour shares most with the word, by their mutual information",
+    )  # fmt: skip
+    parser.add_argument("--data", metavar="URI", help="with --explain: a dataset, if not the one that the model names")
+    parser.add_argument(
+        "--explain-pairs", type=parse_size, metavar="N",
+        help=f"with --explain: how many pairs of the dataset are read, by whole row groups ({_EXPLAIN_PAIRS >> 20}Mi)",
+    )  # fmt: skip
 
 
 def run(args: argparse.Namespace) -> int:
@@ -105,72 +141,77 @@ def run(args: argparse.Namespace) -> int:
         UserError: a word that the vocabulary does not have, or a wrong number.
         FormatError: a damaged model.
     """
+    _require_flags(args)
+    vectors = load(args.model, version=args.version, vectors=args.vectors)
+    explain = _make_explain(args, vectors) if args.explain else None
+    prompt = args.interactive or (not (args.words or args.json) and at_terminal())
+    if args.words or not prompt:
+        answers = find_neighbors(
+            vectors, parse_queries(vectors.vocabulary, args.words or sample_words(vectors.vocabulary)), args.top
+        )
+        explained = explain(answers) if explain else {}
+        if args.json:
+            print(json.dumps({"vectors": args.vectors, "words": answers} | explained))
+        else:
+            print("\n\n".join(describe(answer, args.ranks) for answer in answers))
+    return _converse(args, vectors, explain) if prompt else 0
+
+
+def _require_flags(args: argparse.Namespace) -> None:
     if args.top < 1:
         raise UserError(f"--top: found {args.top}, expected at least 1")
-    model = load_model(args.model)
-    words = args.words or sample_words(model.vocabulary)
-    rows = [find_word(model.vocabulary, word) for word in words]
-    unknown = [word for word, row in zip(words, rows, strict=True) if row is None]
-    if unknown:
-        raise UserError(_explain_unknown(model.vocabulary, unknown))
-    known = [row for row in rows if row is not None]
-    found = find_neighbors(pick_table(model, args.vectors), model.vocabulary, known, args.top)
-    answers = [{"word": word} | entry for word, entry in zip(words, found, strict=True)]
-    if args.json:
-        print(json.dumps({"vectors": args.vectors, "words": answers}))
-    else:
-        print("\n\n".join(describe(answer) for answer in answers))
-    return 0
+    for flag, value in (("--data", args.data), ("--explain-pairs", args.explain_pairs)):
+        if value is not None and not args.explain:
+            raise UserError(f"{flag}: found without --explain, expected only with it")
+    if args.explain_pairs == 0:
+        raise UserError("--explain-pairs: found 0, expected at least 1")
 
 
-def describe(answer: dict[str, Any]) -> str:
-    """Format one word's neighbours for people, in aligned columns."""
-    near = answer["neighbors"]
-    tokens = [printable(entry["token"]) for entry in near]
-    width = max(map(display_width, tokens), default=0)
-    digits = max((len(f"{entry['count']:,}") for entry in near), default=0)
-    lines = [f"{printable(answer['token'])}  (count {answer['count']:,})"]
-    for token, entry in zip(tokens, near, strict=True):
-        padding = " " * (width - display_width(token))
-        lines.append(f"  {token}{padding}  {entry['cosine']:7.4f}  {entry['count']:>{digits},}")
-    return "\n".join(lines)
+def _make_explain(args: argparse.Namespace, vectors: Vectors) -> Explain:
+    """Open the dataset; return what adds the shared contexts to answers, and says what was read."""
+    from trainer.contexts import count_contexts, open_lineage  # not for those who only look words up
+
+    dataset = open_lineage(args.model, vectors.info, args.data)
+    vocabulary = dataset.vocabulary()
+
+    def explain(answers: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        words = {near["token"] for answer in answers for near in answer["neighbors"]}
+        words.update(word for answer in answers for word in _added_words(answer))
+        contexts = count_contexts(dataset, vocabulary, words, args.explain_pairs or _EXPLAIN_PAIRS)
+        explain_answers(answers, contexts)
+        if not args.json:
+            print(f"contexts are those of {contexts.read:,} of {contexts.of:,} pairs", file=sys.stderr, flush=True)
+        return {"explained": {"dataset_id": dataset.dataset_id, "pairs": contexts.read, "of": contexts.of}}
+
+    return explain
 
 
-def printable(token: str) -> str:
-    """Escape what would move a terminal's cursor or act on it; letters, marks and joiners stay."""
-    return "".join(c if c.isprintable() or c in "\u200c\u200d" else ascii(c)[1:-1] for c in token)
+def _converse(args: argparse.Namespace, vectors: Vectors, explain: Explain | None) -> int:
+    def answer(text: str) -> str:
+        (found,) = answers = find_neighbors(vectors, parse_queries(vectors.vocabulary, [text]), args.top)
+        explained = explain(answers) if explain else {}
+        if args.json:
+            return json.dumps({"vectors": args.vectors} | found | explained)
+        return describe(found, ranks=True) + "\n"
+
+    def explain_failure(text: str, reason: str) -> str | None:
+        return json.dumps({"word": text, "error": reason}) if args.json else None
+
+    return converse(answer, explain_failure)
 
 
-def display_width(text: str) -> int:
-    """Return the columns that ``text`` takes on a terminal: wide characters two, marks and joiners none."""
-    return sum(_character_width(character) for character in text)
+def _about(vectors: Vectors, query: Query) -> dict[str, Any]:
+    if query.is_word:
+        return _entry(vectors, query.terms[0][0])
+    return {"terms": [_entry(vectors, row) | {"weight": weight} for row, weight in query.terms]}
 
 
-def _character_width(character: str) -> int:
-    # Hangul vowels and final consonants join the syllable before them.
-    if unicodedata.category(character) in ("Mn", "Me", "Cf") or "\u1160" <= character <= "\u11ff":
-        return 0
-    return 2 if unicodedata.east_asian_width(character) in ("W", "F") else 1
+def _entry(vectors: Vectors, row: int) -> dict[str, Any]:
+    return {
+        "token": vectors.vocabulary.token(row), "count": int(vectors.counts[row]), "rank": int(vectors.ranks[row]),
+    }  # fmt: skip
 
 
-def _entry(vocabulary: Vocabulary, row: int) -> dict[str, Any]:
-    return {"token": vocabulary.token(row), "count": int(vocabulary.counts[row])}
-
-
-def _explain_unknown(vocabulary: Vocabulary, words: Sequence[str]) -> str:
-    parts = []
-    for word in words[:10]:
-        close = close_spellings(vocabulary, word)
-        parts.append(f"{word!r}" + (f" (close spellings: {', '.join(map(printable, close))})" if close else ""))
-    more = f" and {len(words) - 10} more" if len(words) > 10 else ""
-    return f"found no {', '.join(parts)}{more} among the model's {len(vocabulary):,} tokens, expected words it knows"
-
-
-def _byte_bags(tokens: pa.Array) -> npt.NDArray[np.int16]:
-    """Count each token's bytes by their low five bits, [len(tokens), 32]."""
-    joined = tokens.cast(pa.large_binary())
-    lengths = pc.binary_length(joined).to_numpy(zero_copy_only=False)
-    first = int(np.frombuffer(joined.buffers()[1], np.int64)[joined.offset])
-    data = np.frombuffer(joined.buffers()[2] or b"", np.uint8)[first : first + int(lengths.sum())]
-    slots = np.repeat(np.arange(len(tokens)) * _BINS, lengths) + (data & (_BINS - 1))
-    return np.bincount(slots, minlength=len(tokens) * _BINS).reshape(-1, _BINS).astype(np.int16)
+def _added_words(answer: dict[str, Any]) -> list[str]:
+    """The words whose company a neighbour is expected to keep: not those that are subtracted."""
+    return [str(term["token"]) for term in answer.get("terms", [answer]) if term.get("weight", 1) > 0]

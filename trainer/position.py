@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
+
+from trainer.curve import Point
 
 
 @dataclass
@@ -23,6 +26,7 @@ class Progress:
         followed: ids of the datasets that were read before it (--follow-latest).
         turn_pairs: pairs that were done when this run of the dataset was begun with,
         turn_fraction: and how much of the schedule that was.
+        history: points of the training so far, see trainer.curve.
     """
 
     epoch: int = 0
@@ -38,8 +42,36 @@ class Progress:
     followed: list[str] = field(default_factory=list)
     turn_pairs: int = 0
     turn_fraction: float = 0.0
+    history: list[Point] = field(default_factory=list)
 
     @classmethod
     def start(cls, epochs: int, run: str) -> Progress:
         """Nothing is done yet."""
         return cls(losses=[0.0] * epochs, epoch_pairs=[0] * epochs, run=run)
+
+
+_KINDS = {"int": int, "float": (int, float), "str": str, "dict": dict}
+_ITEMS = {"losses": "float", "epoch_pairs": "int", "audit": "dict", "followed": "str"}
+
+
+def parse_progress(fields: Any) -> Progress:
+    """Read what vars(progress) was written as.
+
+    Raises:
+        TypeError: other fields than Progress has, or of another kind.
+        ValueError: a negative or enormous number, lists of different lengths.
+    """
+    progress = Progress(**fields)
+    for name, plain in vars(Progress()).items():
+        value = getattr(progress, name)
+        if name in _ITEMS and not isinstance(value, list):
+            raise TypeError(f"{name} is no list")
+        kind = _ITEMS.get(name, type(plain).__name__)
+        for one in value if name in _ITEMS else [value]:
+            if not isinstance(one, _KINDS[kind]) or isinstance(one, bool):  # type: ignore[arg-type]
+                raise TypeError(f"{name} holds another kind of value than {kind}")
+            if kind == "int" and not 0 <= one < 1 << 63:
+                raise ValueError(f"{name} is out of range")
+    if len(progress.epoch_pairs) != len(progress.losses):
+        raise ValueError("of another version")
+    return progress

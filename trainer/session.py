@@ -51,7 +51,7 @@ def begin(asked: TrainConfig, config: TrainConfig, processes: Processes) -> Sess
         UserError: a setting that cannot be, another training in the model's folder.
         FormatError: a damaged dataset or model.
     """
-    base = load_model(config.init_from) if config.init_from else None
+    base = load_model(config.init_from, config.init_version or None) if config.init_from else None
     # A base model counts by its content: a path says nothing.
     shaping = {**config.shaping(), "init_from": base.info["files"]["model.safetensors"]["sha256"] if base else ""}
     dataset, identity, decision = _survey(config, shaping, processes)

@@ -1,10 +1,11 @@
 """The model folder: finished versions of both tables with their vocabulary, and the pointer to the current one.
 
-    LATEST.json                           {format_version, version, model_sha256}: swapped last
+    LATEST.json                           which version is live: swapped last; see `trainer.pointer`
     versions/VERSION/model.safetensors    tensors `input` and `output`, float32 [V, D], rows in id order
     versions/VERSION/vocab.parquet        as in the dataset
     versions/VERSION/model.json           format version, config, lineage, metrics; bytes and SHA-256 of these two files
     versions/VERSION/run.json             what varies from run to run: times, URIs, library versions
+    versions/VERSION/lineage.json         only of `retrain`: what it comes from, and the gate's figures; inputs.parquet
 
 Shapes: V vocabulary rows, D dimensions.
 """
@@ -33,12 +34,16 @@ from pipeline.dataset.schema import (
     sha256_hex,
 )
 from pipeline.dataset.vocab import Vocabulary, parse_vocab, save_vocab
+from trainer.pointer import LATEST, advance, read_pointer, require_plain, swap
 
-LATEST = "LATEST.json"
+__all__ = ["LATEST"]  # its home is `pointer`
+
 TABLES = "model.safetensors"
 VOCAB = "vocab.parquet"
 INFO = "model.json"
 RUN = "run.json"
+LINEAGE = "lineage.json"
+INPUTS = "inputs.parquet"
 
 _SECTIONS = ("config", "lineage", "metrics")
 
@@ -68,7 +73,7 @@ def model_version(config: Mapping[str, Any], dataset_id: str) -> str:
 
 
 def save_model(model_uri: str, version: str, model: Model, run: dict[str, Any]) -> None:
-    """Write a version's files, then make it the current one.
+    """Write a version's files, then make it the live one.
 
     Until the pointer is swapped, readers see the previous version. ``published_at`` (UTC) is added to run.json.
 
@@ -76,15 +81,19 @@ def save_model(model_uri: str, version: str, model: Model, run: dict[str, Any]) 
         FormatError: a table holds NaN or Inf, or does not fit the vocabulary; nothing was written.
         PointerMovedError: another version was published meanwhile.
     """
-    folder = _version_folder(model_uri, version, model_uri)
-    where = storage.redact(folder)
-    for name, table_VD in (("input", model.input_VD), ("output", model.output_VD)):
-        _require_table(table_VD, name, len(model.vocabulary), where)
-    if model.input_VD.shape != model.output_VD.shape:
-        raise FormatError(
-            f"{where}: found tables of {model.input_VD.shape} and {model.output_VD.shape}, expected one shape"
-        )
-    before = storage.read_pointer(storage.join(model_uri, LATEST))
+    _require_model(model, storage.redact(version_folder(model_uri, version)))
+    before = read_pointer(model_uri)
+    swap(model_uri, before, advance(before, version, stage_model(model_uri, version, model, run)))
+
+
+def stage_model(model_uri: str, version: str, model: Model, run: dict[str, Any]) -> str:
+    """Write a version's files, which no reader sees until the pointer names them; return model.json's SHA-256.
+
+    Raises:
+        FormatError: a table holds NaN or Inf, or does not fit the vocabulary; nothing was written.
+    """
+    folder = version_folder(model_uri, version)
+    _require_model(model, storage.redact(folder))
     tables = {"input": np.ascontiguousarray(model.input_VD), "output": np.ascontiguousarray(model.output_VD)}
     contents: dict[str, storage.Bytes] = {
         TABLES: safetensors.numpy.save(tables),
@@ -103,8 +112,7 @@ def save_model(model_uri: str, version: str, model: Model, run: dict[str, Any]) 
     contents[INFO] = canonical_json(info)
     for name, data in contents.items():
         storage.write_bytes(storage.join(folder, name), data)
-    pointer = {"format_version": FORMAT_VERSION, "version": version, "model_sha256": sha256_hex(bytes(contents[INFO]))}
-    storage.swap_pointer(storage.join(model_uri, LATEST), before, canonical_json(pointer))
+    return sha256_hex(bytes(contents[INFO]))
 
 
 def load_model(model_uri: str, version: str | None = None) -> Model:
@@ -115,16 +123,16 @@ def load_model(model_uri: str, version: str | None = None) -> Model:
     """
     expected_sha256 = None
     if version is None:
-        found = _read_latest(model_uri)
+        found = read_pointer(model_uri)
         if found is None:
-            raise FormatError(_explain_missing(model_uri))
-        version, expected_sha256 = found
-    info = _read_info(model_uri, version, expected_sha256)
-    folder = _version_folder(model_uri, version, model_uri)
+            raise FormatError(explain_missing(model_uri))
+        version, expected_sha256 = found.version, found.model_sha256
+    info = read_info(model_uri, version, expected_sha256)
+    folder = version_folder(model_uri, version)
     vocab_path, tables_path = (storage.join(folder, name) for name in (VOCAB, TABLES))
-    vocabulary = parse_vocab(_read_checked(vocab_path, info["files"][VOCAB]), storage.redact(vocab_path))
+    vocabulary = parse_vocab(read_checked(vocab_path, info["files"][VOCAB]), storage.redact(vocab_path))
     tables = _parse_tables(
-        _read_checked(tables_path, info["files"][TABLES]), len(vocabulary), storage.redact(tables_path)
+        read_checked(tables_path, info["files"][TABLES]), len(vocabulary), storage.redact(tables_path)
     )
     return Model(tables["input"], tables["output"], vocabulary, info)
 
@@ -135,8 +143,8 @@ def finished_version(model_uri: str) -> dict[str, Any] | None:
     Raises:
         FormatError: the pointer or model.json is damaged.
     """
-    found = _read_latest(model_uri)
-    return None if found is None else _read_info(model_uri, *found)
+    found = read_pointer(model_uri)
+    return None if found is None else read_info(model_uri, found.version, found.model_sha256)
 
 
 def read_run(model_uri: str, version: str) -> dict[str, Any]:
@@ -145,7 +153,7 @@ def read_run(model_uri: str, version: str) -> dict[str, Any]:
     Raises:
         FormatError: there is none, or it is no JSON object.
     """
-    path = storage.join(_version_folder(model_uri, version, model_uri), RUN)
+    path = storage.join(version_folder(model_uri, version), RUN)
     return parse_json_object(_read(path), storage.redact(path))
 
 
@@ -156,7 +164,7 @@ def _read(path: str) -> bytes:
         raise FormatError(f"{storage.redact(path)}: found no file, expected one of a model's") from None
 
 
-def _read_checked(path: str, entry: dict[str, Any]) -> bytes:
+def read_checked(path: str, entry: dict[str, Any]) -> bytes:
     data = _read(path)
     if len(data) != entry["bytes"]:
         raise FormatError(f"{storage.redact(path)}: found {len(data)} bytes, expected {entry['bytes']}")
@@ -166,32 +174,16 @@ def _read_checked(path: str, entry: dict[str, Any]) -> bytes:
     return data
 
 
-def _version_folder(model_uri: str, version: object, path: str) -> str:
-    name = require_inside(version, storage.redact(path))
-    if "/" in name or name.startswith("."):
-        raise FormatError(f"{storage.redact(path)}: found the version {name!r}, expected the plain name of a folder")
-    return storage.join(model_uri, "versions", name)
+def version_folder(model_uri: str, version: str) -> str:
+    """Name the folder of a version.
+
+    Raises:
+        FormatError: no plain name.
+    """
+    return storage.join(model_uri, "versions", require_plain(version, model_uri))
 
 
-def _read_latest(model_uri: str) -> tuple[str, str | None] | None:
-    """Return the pointer's version and the SHA-256 of its model.json."""
-    uri = storage.join(model_uri, LATEST)
-    path = storage.redact(uri)
-    try:
-        data = storage.read_pointer(uri)
-    except NotADirectoryError:
-        raise FormatError(f"{storage.redact(model_uri)}: found a file, expected a model's folder") from None
-    if data is None:
-        return None
-    pointer = parse_json_object(data, path)
-    require_version(pointer.get("format_version"), path)
-    if "version" not in pointer and "run" in pointer:
-        raise FormatError(f"{path}: found a dataset's pointer, expected a model's")
-    _version_folder(model_uri, pointer.get("version"), uri)
-    return pointer["version"], pointer.get("model_sha256")
-
-
-def _explain_missing(model_uri: str) -> str:
+def explain_missing(model_uri: str) -> str:
     path = storage.redact(model_uri)
     if not storage.is_local(model_uri) or storage.exists(model_uri):
         return (
@@ -200,8 +192,13 @@ def _explain_missing(model_uri: str) -> str:
     return f"{path}: found no such folder, expected a trained model"
 
 
-def _read_info(model_uri: str, version: str, expected_sha256: str | None) -> dict[str, Any]:
-    uri = storage.join(_version_folder(model_uri, version, model_uri), INFO)
+def read_info(model_uri: str, version: str, expected_sha256: str | None = None) -> dict[str, Any]:
+    """Return model.json of a version.
+
+    Raises:
+        FormatError: it is missing, damaged, or not the one of the SHA-256.
+    """
+    uri = storage.join(version_folder(model_uri, version), INFO)
     path, data = storage.redact(uri), _read(uri)
     info = parse_json_object(data, path)
     require_version(info.get("format_version"), path)
@@ -235,6 +232,15 @@ def _parse_tables(data: bytes, rows: int, path: str) -> dict[str, Floats]:
         shapes = f"{tables['input'].shape} and {tables['output'].shape}"
         raise FormatError(f"{path}: found tables of {shapes}, expected one shape")
     return tables
+
+
+def _require_model(model: Model, where: str) -> None:
+    for name, table_VD in (("input", model.input_VD), ("output", model.output_VD)):
+        _require_table(table_VD, name, len(model.vocabulary), where)
+    if model.input_VD.shape != model.output_VD.shape:
+        raise FormatError(
+            f"{where}: found tables of {model.input_VD.shape} and {model.output_VD.shape}, expected one shape"
+        )
 
 
 def _require_table(table_VD: npt.NDArray[Any], name: str, rows: int, path: str) -> None:

@@ -13,15 +13,18 @@ from typing import Any
 
 from pipeline.dataset import storage
 from pipeline.dataset.reader import Dataset
+from pipeline.dataset.schema import FormatError
 from trainer.checkpoint import remove_checkpoints
 from trainer.config import TrainConfig, add_arguments, read_config, usable_cores
+from trainer.curve import columns
 from trainer.errors import Stopped
 from trainer.finite import require_finite
 from trainer.lock import lock_folder
 from trainer.processes import join, speaks
 from trainer.progress import warn
 from trainer.session import Session, begin, share_cores
-from trainer.store import Model, save_model
+from trainer.showing import Results
+from trainer.store import Model, finished_version, save_model
 from trainer.versions import library_versions
 
 __all__ = ["add_arguments", "run", "train"]
@@ -52,14 +55,17 @@ def train(config: TrainConfig) -> dict[str, Any]:
     started = time.perf_counter()
     resolved = config.resolve(has_cuda, usable_cores())
     with join(resolved.device) as processes:
+        results = Results(config, processes.rank)
         # Only process 0 reads and writes the model's folder; the others need not even see it.
         with lock_folder(config.model) if processes.rank == 0 else contextlib.nullcontext():
             session = begin(config, share_cores(resolved, config, processes), processes)
             if isinstance(session, tuple):
-                return _summary(config, *session, status="finished before")
+                return _summary(config, *session, status="finished before") | results.of_finished(session[1])
             start_up_s = time.perf_counter() - started
-            session.loop.run()
-            result = _finish(config, session, start_up_s) if processes.rank == 0 else {}
+            with results.watching(session.loop):
+                session.loop.run()
+                result = _finish(config, session, start_up_s) if processes.rank == 0 else {}
+                result |= results.of_trained(session.loop, session.identity.version)
         said: dict[str, Any] = json.loads(processes.tell(json.dumps(result)))
     return said
 
@@ -118,6 +124,9 @@ def _publish(session: Session, start_up_s: float) -> dict[str, Any]:
         "start_up_s": start_up_s,
         "threads": config.threads,
         "processes": loop.processes.size,
+        "raw_words": dataset.total_tokens * config.epochs,
+        "history": columns(progress.history),
+        "previous": _published_version(config.model),
         "machine": platform.machine(),
         "python": platform.python_version(),
         "libraries": library_versions(),
@@ -125,6 +134,13 @@ def _publish(session: Session, start_up_s: float) -> dict[str, Any]:
     model = Model(*loop.engine.tables(), loop.vocabulary, info)
     save_model(config.model, session.identity.version, model, run)
     return info
+
+
+def _published_version(model_uri: str) -> str:
+    """Name the version that this one is about to follow; "" where there is none."""
+    with contextlib.suppress(FormatError):
+        return str((finished_version(model_uri) or {}).get("version", ""))
+    return ""
 
 
 def _summary(config: TrainConfig, dataset: Dataset, info: dict[str, Any], status: str) -> dict[str, Any]:
@@ -145,7 +161,9 @@ def _summary(config: TrainConfig, dataset: Dataset, info: dict[str, Any], status
 def describe(result: dict[str, Any]) -> str:
     """Format a result for people."""
     if result["status"] != "finished":
-        return f"version {result['version']} in {result['model']} is trained already; --overwrite trains it again"
+        wrote = f"\n  report      {result['report']}" if "report" in result else ""
+        again = "is trained already; --overwrite trains it again"
+        return f"version {result['version']} in {result['model']} {again}{wrote}"
     return "\n".join(
         [
             f"trained version {result['version']} in {result['model']}",
@@ -154,5 +172,6 @@ def describe(result: dict[str, Any]) -> str:
             f"  pairs       {result['pairs']:,} in {result['epochs']} epoch{'s' * (result['epochs'] > 1)}",
             f"  time        {result['seconds']:.1f} s, {result['pairs_per_s']:,} pairs/s",
             f"  speed       {result['raw_words_per_s']:,} raw words/s",
+            *([f"  report      {result['report']}"] if "report" in result else []),
         ]
     )

@@ -8,7 +8,7 @@ import dataclasses
 import inspect
 import re
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, NoReturn
 
 _SIZE = re.compile(r"(\d+)(Ki|Mi|Gi)?")
@@ -44,8 +44,8 @@ def parse_flag(text: str) -> bool:
     return text.lower() == "true"
 
 
-def add_flags(parser: argparse.ArgumentParser, kind: type[Any]) -> None:
-    """Add one flag for each field of a dataclass, with the string below the field as its help.
+def add_flags(parser: argparse._ActionsContainer, kind: type[Any], but: Collection[str] = ()) -> None:
+    """Add one flag for each field of a dataclass ``but`` some, with the string below the field as its help.
 
     A field's metadata may hold ``choices``, ``parse`` (a function of the text), ``shown`` (the default as such a text)
     and ``many`` (the flag repeats).
@@ -53,13 +53,19 @@ def add_flags(parser: argparse.ArgumentParser, kind: type[Any]) -> None:
     """
     texts = field_docs(kind)
     for field in dataclasses.fields(kind):
+        if field.name in but:
+            continue
         flag, text = flag_of(field.name), texts[field.name].replace("%", "%%")
         if field.default is dataclasses.MISSING:
             action = "append" if field.metadata.get("many") else "store"
             parser.add_argument(flag, required=True, action=action, type=parse_named, help=text,
                                 metavar=field.metadata["metavar"])  # fmt: skip
+        elif field.metadata.get("many"):
+            parser.add_argument(flag, action="append", default=[], type=parse_named, help=text,
+                                metavar=field.metadata["metavar"])  # fmt: skip
         elif isinstance(field.default, bool):
-            parser.add_argument(flag, nargs="?", const=True, default=field.default, type=parse_flag, help=text,
+            shown = f" Default: true; --no-{flag[2:]} turns it off." if field.default else ""
+            parser.add_argument(flag, nargs="?", const=True, default=field.default, type=parse_flag, help=text + shown,
                                 metavar="true|false")  # fmt: skip
             parser.add_argument("--no-" + flag[2:], dest=field.name, action="store_const", const=False,
                                 help=argparse.SUPPRESS)  # fmt: skip

@@ -24,6 +24,7 @@ MANIFEST = "manifest.json"
 VOCAB = "vocab.parquet"
 INPUTS = "inputs.parquet"
 SHARDS = "shards.parquet"
+RUN = "run.json"
 
 T = TypeVar("T")
 
@@ -130,6 +131,9 @@ def parse_manifest(data: bytes, path: str) -> Manifest:
         passes=tuple(_record(PassTotals, p, f"{path}: passes") for p in _take(fields, "passes", list, path)),
         files={require_inside(n, path): _record(FileEntry, e, f"{path}: files: {n}") for n, e in files.items()},
     )
+    rounds = manifest.options.get("phrases", 0)
+    if type(rounds) is not int or not 0 <= rounds <= len(files):  # each has a file
+        raise FormatError(f"{path}: found options: phrases = {_short(rounds)}, expected 0 to {len(files)}")
     missing = {VOCAB, INPUTS, SHARDS} - manifest.files.keys()
     if missing:
         raise FormatError(f"{path}: found no entry for {', '.join(sorted(missing))}, expected one in 'files'")
@@ -188,5 +192,12 @@ def _record(kind: type[T], value: object, where: str) -> T:
 def _take(fields: dict[str, Any], name: str, kind: type[T], where: str) -> T:
     value = fields.get(name)
     if not isinstance(value, kind) or isinstance(value, bool):
-        raise FormatError(f"{where}: found {name} = {value!r}, expected {kind.__name__}")
+        raise FormatError(f"{where}: found {name} = {_short(value)}, expected {kind.__name__}")
+    if isinstance(value, int) and not 0 <= value < 1 << 63:
+        raise FormatError(f"{where}: found {name} = {_short(value)}, expected 0 to 2^63 - 1")
     return value
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 100 else text[:100] + "…"

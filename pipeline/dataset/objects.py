@@ -1,17 +1,107 @@
-"""What each object store does its own way: the conditional put, and removing an object."""
+"""What object stores have in common; `s3` and `gcs` do each its own way, and `store_of` finds the one for a URI."""
 
 from __future__ import annotations
 
-import contextlib
-import functools
+import errno
 import os
-from typing import Any
+from collections.abc import Iterator
+from typing import NamedTuple, Protocol
+
+from pipeline.dataset.redact import has_user, quieten_libraries, redact
+from pipeline.dataset.retry import StoreError
+
+Bytes = bytes | bytearray | memoryview
 
 CONNECT_SECONDS, READ_SECONDS = 10, 30  # a store that is silent for longer is asked anew
 
 
 class PointerMovedError(Exception):
     """Somebody else swapped the pointer since it was read; nothing was written."""
+
+
+class Piece(NamedTuple):
+    """Some bytes of an object, the size of all of it, and the store's name of the version that they are of."""
+
+    data: bytes
+    size: int
+    version: str
+
+
+class StoredObject(NamedTuple):
+    """An object in a listing: its URI, its size, and the time of its last write in Unix seconds."""
+
+    uri: str
+    bytes: int
+    modified: float
+
+
+class Store(Protocol):
+    """An object store. Nothing here tries again: `retry` does, around each call."""
+
+    def get(self, uri: str, offset: int, length: int, version: str | None = None) -> Piece:
+        """Fetch a range, which may end behind the object's end; of the given version or not at all.
+
+        Raises:
+            FileNotFoundError: there is no such object.
+            StoreError: it is of another version by now.
+        """
+
+    def put(self, uri: str, data: Bytes) -> None:
+        """Write an object, which is there when it is complete."""
+
+    def swap(self, uri: str, expected: bytes | None, new: bytes) -> None:
+        """Write a small object if it still holds ``expected``, None for none; what holds ``new`` already is fine.
+
+        Raises:
+            PointerMovedError: it holds something else.
+        """
+
+    def delete(self, uri: str) -> None:
+        """Remove an object; one that is not there is fine."""
+
+    def list(self, prefix: str) -> Iterator[StoredObject]:
+        """List the objects whose URIs begin with a prefix."""
+
+    def unfinished(self, prefix: str) -> Iterator[tuple[StoredObject, str]]:
+        """List what killed writers left: uploads that never became objects, each with the store's name of it."""
+
+    def abort(self, uri: str, upload: str) -> None:
+        """Remove an upload that never became an object; one that is not there is fine."""
+
+
+def store_of(uri: str) -> Store | None:
+    """Return the store of a URI, None where smart-open alone knows it.
+
+    Raises:
+        StoreError: there is a name or password in a store's URI, where process lists and logs would show it.
+    """
+    scheme = uri.partition("://")[0]
+    if scheme not in ("s3", "gs", "gcs"):
+        return None
+    if has_user(uri):
+        raise StoreError(
+            f"{redact(uri)}: found a name or password in the URI, expected them where the store's own tools look: "
+            "environment, profile, or the machine's role"
+        )
+    quieten_libraries()
+    if scheme == "s3":
+        from pipeline.dataset.s3 import S3
+
+        return S3()
+    from pipeline.dataset.gcs import Gcs
+
+    return Gcs()
+
+
+def split(uri: str) -> tuple[str, str]:
+    """Bucket and key of an object's URI."""
+    bucket, _, key = uri.partition("://")[2].partition("/")
+    return bucket, key
+
+
+def not_found(uri: str) -> FileNotFoundError:
+    """Make the error that says that there is no such object."""
+    return FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), uri)
 
 
 def require_expected(uri: str, found: bytes | None, expected: bytes | None, new: bytes) -> None:
@@ -22,83 +112,3 @@ def require_expected(uri: str, found: bytes | None, expected: bytes | None, new:
     """
     if found not in (expected, new):
         raise PointerMovedError(f"{uri}: was swapped by another publisher since this command started")
-
-
-def transport_params(uri: str) -> dict[str, Any]:
-    """What smart-open shall pass on to the store's client."""
-    scheme = uri.partition("://")[0]
-    if scheme == "s3":
-        return {"client": s3_client()}
-    return {"timeout": READ_SECONDS} if scheme in ("http", "https") else {}
-
-
-def s3_client() -> Any:
-    """A client for S3; one for each process, since its connections must not cross a fork."""
-    return _s3_client(os.getpid(), os.environ.get("AWS_ENDPOINT_URL"), os.environ.get("AWS_ENDPOINT_URL_S3"))
-
-
-@functools.lru_cache(maxsize=4)
-def _s3_client(_pid: int, *_endpoints: str | None) -> Any:
-    import boto3
-    import botocore.config
-
-    limits = botocore.config.Config(connect_timeout=CONNECT_SECONDS, read_timeout=READ_SECONDS)
-    return boto3.client("s3", config=limits)
-
-
-def split(uri: str) -> tuple[str, str]:
-    """Bucket and key of an object's URI."""
-    bucket, _, key = uri.partition("://")[2].partition("/")
-    return bucket, key
-
-
-def delete_s3(uri: str) -> None:
-    """Remove an object; one that is not there is fine."""
-    bucket, key = split(uri)
-    s3_client().delete_object(Bucket=bucket, Key=key)
-
-
-def delete_gcs(uri: str) -> None:
-    """Remove an object; one that is not there is fine."""
-    import google.api_core.exceptions
-    import google.cloud.storage
-
-    bucket, key = split(uri)
-    with contextlib.suppress(google.api_core.exceptions.NotFound):
-        google.cloud.storage.Client().bucket(bucket).blob(key).delete()
-
-
-def swap_s3(uri: str, expected: bytes | None, new: bytes) -> None:
-    """Swap the pointer by a put that S3 accepts only while its ETag is the one that was read."""
-    import botocore.exceptions
-
-    (bucket, key), client = split(uri), s3_client()
-    condition: dict[str, str] = {"IfNoneMatch": "*"}
-    try:
-        found = client.get_object(Bucket=bucket, Key=key)
-        require_expected(uri, found["Body"].read(), expected, new)
-        condition = {"IfMatch": found["ETag"]}
-    except client.exceptions.NoSuchKey:
-        require_expected(uri, None, expected, new)
-    try:
-        client.put_object(Bucket=bucket, Key=key, Body=new, **condition)
-    except botocore.exceptions.ClientError as error:
-        if error.response["ResponseMetadata"]["HTTPStatusCode"] in (409, 412):
-            raise PointerMovedError(f"{uri}: was swapped by another publisher meanwhile") from None
-        raise
-
-
-def swap_gcs(uri: str, expected: bytes | None, new: bytes) -> None:
-    """Swap the pointer by a put that the store accepts only while its generation is the one that was read."""
-    import google.api_core.exceptions
-    import google.cloud.storage
-
-    bucket, key = split(uri)
-    blob = google.cloud.storage.Client().bucket(bucket).get_blob(key)
-    found = None if blob is None else blob.download_as_bytes()
-    require_expected(uri, found, expected, new)
-    target = google.cloud.storage.Client().bucket(bucket).blob(key)
-    try:
-        target.upload_from_string(new, if_generation_match=0 if blob is None else blob.generation)
-    except google.api_core.exceptions.PreconditionFailed:
-        raise PointerMovedError(f"{uri}: was swapped by another publisher meanwhile") from None

@@ -10,7 +10,8 @@ import pyarrow.parquet as pq
 
 from pipeline.dataset import storage
 from pipeline.dataset.reader import Dataset
-from pipeline.dataset.schema import PHRASES_SCHEMA, FormatError, require_schema, sha256_hex
+from pipeline.dataset.schema import PHRASES_SCHEMA, FormatError, sha256_hex
+from pipeline.dataset.tables import read_table
 
 _NAME = re.compile(r"phrases/round-\d{2}\.parquet")
 
@@ -62,13 +63,7 @@ def parse_phrases(data: bytes, path: str) -> pa.Table:
         FormatError: no Parquet, other columns, a failed page checksum, a null, an empty word, a pair twice,
             a count below 1.
     """
-    try:
-        file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
-        require_schema(file.schema_arrow, PHRASES_SCHEMA, path)
-        table = file.read(use_threads=False).combine_chunks()
-        table.validate(full=True)
-    except (pa.ArrowException, OSError) as error:
-        raise FormatError(f"{path}: found an unreadable Parquet file ({str(error).splitlines()[0]})") from None
+    table = read_table(data, PHRASES_SCHEMA, path).combine_chunks()
     for name in ("first", "second"):
         if pc.any(pc.equal(table[name], "")).as_py():
             raise FormatError(f"{path}: found an empty word in the column {name}, expected none")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import os
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -17,6 +18,7 @@ from pipeline.dataset import storage
 from pipeline.dataset.manifest import (
     LATEST,
     MANIFEST,
+    RUN,
     SHARDS,
     VOCAB,
     Manifest,
@@ -24,15 +26,9 @@ from pipeline.dataset.manifest import (
     parse_pointer,
     require_run_id,
 )
-from pipeline.dataset.schema import FormatError, sha256_hex
-from pipeline.dataset.shards import (
-    Pairs,
-    ShardTable,
-    decode_row_group,
-    parse_footer,
-    parse_shards,
-    require_checksum,
-)
+from pipeline.dataset.schema import FormatError, parse_json_object, sha256_hex
+from pipeline.dataset.shard_list import ShardTable, parse_shards
+from pipeline.dataset.shards import Pairs, decode_row_group, parse_footer, require_checksum
 from pipeline.dataset.vocab import Vocabulary, parse_vocab
 
 #: Decoded footers that a dataset keeps, 31 kB each; beyond them a row group costs a second, small request again.
@@ -92,10 +88,10 @@ class Dataset:
         Raises:
             FormatError: it is missing, or not the file that the manifest names.
         """
-        vocabulary = parse_vocab(self._read_listed(VOCAB), self.path_of(VOCAB))
+        vocabulary = parse_vocab(self._read_listed(VOCAB), self.shown(VOCAB))
         listed = self.manifest.vocabulary
         if len(vocabulary) != listed.rows:
-            raise FormatError(f"{self.path_of(VOCAB)}: found {len(vocabulary)} rows, expected {listed.rows}")
+            raise FormatError(f"{self.shown(VOCAB)}: found {len(vocabulary)} rows, expected {listed.rows}")
         return vocabulary
 
     def row_groups(self, pass_index: int) -> tuple[RowGroupRef, ...]:
@@ -126,7 +122,7 @@ class Dataset:
         Raises:
             FormatError: as read_row_group.
         """
-        group, path = self.shards[ref.shard].row_groups[ref.group], self.path_of(ref.path)
+        group, path = self.shards[ref.shard].row_groups[ref.group], self.shown(ref.path)
         require_checksum(data, group, ref.group, path)
         pairs = decode_row_group(data, ref.group, self.footer(ref.shard), group.offset, path)
         for name, ids_N in zip(("center", "context"), pairs, strict=True):
@@ -136,6 +132,10 @@ class Dataset:
     def path_of(self, name: str) -> str:
         """Return the URI of one of the run's files."""
         return storage.join(self.uri, "runs", self.run_id, name)
+
+    def shown(self, name: str) -> str:
+        """Return path_of as messages may show it."""
+        return storage.redact(self.path_of(name))
 
     @functools.cached_property
     def _footers(self) -> dict[int, pq.FileMetaData]:
@@ -156,14 +156,14 @@ class Dataset:
                 for old in list(self._footers)[: MOST_FOOTERS // 2]:
                     self._footers.pop(old, None)
             # Two threads may both decode it; they store equal values.
-            found = self._footers[number] = parse_footer(tail, shard, self.path_of(shard.name))
+            found = self._footers[number] = parse_footer(tail, shard, self.shown(shard.name))
         return found
 
     def _read_range(self, name: str, offset: int, length: int) -> bytes:
         try:
             return storage.read_range(self.path_of(name), offset, length)
         except FileNotFoundError:
-            raise FormatError(f"{self.path_of(name)}: found no file, expected a pair shard") from None
+            raise FormatError(f"{self.shown(name)}: found no file, expected a pair shard") from None
 
     def _require_ids(self, ids_N: NDArray[np.int32], name: str, ref: RowGroupRef, path: str) -> None:
         rows = self.manifest.vocabulary.rows
@@ -205,6 +205,16 @@ def open_dataset(uri: str, run_id: str | None = None) -> Dataset:
     return dataset
 
 
+def read_run(dataset: Dataset) -> dict[str, Any]:
+    """Return the run's run.json, which nothing names and no digest covers.
+
+    Raises:
+        FormatError: there is none, or it is no JSON object.
+    """
+    path = dataset.path_of(RUN)
+    return parse_json_object(_read_checked(storage.join(dataset.uri, "runs", dataset.run_id, RUN), None, "one"), path)
+
+
 def _read_checked(path: str, sha256: str | None, named_by: str) -> bytes:
     """Read a whole file and hold it against its SHA-256."""
     try:
@@ -224,7 +234,7 @@ def _require_shards(dataset: Dataset) -> None:
         found = (len(rows_S), int(rows_S.sum()))
         if found != (totals.shards, totals.pairs):
             raise FormatError(
-                f"{dataset.path_of(SHARDS)}: pass {index}: found {found[0]} shards of {found[1]} pairs, "
+                f"{dataset.shown(SHARDS)}: pass {index}: found {found[0]} shards of {found[1]} pairs, "
                 f"expected {totals.shards} of {totals.pairs}"
             )
     if not storage.is_local(dataset.uri):

@@ -8,8 +8,11 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
-ATTEMPTS = 6
+from pipeline.dataset.redact import redact
+
+ATTEMPTS = 7
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 20.0  # doubled from one attempt to the next
+GIVE_UP_S = 180.0  # no attempt begins later: a store that is silent costs half a minute each time
 
 #: HTTP statuses that say "later": time-out, too many requests, and failures of the server itself.
 STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
@@ -19,13 +22,14 @@ _NAMES = frozenset(
     {"HTTPClientError", "ProtocolError", "HTTPError", "Timeout", "ConnectionError", "ChunkedEncodingError",
      "IncompleteReadError", "ResponseStreamingError", "TransportError", "RetryError"}
 )  # fmt: skip
+_EXTRAS = {"boto3": "s3", "botocore": "s3", "google": "gcs"}
 _LIBRARIES = ("botocore", "urllib3", "requests", "google")
 
 T = TypeVar("T")
 
 
 class StoreError(OSError):
-    """An object store did not answer, however often it was asked; the message is one line."""
+    """An object store did not answer, however often it was asked, or refused; the message is one line."""
 
 
 def retrying(name: str, action: Callable[[], T], sleep: Callable[[float], None] | None = None) -> T:
@@ -33,24 +37,50 @@ def retrying(name: str, action: Callable[[], T], sleep: Callable[[float], None] 
 
     Args:
         name: what the action works on, for the message.
-        action: called ATTEMPTS times at most.
+        action: called ATTEMPTS times at most, and not begun after GIVE_UP_S.
         sleep: time.sleep, but for tests.
 
     Raises:
-        StoreError: it never went through.
+        StoreError: it never went through, or the store refuses it.
     """
-    started = time.monotonic()
-    for attempt in range(ATTEMPTS):
+    started, attempts, reason = time.monotonic(), 0, ""
+    while attempts < ATTEMPTS and time.monotonic() - started < GIVE_UP_S:
+        if attempts:
+            (sleep or time.sleep)(wait_s(name, attempts - 1))
+        attempts += 1
         try:
             return action()
         except Exception as error:
-            reason = transient_reason(error)
-            if reason is None:
-                raise
-        if attempt + 1 < ATTEMPTS:
-            (sleep or time.sleep)(wait_s(name, attempt))
+            found = transient_reason(error)
+            if found is None:
+                raise _refused(name, error) from None
+            reason = found
     seconds = time.monotonic() - started
-    raise StoreError(f"{name}: found {reason}, {ATTEMPTS} times in {seconds:.0f} s, expected an answer of the store")
+    raise StoreError(
+        f"{redact(name)}: found {reason}, {attempts} times in {seconds:.0f} s, expected an answer of the store"
+    )
+
+
+def _refused(name: str, error: Exception) -> Exception:
+    """Say in one line what the libraries of stores say in their own ways; all else is as it was."""
+    for one in _chain(error):
+        if isinstance(one, FileNotFoundError | StoreError):
+            break
+        if isinstance(one, ModuleNotFoundError) and str(one.name).split(".")[0] in _EXTRAS:
+            needs = f"pip install 'pairstream[{_EXTRAS[str(one.name).split('.')[0]]}]'"
+            return StoreError(f"{redact(name)}: found no module {one.name!r}, expected what `{needs}` brings")
+        if type(one).__module__.split(".")[0] in _LIBRARIES:
+            return StoreError(f"{redact(name)}: found {_in_words(one)}, expected the store to do what it was asked")
+    return error
+
+
+def _in_words(error: BaseException) -> str:
+    response = getattr(error, "response", None)
+    if isinstance(response, dict) and "Error" in response:  # botocore
+        said = f"{response['Error'].get('Code')}: {response['Error'].get('Message')}"
+    else:
+        said = f"{type(error).__name__}: {error}"
+    return redact(" ".join(said.split()))[:300].rstrip(" :.")
 
 
 def wait_s(name: str, attempt: int) -> float:
@@ -67,7 +97,7 @@ def transient_reason(error: BaseException) -> str | None:
         if status is not None:
             return f"HTTP status {status}" if status in STATUSES else None
         if _is_broken_connection(one):
-            return " ".join(f"{type(one).__name__}: {one}".split())[:200].rstrip(": ")
+            return redact(" ".join(f"{type(one).__name__}: {one}".split()))[:200].rstrip(": ")
     return None
 
 
@@ -78,7 +108,8 @@ def _chain(error: BaseException) -> Iterator[Any]:
     while isinstance(one, BaseException) and one not in seen:
         seen.append(one)
         yield one
-        one = getattr(one, "backend_error", None) or one.__cause__ or one.__context__
+        behind = None if one.__suppress_context__ else one.__context__
+        one = getattr(one, "backend_error", None) or one.__cause__ or behind
 
 
 def _status(error: Any) -> int | None:

@@ -99,7 +99,8 @@ def require_inside(name: object, path: str) -> str:
         FormatError: it is absolute, a URI, or climbs out by ``..``.
     """
     parts = name.split("/") if isinstance(name, str) else []
-    if not parts or any(part in ("", ".", "..") for part in parts) or "\\" in str(name) or ":" in parts[0]:
+    odd = any(sign == "\\" or sign < " " or "\ud800" <= sign <= "\udfff" for sign in str(name))
+    if not parts or any(part in ("", ".", "..") for part in parts) or odd or ":" in parts[0]:
         raise FormatError(f"{path}: found the file name {name!r}, expected a relative path inside the folder")
     return str(name)
 

@@ -6,9 +6,8 @@ Shape suffixes: N pairs of a row group, S shards.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, overload
 
 import numpy as np
 import pyarrow as pa
@@ -18,22 +17,20 @@ from numpy.typing import NDArray
 
 from pipeline.dataset.schema import (
     PAIR_SCHEMA,
-    SHARDS_SCHEMA,
     FormatError,
-    require_inside,
     require_schema,
     sha256_hex,
 )
+from pipeline.dataset.tables import first_line
 
 Pairs = tuple[NDArray[np.int32], NDArray[np.int32]]
-
-COMPRESSIONS = ("zstd", "lz4", "none")
 
 #: A row group is read as a whole, 8 bytes a pair. One ends with a sentence, so that a long one makes a long row group.
 MAX_ROW_GROUP_PAIRS = 1 << 28
 
-_MAGIC = b"PAR1"
-_MAX_ROW_GROUP_BYTES = 1 << 40  # so that no sum of them passes 64 bits
+MAGIC = b"PAR1"
+
+COMPRESSIONS = ("zstd", "lz4", "none")
 
 
 @dataclass(frozen=True)
@@ -127,7 +124,7 @@ def decode_row_group(data: bytes, group: int, footer: pq.FileMetaData, offset: i
         )
         table = file.read_row_group(group, use_threads=False)
     except (pa.ArrowException, OSError) as error:
-        raise FormatError(f"{path}: row group {group} cannot be decoded ({str(error).splitlines()[0]})") from None
+        raise FormatError(f"{path}: row group {group} cannot be decoded ({first_line(error)})") from None
     # Joining chunks copies, even a single one; a row group decodes to one.
     columns = [_joined(table[name]) for name in PAIR_SCHEMA.names]
     if any(column.null_count for column in columns):
@@ -149,9 +146,9 @@ def parse_footer(tail: bytes, shard: Shard, path: str) -> pq.FileMetaData:
     if _xxh3(tail) != shard.footer_xxh3:
         raise FormatError(f"{path}: found a footer with checksum {_xxh3(tail)}, expected {shard.footer_xxh3}")
     try:
-        footer = pq.read_metadata(pa.BufferReader(_MAGIC + tail))
+        footer = pq.read_metadata(pa.BufferReader(MAGIC + tail))
     except (pa.ArrowException, OSError) as error:
-        raise FormatError(f"{path}: found an unreadable footer ({str(error).splitlines()[0]})") from None
+        raise FormatError(f"{path}: found an unreadable footer ({first_line(error)})") from None
     require_schema(footer.schema.to_arrow_schema(), PAIR_SCHEMA, path)
     found = [footer.row_group(i).num_rows for i in range(footer.num_row_groups)]
     if found != [group.rows for group in shard.row_groups]:
@@ -172,130 +169,10 @@ def require_checksum(data: bytes, group: RowGroup, index: int, path: str) -> Non
         raise FormatError(f"{path}: row group {index}: found checksum {found}, expected {group.xxh3} (damaged)")
 
 
-def save_shards(shards: Iterable[Shard]) -> pa.Buffer:
-    """Encode the bytes of shards.parquet, ordered by pass and name."""
-    ordered = sorted(shards, key=lambda shard: (shard.pass_index, shard.name))
-    rows = [
-        {
-            "pass": s.pass_index, "shard": s.name, "rows": s.rows, "bytes": s.bytes, "sha256": s.sha256,
-            "digest": s.digest, "footer_xxh3": s.footer_xxh3, "row_groups": [vars(g) for g in s.row_groups],
-        }
-        for s in ordered
-    ]  # fmt: skip
-    sink = pa.BufferOutputStream()
-    pq.write_table(pa.Table.from_pylist(rows, schema=SHARDS_SCHEMA), sink, compression="zstd", write_page_checksum=True)
-    return sink.getvalue()
-
-
-class ShardTable(Sequence[Shard]):
-    """The rows of shards.parquet, each taken apart when it is asked for.
-
-    A pass over 1 T tokens has some 250,000 shards of 16 row groups: as objects of Python they would take 3 GB in every
-    process that opens the dataset.
-    """
-
-    def __init__(self, table: pa.Table) -> None:
-        """Keep the columns of a table in SHARDS_SCHEMA."""
-        self._columns = {name: table[name].combine_chunks() for name in SHARDS_SCHEMA.names}
-        self.passes_S: NDArray[np.int32] = self._columns["pass"].to_numpy()
-        self.rows_S: NDArray[np.int64] = self._columns["rows"].to_numpy()
-        self.bytes_S: NDArray[np.int64] = self._columns["bytes"].to_numpy()
-
-    @property
-    def names(self) -> list[str]:
-        """All names, in order."""
-        found: list[str] = self._columns["shard"].to_pylist()
-        return found
-
-    @property
-    def groups(self) -> pa.ListArray:
-        """The row groups of each shard."""
-        return self._columns["row_groups"]
-
-    def row_group_rows(self, number: int) -> list[int]:
-        """Return the rows of each row group of a shard."""
-        found: list[int] = self._columns["row_groups"][number].values.field("rows").to_pylist()
-        return found
-
-    def __len__(self) -> int:
-        return len(self.rows_S)
-
-    @overload
-    def __getitem__(self, number: int) -> Shard: ...
-
-    @overload
-    def __getitem__(self, number: slice) -> tuple[Shard, ...]: ...
-
-    def __getitem__(self, number: int | slice) -> Shard | tuple[Shard, ...]:
-        if isinstance(number, slice):
-            return tuple(self[one] for one in range(*number.indices(len(self))))
-        return _shard({name: column[number].as_py() for name, column in self._columns.items()})
-
-    def __iter__(self) -> Iterator[Shard]:
-        return (self[number] for number in range(len(self)))
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, ShardTable) and self._columns == other._columns
-
-    __hash__ = None  # type: ignore[assignment]
-
-
-def parse_shards(data: bytes, path: str) -> ShardTable:
-    """Decode shards.parquet; ``path`` names it in errors.
-
-    Raises:
-        FormatError: no Parquet, other columns, a shard name that leaves the folder.
-    """
-    try:
-        file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
-        require_schema(file.schema_arrow, SHARDS_SCHEMA, path)
-        table = ShardTable(file.read(use_threads=False))
-    except (pa.ArrowException, OSError) as error:
-        raise FormatError(f"{path}: found an unreadable Parquet file ({str(error).splitlines()[0]})") from None
-    for name in table.names:
-        require_inside(name, path)
-    _require_groups(table, path)
-    return table
-
-
-def _require_groups(table: ShardTable, path: str) -> None:
-    """Hold each shard's row groups against each other and the shard; G row groups of all shards."""
-    counts_S = table.groups.value_lengths().to_numpy()
-    ends_S = np.cumsum(counts_S)
-    offset_G, bytes_G, rows_G = (table.groups.flatten().field(name).to_numpy() for name in ("offset", "bytes", "rows"))
-    odd_G = (bytes_G <= 0) | (bytes_G > _MAX_ROW_GROUP_BYTES) | (rows_G <= 0) | (rows_G > MAX_ROW_GROUP_PAIRS)
-    bytes_before, rows_before = (np.concatenate(([0], np.cumsum(np.where(odd_G, 0, n_G)))) for n_G in (bytes_G, rows_G))
-    first_S = bytes_before[ends_S - counts_S]
-    place_G = len(_MAGIC) + bytes_before[:-1] - np.repeat(first_S, counts_S)
-    if (wrong := np.flatnonzero(odd_G | (offset_G != place_G))).size:
-        group = int(wrong[0])
-        name = table.names[int(np.searchsorted(ends_S, group, side="right"))]
-        raise FormatError(
-            f"{path}: {name}: found {rows_G[group]} rows in {bytes_G[group]} bytes at {offset_G[group]}, "
-            f"expected a row group of 1 to {MAX_ROW_GROUP_PAIRS} rows at {place_G[group]}"
-        )
-    rows_S = rows_before[ends_S] - rows_before[ends_S - counts_S]
-    end_S = len(_MAGIC) + bytes_before[ends_S] - first_S
-    if (wrong := np.flatnonzero((counts_S == 0) | (rows_S != table.rows_S) | (end_S >= table.bytes_S))).size:
-        shard = int(wrong[0])
-        raise FormatError(
-            f"{path}: {table.names[shard]}: found row groups of {rows_S[shard]} rows that end at byte {end_S[shard]}, "
-            f"expected {table.rows_S[shard]} rows, and an end before byte {table.bytes_S[shard]}"
-        )
-
-
-def _shard(row: dict[str, Any]) -> Shard:
-    return Shard(
-        pass_index=row["pass"], name=row["shard"], rows=row["rows"], bytes=row["bytes"],
-        sha256=row["sha256"], digest=row["digest"], footer_xxh3=row["footer_xxh3"],
-        row_groups=tuple(RowGroup(**group) for group in row["row_groups"]),
-    )  # fmt: skip
-
-
 def _locate(data: pa.Buffer) -> tuple[tuple[RowGroup, ...], int]:
     """Find each row group's byte range in a finished file; also where the last one ends."""
     footer = pq.read_metadata(pa.BufferReader(data))
-    view, groups, end = memoryview(data), [], len(_MAGIC)
+    view, groups, end = memoryview(data), [], len(MAGIC)
     for index in range(footer.num_row_groups):
         group = footer.row_group(index)
         columns = [group.column(i) for i in range(group.num_columns)]

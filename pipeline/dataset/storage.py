@@ -1,30 +1,29 @@
 """Any URI as whole files and byte ranges, and the one write that needs care: the pointer's conditional swap.
 
-Local paths go through the operating system, every other scheme through smart-open, with retries; what differs from
-store to store has a small function of its own for each in `objects`.
+Local paths go through the operating system, S3's and Google's objects through `s3` and `gcs`, every other scheme
+through smart-open; all but the local ones with retries.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
 import shutil
-import tempfile
 import urllib.parse
 from collections.abc import Iterator
 from typing import IO, Any
 
-from pipeline.dataset import objects
-from pipeline.dataset.objects import PointerMovedError, require_expected
-from pipeline.dataset.retry import retrying
+from pipeline.dataset import local, objects
+from pipeline.dataset.local import naming
+from pipeline.dataset.objects import Bytes, Piece, PointerMovedError, Store, StoredObject, store_of
+from pipeline.dataset.redact import has_user, quieten_libraries, redact
+from pipeline.dataset.retry import StoreError, retrying
+from pipeline.dataset.stream import open_ranged
 
-__all__ = ["PointerMovedError"]
+__all__ = ["Bytes", "PointerMovedError", "has_user", "naming", "redact"]
 
 SHORT_READS = 3  # how often a range that comes back too short is asked for
-
-Bytes = bytes | bytearray | memoryview
 
 
 def is_local(uri: str) -> bool:
@@ -38,17 +37,13 @@ def local_path(uri: str) -> str:
 
 
 def join(uri: str, *parts: str) -> str:
-    """Append path parts to a folder's URI, with exactly one slash between them."""
+    """Append names to a folder's URI, with exactly one slash between them.
+
+    Where a URI's signs are read as codes, a name's are written as such: "%2e%2e" is a name like any, not the way out.
+    """
+    if uri.startswith(("file://", "http://", "https://")):
+        parts = tuple(urllib.parse.quote(part) for part in parts)
     return "/".join([uri.rstrip("/"), *parts])
-
-
-def redact(uri: str) -> str:
-    """Return ``uri`` without a user's name or password, for messages and logs."""
-    scheme, separator, rest = uri.partition("://")
-    authority, slash, path = rest.partition("/")
-    if not separator or "@" not in authority:
-        return uri
-    return f"{scheme}://***@{authority.rpartition('@')[2]}{slash}{path}"
 
 
 def open_binary(uri: str) -> IO[bytes]:
@@ -59,12 +54,35 @@ def open_binary(uri: str) -> IO[bytes]:
     """
     if is_local(uri):
         return open(local_path(uri), "rb")
+    store = store_of(uri)
+    if store is not None:
+        return open_ranged(lambda offset, length, version: _get(store, uri, offset, length, version))
+    with _missing_as_file_not_found(uri):
+        return _smart_open(uri, "rb", {"timeout": objects.READ_SECONDS} if uri.startswith("http") else {})
+
+
+def _smart_open(uri: str, mode: str, params: dict[str, Any]) -> IO[bytes]:
     from smart_open import open as smart_open
 
-    with _missing_as_file_not_found(uri):
-        params = objects.transport_params(uri)
-        stream: IO[bytes] = smart_open(uri, "rb", compression="disable", transport_params=params)
-        return stream
+    quieten_libraries()
+    try:
+        stream: IO[bytes] = smart_open(uri, mode, compression="disable", transport_params=params)
+    except NotImplementedError as error:
+        raise StoreError(f"{redact(uri)}: found a scheme that nothing is installed for ({error})") from None
+    return stream
+
+
+def _get(store: Store, uri: str, offset: int, length: int, version: str | None = None) -> Piece:
+    """Fetch a range that ends behind the object's end if anywhere, trying again where it comes back too short."""
+
+    def get() -> Piece:
+        piece = store.get(uri, offset, length, version)
+        expected = max(0, min(length, piece.size - offset))
+        if len(piece.data) != expected:
+            raise ConnectionError(f"found {len(piece.data)} bytes of {expected}")
+        return piece
+
+    return retrying(uri, get)
 
 
 def read_bytes(uri: str) -> bytes:
@@ -78,7 +96,7 @@ def read_bytes(uri: str) -> bytes:
         with _missing_as_file_not_found(uri), open_binary(uri) as stream:
             return stream.read()
 
-    return read() if is_local(uri) else retrying(redact(uri), read)
+    return read() if is_local(uri) or store_of(uri) else retrying(redact(uri), read)
 
 
 def read_range(uri: str, offset: int, length: int) -> bytes:
@@ -88,21 +106,15 @@ def read_range(uri: str, offset: int, length: int) -> bytes:
         FileNotFoundError: there is no such file.
     """
     if is_local(uri):
-        return _read_local_range(local_path(uri), offset, length)
+        return local.read_range(local_path(uri), offset, length)
+    store = store_of(uri)
+    if store is not None:
+        return _get(store, uri, offset, length).data
     data = b""
     for _ in range(SHORT_READS):  # a connection may also end early without an error
         data = retrying(redact(uri), lambda: _read_range(uri, offset, length))
         if len(data) == length:
             break
-    return data
-
-
-def _read_local_range(path: str, offset: int, length: int) -> bytes:
-    with open(path, "rb", buffering=0) as file:  # a buffer would copy all of it once more
-        file.seek(offset)
-        data = file.read(length)
-        while len(data) < length and (more := file.read(length - len(data))):
-            data += more
     return data
 
 
@@ -117,7 +129,7 @@ def exists(uri: str) -> bool:
     if is_local(uri):
         return os.path.exists(local_path(uri))
     try:
-        retrying(redact(uri), lambda: _read_range(uri, 0, 1))
+        read_range(uri, 0, 1)
     except FileNotFoundError:
         return False
     return True
@@ -129,16 +141,15 @@ def write_bytes(uri: str, data: Bytes) -> None:
     Locally: a temporary in the same folder, fsync, rename. Object stores publish a put when it is complete.
     """
     if is_local(uri):
-        _write_local(local_path(uri), data)
+        local.write_bytes(local_path(uri), data)
         return
-    from smart_open import open as smart_open
+    store = store_of(uri)
 
     def put() -> None:
-        params = objects.transport_params(uri)
-        with smart_open(uri, "wb", compression="disable", transport_params=params) as stream:
+        with _smart_open(uri, "wb", {}) as stream:
             stream.write(data)
 
-    retrying(redact(uri), put)
+    retrying(redact(uri), put if store is None else lambda: store.put(uri, data))
 
 
 def remove_file(uri: str) -> None:
@@ -151,10 +162,31 @@ def remove_file(uri: str) -> None:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(local_path(uri))
         return
-    delete = {"s3": objects.delete_s3, "gs": objects.delete_gcs, "gcs": objects.delete_gcs}.get(_scheme(uri))
-    if delete is None:
+    store = store_of(uri)
+    if store is None:
         raise NotImplementedError(f"{redact(uri)}: no way to remove a file is known for scheme {_scheme(uri)!r}")
-    retrying(redact(uri), lambda: delete(uri))
+    retrying(uri, lambda: store.delete(uri))
+
+
+def list_objects(prefix: str) -> Iterator[StoredObject] | None:
+    """List the objects of a store whose URIs begin with ``prefix``; None where Beam's file systems must be asked."""
+    store = store_of(prefix)
+    return None if store is None else store.list(prefix)
+
+
+def unfinished_uploads(prefix: str) -> Iterator[tuple[str, str, float]]:
+    """List large writes below a prefix that were begun and never ended: URI, the store's name of it, Unix time."""
+    store = None if is_local(prefix) else store_of(prefix)
+    if store is not None:
+        for found, upload in store.unfinished(prefix):
+            yield found.uri, upload, found.modified
+
+
+def abort_upload(uri: str, upload: str) -> None:
+    """Remove what unfinished_uploads listed."""
+    store = store_of(uri)
+    if store is not None:
+        store.abort(uri, upload)
 
 
 def remove_tree(uri: str) -> None:
@@ -181,64 +213,16 @@ def swap_pointer(uri: str, expected: bytes | None, new: bytes) -> None:
         PointerMovedError: the pointer holds something else by now.
     """
     if is_local(uri):
-        _swap_local(uri, expected, new)
+        local.swap(local_path(uri), expected, new)
         return
-    swap = {"s3": objects.swap_s3, "gs": objects.swap_gcs, "gcs": objects.swap_gcs}.get(_scheme(uri))
-    if swap is None:
+    store = store_of(uri)
+    if store is None:
         raise NotImplementedError(f"{redact(uri)}: no conditional write is known for scheme {_scheme(uri)!r}")
-    retrying(redact(uri), lambda: swap(uri, expected, new))
+    retrying(uri, lambda: store.swap(uri, expected, new))
 
 
 def _scheme(uri: str) -> str:
     return uri.partition("://")[0]
-
-
-def _write_local(path: str, data: Bytes) -> None:
-    folder = os.path.dirname(path) or "."
-    os.makedirs(folder, exist_ok=True)
-    with naming(path):
-        handle, temporary = tempfile.mkstemp(prefix=".", suffix=".tmp", dir=folder)
-        try:
-            with os.fdopen(handle, "wb") as stream:
-                stream.write(data)
-                stream.flush()
-                os.fsync(stream.fileno())
-            # mkstemp makes files private; a dataset has the permissions that the user's umask gives any file.
-            os.chmod(temporary, 0o666 & ~_umask())
-            os.replace(temporary, path)
-        except BaseException:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(temporary)
-            raise
-
-
-@contextlib.contextmanager
-def naming(path: str) -> Iterator[None]:
-    """Let the system's errors name the file that was to be written: a full disk's names none."""
-    try:
-        yield
-    except OSError as error:
-        raise OSError(error.errno, error.strerror or str(error), path) from None
-
-
-def _umask() -> int:
-    # There is no way to read the mask but to set it; Linux shows it without that race between threads.
-    with contextlib.suppress(OSError), open("/proc/self/status") as status:
-        for line in status:
-            if line.startswith("Umask:"):
-                return int(line.split()[1], 8)
-    return 0o022
-
-
-def _swap_local(uri: str, expected: bytes | None, new: bytes) -> None:
-    path = local_path(uri)
-    os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
-    # os.replace alone would let the last writer win; the lock makes compare and swap one step. The kernel
-    # drops it with its process, so a killed publisher leaves nothing behind that blocks the next one.
-    with open(path + ".lock", "ab") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        require_expected(redact(uri), read_pointer(path), expected, new)
-        _write_local(path, new)
 
 
 @contextlib.contextmanager

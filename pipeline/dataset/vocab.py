@@ -18,7 +18,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from pipeline.dataset import storage
-from pipeline.dataset.schema import MAX_VOCABULARY_ROWS, VOCAB_SCHEMA, FormatError, require_schema
+from pipeline.dataset.schema import MAX_VOCABULARY_ROWS, VOCAB_SCHEMA, FormatError
+from pipeline.dataset.tables import read_table
 
 _GROUP_ROWS = 1 << 20
 
@@ -157,17 +158,8 @@ def parse_vocab(data: bytes | pa.Buffer, path: str) -> Vocabulary:
     Raises:
         FormatError: no Parquet, other columns, a failed page checksum, negative counts.
     """
-    try:
-        file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
-        require_schema(file.schema_arrow, VOCAB_SCHEMA, path)
-        table = file.read(use_threads=False)  # so that none is left to outlive the process
-    except (pa.ArrowException, OSError) as error:
-        raise FormatError(f"{path}: found an unreadable Parquet file ({_first_line(error)})") from None
+    table = read_table(data, VOCAB_SCHEMA, path)
     counts = table["count"].to_numpy()
     if len(counts) and counts.min() < 0:
         raise FormatError(f"{path}: found count {counts.min()}, expected none below 0")
     return Vocabulary(table["token"], counts)
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -1,4 +1,4 @@
-"""One walk over a chunk's UTF-8 bytes that finds its tokens and sentences (the twin of tokenize.split_tokens).
+"""One walk over a chunk's UTF-8 bytes that finds its tokens, line by line (the twin of tokenize.split_tokens).
 
 Blocks of 64 ASCII bytes become masks of word characters, whose edges are the tokens' ends: work by token, not by byte.
 Where a block holds anything else, the text is walked character by character up to the first token's end behind it.
@@ -22,7 +22,7 @@ from pipeline.kernels.machine import (
     spaces,
     trailing_zeros,
 )
-from pipeline.wordbreak import DIGIT, EXTEND, KATAKANA, LETTER, QUOTE, SEPARATOR, SINGLE
+from pipeline.wordbreak import DIGIT, EXTEND, KATAKANA, LETTER, QUOTE, SEPARATOR
 
 _LF, _APOSTROPHE = 10, 0x27
 _ONE, _ALL = np.uint64(1), np.uint64(0xFFFFFFFFFFFFFFFF)
@@ -119,62 +119,12 @@ def _joining_quotes(
 
 
 @compiled
-def walk_spans(
-    text: NDArray[np.uint8],
-    n: int,
-    classes: NDArray[np.uint8],
-    limits: tuple[int, int, bool],
-    spans: tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]],
-    oversize: NDArray[np.int64],
-) -> tuple[int, int, int]:
-    """Do what scan_spans does character by character, whatever the size of a token.
-
-    Args:
-        text: as of scan_spans.
-        n: as of scan_spans.
-        classes: as of scan_spans.
-        limits: bytes of a token, tokens of a sentence, and whether the text starts inside an overlong token.
-        spans: as of scan_spans.
-        oversize: output, as in Tokens.
-
-    Returns:
-        Tokens, sentences and oversize tokens found.
-    """
-    max_token_bytes, max_sentence_tokens, torn = limits
-    starts, lengths, ends = spans
-    i, tokens, sentences, begun, line, large = as_int(0), as_int(0), as_int(0), as_int(0), as_int(0), as_int(0)
-    while i < n:
-        if text[i] == _LF:
-            line += 1
-            sentences, begun = _end_sentences(ends, sentences, begun, tokens, max_sentence_tokens, True)
-            i += 1
-            continue
-        kind = _kind(text, i, classes)
-        if kind == SEPARATOR or kind == EXTEND or kind == QUOTE:
-            i += _width(text[i])
-            continue
-        end = _token_end(text, n, i, kind, classes)
-        if end - i > max_token_bytes or (torn and i == 0 and kind != SINGLE):
-            oversize[large, 0], oversize[large, 1], oversize[large, 2] = line, i, end - i
-            large += 1
-        else:
-            starts[tokens], lengths[tokens], tokens = i, end - i, tokens + 1
-        i = end
-    sentences, begun = _end_sentences(ends, sentences, begun, tokens, max_sentence_tokens, True)
-    return tokens, sentences, large
-
-
-@compiled
-def _end_sentences(
-    ends: NDArray[np.int32], sentences: int, begun: int, tokens: int, longest: int, line_ends: bool
-) -> tuple[int, int]:
-    """Note the ends of sentences among the tokens since ``begun``; return how many there are, and the new ``begun``."""
-    while tokens - begun >= longest:
-        begun += longest
-        ends[sentences], sentences = begun, sentences + 1
-    if line_ends and tokens > begun:
-        ends[sentences], sentences, begun = tokens, sentences + 1, tokens
-    return sentences, begun
+def _end_line(ends: NDArray[np.int32], lines: int, tokens: int) -> int:
+    """Note the end of a line of tokens, if it has any; return how many lines there are."""
+    begun = as_int(ends[lines - 1]) if lines > 0 else 0
+    if tokens > begun:
+        ends[lines], lines = tokens, lines + 1
+    return lines
 
 
 @compiled
@@ -184,16 +134,15 @@ def _walk(
     i: int,
     stop: int,
     classes: NDArray[np.uint8],
-    longest: int,
-    found: tuple[int, int, int],
+    tokens: int,
+    lines: int,
     spans: tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]],
-) -> tuple[int, tuple[int, int, int]]:
-    """Find the tokens of [i, stop), and go on to the end of the last one; return where that is, and what is found."""
-    tokens, sentences, begun = found
+) -> tuple[int, int, int]:
+    """Find the tokens of [i, stop), and go on to the end of the last one; return where that is, tokens and lines."""
     starts, stops, ends = spans
     while i < stop:
         if text[i] == _LF:
-            sentences, begun = _end_sentences(ends, sentences, begun, tokens, longest, True)
+            lines = _end_line(ends, lines, tokens)
             i += 1
             continue
         kind = _kind(text, i, classes)
@@ -203,7 +152,7 @@ def _walk(
         end = _token_end(text, n, i, kind, classes)
         starts[tokens], stops[tokens], tokens = i, end, tokens + 1
         i = end
-    return i, (tokens, sentences, begun)
+    return i, tokens, lines
 
 
 @compiled
@@ -235,7 +184,6 @@ def scan_spans(
     n: int,
     classes: NDArray[np.uint8],
     whitespace: bool,
-    longest: int,
     spans: tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]],
 ) -> tuple[int, int, int]:
     """Fill the spans; see tokenize.scan_tokens, whose arrays are large enough by construction.
@@ -245,14 +193,13 @@ def scan_spans(
         n: see ``text``.
         classes: of code points.
         whitespace: ``classes`` are those of the whitespace tokenizer, not of the unicode one.
-        longest: tokens a sentence may have.
-        spans: output: starts and lengths of the tokens, ends of the sentences; of AT_ONCE more than there can be.
+        spans: output: starts and lengths of the tokens, ends of lines with tokens; of AT_ONCE more than there can be.
 
     Returns:
-        Tokens, sentences, and the bytes of the largest token.
+        Tokens, lines with tokens, and the bytes of the largest token.
     """
     starts, stops, ends = spans
-    tokens, sentences, begun = as_int(0), as_int(0), as_int(0)
+    tokens, lines = as_int(0), as_int(0)
     i, opened = as_int(0), as_int(0)  # tokens whose start is known: `tokens`, or one more
     while i < n:
         valid = _ALL if n - i >= BLOCK else (_ONE << np.uint64(n - i)) - _ONE
@@ -276,25 +223,21 @@ def scan_spans(
             _write_places(begins, begin_count, i, starts, opened)
             _write_places(ended, end_count, i, stops, tokens)
             while feed != 0:
-                before = tokens + count_ones(ended & (feed ^ (feed - _ONE)))
-                sentences, begun = _end_sentences(ends, sentences, begun, before, longest, True)
+                lines = _end_line(ends, lines, tokens + count_ones(ended & (feed ^ (feed - _ONE))))
                 feed &= feed - _ONE
             opened, tokens = opened + begin_count, tokens + end_count
-            sentences, begun = _end_sentences(ends, sentences, begun, tokens, longest, False)
         if safe < BLOCK:
             first = i + safe if safe >= 0 else as_int(starts[tokens]) if opened > tokens else i
             stop = min(n, i + BLOCK - (leading_zeros(other) if other != 0 else 0))
-            i, (tokens, sentences, begun) = _walk(
-                text, n, first, stop, classes, longest, (tokens, sentences, begun), spans
-            )
+            i, tokens, lines = _walk(text, n, first, stop, classes, tokens, lines, spans)
             opened = tokens
         else:
             i += BLOCK
     if opened > tokens:
         stops[tokens], tokens = n, tokens + 1
-    sentences, begun = _end_sentences(ends, sentences, begun, tokens, longest, True)
+    lines = _end_line(ends, lines, tokens)
     largest = as_int(0)
     for t in range(tokens):
         stops[t] -= starts[t]
         largest = max(largest, as_int(stops[t]))
-    return tokens, sentences, largest
+    return tokens, lines, largest

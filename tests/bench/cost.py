@@ -34,7 +34,8 @@ from pipeline import encode, spill
 from pipeline.chunks import CHUNK_BYTES
 from pipeline.dataset.reader import Dataset, open_dataset
 from pipeline.dataset.schema import ROW_GROUP_PAIRS, SHARDS_SCHEMA
-from pipeline.dataset.shards import parse_shards, shard_name
+from pipeline.dataset.shard_list import parse_shards
+from pipeline.dataset.shards import shard_name
 from pipeline.job import run_job
 from pipeline.options import parse_arguments
 from tests.bench.pipeline import STAGES, plain_text

@@ -16,7 +16,8 @@ import xxhash
 from pipeline.dataset.manifest import Manifest, parse_manifest
 from pipeline.dataset.reader import Dataset, open_dataset
 from pipeline.dataset.schema import FormatError, sha256_hex
-from pipeline.dataset.shards import COMPRESSIONS, RowGroup, Shard, parse_shards, save_shards
+from pipeline.dataset.shard_list import parse_shards, save_shards
+from pipeline.dataset.shards import COMPRESSIONS, RowGroup, Shard
 from pipeline.dataset.vocab import make_vocabulary, parse_vocab, save_vocab
 from tests.support import group_of, make_dataset
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.dataset import storage
+from pipeline.dataset import local, storage
 from pipeline.dataset.storage import PointerMovedError
 
 
@@ -20,7 +20,7 @@ def test_writing_replaces_whole_files(tmp_path: Path) -> None:
     assert storage.read_bytes(path) == b"three"
     assert storage.read_range(path, 1, 3) == b"hre"
     assert os.listdir(tmp_path / "new") == ["file.bin"]
-    assert stat.S_IMODE(os.stat(path).st_mode) & 0o077 == 0o666 & ~storage._umask() & 0o077
+    assert stat.S_IMODE(os.stat(path).st_mode) & 0o077 == 0o666 & ~local._umask() & 0o077
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

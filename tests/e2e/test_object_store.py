@@ -18,15 +18,17 @@ import botocore.httpsession  # noqa: E402
 import urllib3  # noqa: E402
 from botocore.awsrequest import AWSResponse  # noqa: E402
 
-from pipeline import upkeep  # noqa: E402
+from pipeline import folders  # noqa: E402
 from pipeline.cli import main as pipeline  # noqa: E402
-from pipeline.dataset import objects, retry, storage  # noqa: E402
+from pipeline.dataset import retry, s3, storage  # noqa: E402
 from pipeline.dataset.reader import open_dataset  # noqa: E402
 from pipeline.dataset.schema import FormatError  # noqa: E402
 from pipeline.dataset.storage import PointerMovedError  # noqa: E402
+from pipeline.inputs import list_inputs  # noqa: E402
 from tests.e2e.test_text_to_vectors import planted_text  # noqa: E402
 from trainer.checkpoint import Checkpoints, remove_checkpoints  # noqa: E402
 from trainer.cli import main as trainer  # noqa: E402
+from trainer.lookup import load  # noqa: E402
 from trainer.position import Progress  # noqa: E402
 
 # botocore itself still asks for the time in a way that Python 3.12 warns of.
@@ -65,7 +67,10 @@ def test_files_and_the_pointer(bucket: str) -> None:
     assert storage.read_bytes(uri) == b"two"
 
 
-def test_from_text_to_neighbours(bucket: str, tmp_path: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_from_text_to_neighbours(
+    bucket: str, tmp_path: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))  # a model's file is copied there
     text = planted_text(400)
     storage.write_bytes(f"{bucket}/text/a.txt", text.encode())
     (tmp_path / "text").mkdir()
@@ -80,6 +85,10 @@ def test_from_text_to_neighbours(bucket: str, tmp_path: Any, capsys: pytest.Capt
     assert trainer(["neighbors", "--model", f"{bucket}/model", "fox", "--top", "3", "--json"]) == 0
     answer = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert len(answer["words"][0]["neighbors"]) == 3
+    near = load(f"{bucket}/model").most_similar("fox", topn=3)
+    assert [token for token, _ in near] == [entry["token"] for entry in answer["words"][0]["neighbors"]]
+    assert trainer(["neighbors", "--model", f"{bucket}/model", "fox", "--explain", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["explained"]["pairs"] > 0
 
 
 def keys(prefix: str) -> list[str]:
@@ -108,7 +117,7 @@ def test_a_store_that_fails_for_a_moment(bucket: str, fault: object, monkeypatch
     """Every fifth request fails, the first one too; boto3 itself does not try again here."""
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     monkeypatch.setattr(retry, "wait_s", lambda *_: 0.0)
-    objects._s3_client.cache_clear()
+    s3._client.cache_clear()
     send, requests = botocore.httpsession.URLLib3Session.send, 0
 
     def failing(session: Any, request: Any) -> Any:
@@ -130,11 +139,11 @@ def test_a_store_that_fails_for_a_moment(bucket: str, fault: object, monkeypatch
     assert storage.exists(uri)
     storage.remove_file(uri)
     assert not storage.exists(uri)
-    objects._s3_client.cache_clear()
+    s3._client.cache_clear()
 
 
 def names_below(uri: str) -> list[str]:
-    return sorted(file.name for file in upkeep.list_files(uri))
+    return sorted(file.name for file in folders.list_files(uri))
 
 
 def test_a_failed_run_leaves_its_dead_letters_alone(bucket: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -170,3 +179,80 @@ def test_old_and_dead_runs_are_removed(bucket: str, capsys: pytest.CaptureFixtur
 
 def runs_of(uri: str) -> set[str]:
     return {name.split("/")[1] for name in names_below(uri) if name.startswith("runs/")}
+
+
+def test_unfinished_uploads_of_dead_runs_are_removed(bucket: str, capsys: pytest.CaptureFixture[str]) -> None:
+    names = [
+        "runs/dead/pairs/pass-00/part-00000-of-00001.parquet",
+        "runs/dead/vocab.parquet",
+        "runs/dead/mine.bin",
+        "mine",
+    ]
+    for name in names:
+        boto3.client("s3").create_multipart_upload(Bucket="pairs", Key=f"uploads/{name}")
+    words = ["clean", "--output", f"{bucket}/uploads", "--json"]
+    for more, removed, left in (
+        (["--older-than", "9999d"], [], 4),  # they may still be written; moto begins all uploads in 2010
+        (["--older-than", "0s", "--dry-run"], [{"run": "dead", "reason": "upload", "files": 2}], 4),
+        (["--older-than", "0s"], [{"run": "dead", "reason": "upload", "files": 2}], 2),
+        (["--older-than", "0s"], [], 2),
+    ):
+        assert pipeline([*words, *more]) == 0
+        found = json.loads(capsys.readouterr().out)["removed"]
+        assert [{key: item[key] for key in ("run", "reason", "files")} for item in found] == removed
+        assert len(list(storage.unfinished_uploads(f"{bucket}/uploads/"))) == left
+
+
+def test_a_large_file_goes_in_parts_and_leaves_nothing_where_it_fails(
+    bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(s3, "PART_BYTES", 5 << 20)
+    uri, data = f"{bucket}/parts/file", bytes(range(256)) * (12 << 12)
+    storage.write_bytes(uri, data)
+    assert storage.read_bytes(uri) == data
+    assert [storage.read_range(uri, at, 9) for at in (0, 5 << 20, len(data))] == [data[:9], data[5 << 20 :][:9], b""]
+    put = s3._put_parts
+
+    def fail(*arguments: Any) -> Any:
+        put(*arguments)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(s3, "_put_parts", fail)
+    with pytest.raises(KeyboardInterrupt):
+        storage.write_bytes(uri, b"other" * (4 << 20))
+    assert storage.read_bytes(uri) == data
+    assert list(storage.unfinished_uploads(uri)) == []
+
+
+GLOBS = [
+    "text/*.txt",
+    "text/**",
+    "text/**/*.txt",
+    "text/*/b?.txt",
+    "text/[ab].txt",
+    "**/b1.txt",
+    "text/.h/*",
+    "text/a.txt",
+]
+
+
+@pytest.mark.parametrize("pattern", GLOBS)
+def test_a_glob_matches_in_a_store_what_it_matches_on_a_disk(pattern: str, bucket: str, tmp_path: Any) -> None:
+    names = [
+        "text/a.txt",
+        "text/b.txt",
+        "text/c.md",
+        "text/.hidden.txt",
+        "text/s/b1.txt",
+        "text/s/t/b1.txt",
+        "text/.h/x.txt",
+    ]
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("x")
+        storage.write_bytes(f"{bucket}/globs/{name}", b"x")
+    found = [
+        [(file.name, file.bytes) for file in list_inputs([f"{root}/{pattern}"])]
+        for root in (f"{bucket}/globs", tmp_path)
+    ]
+    assert found[0] == found[1] != []

@@ -208,3 +208,24 @@ def test_local_files_are_not_retried(tmp_path: Path, monkeypatch: pytest.MonkeyP
     storage.remove_file(str(tmp_path / "a"))
     storage.remove_file(str(tmp_path / "a"))
     assert not storage.exists(str(tmp_path / "a"))
+
+
+def test_a_lost_race_is_told_as_such_whatever_told_it() -> None:
+    """What a library raised behind an error of ours says nothing about ours."""
+
+    class ClientError(Exception):
+        __module__ = "botocore.exceptions"
+
+    def lose() -> None:
+        try:
+            raise ClientError("PreconditionFailed")
+        except ClientError:
+            raise storage.PointerMovedError("s3://b/k: was swapped") from None
+
+    def refuse() -> None:
+        raise ClientError("AccessDenied")
+
+    with pytest.raises(storage.PointerMovedError):
+        retrying("s3://b/k", lose)
+    with pytest.raises(StoreError, match="s3://b/k: found ClientError: AccessDenied, expected the store to do"):
+        retrying("s3://b/k", refuse)

@@ -142,9 +142,33 @@ def test_parquet_columns(tmp_path: Path) -> None:
 def test_feast_columns(tmp_path: Path) -> None:
     export_model(make_model(), "feast", str(tmp_path / "out"), timestamp=TIME)
     table = pq.read_table(tmp_path / "out")
-    assert table.schema.names == ["token", "event_timestamp", "vector", "version"]
+    assert [(field.name, str(field.type)) for field in table.schema] == [
+        ("token", "string"),
+        ("event_timestamp", "timestamp[us, tz=UTC]"),
+        ("vector", "list<element: float>"),
+        ("count", "int64"),
+        ("version", "string"),
+    ]
     assert set(table["event_timestamp"].to_pylist()) == {TIME}
+    assert table["count"].to_pylist() == sorted(make_model().vocabulary.counts.tolist(), reverse=True)
     assert set(table["version"].to_pylist()) == {"v1"}
+    group = pq.ParquetFile(tmp_path / "out").metadata.row_group(0)
+    statistics = {group.column(i).path_in_schema: group.column(i).statistics for i in range(5)}
+    assert [name for name, found in statistics.items() if found] == ["event_timestamp"]
+    assert (statistics["event_timestamp"].min, statistics["event_timestamp"].max) == (TIME, TIME)
+
+
+def test_feast_folders_get_a_file_a_version(tmp_path: Path) -> None:
+    model, folder = make_model(), tmp_path / "features"
+    first = export_model(model, "feast", f"{folder}/", timestamp=TIME)
+    assert first == f"{folder}/20250131T040506Z-v1.parquet"
+    assert export_model(model, "feast", str(folder), timestamp=TIME) == first
+    model.info["version"] = "v0"
+    east = TIME.astimezone(datetime.timezone(datetime.timedelta(hours=9))) + datetime.timedelta(days=1)
+    second = export_model(model, "feast", f"file://{folder}", timestamp=east)
+    assert [path.name for path in sorted(folder.iterdir())] == [Path(first).name, "20250201T040506Z-v0.parquet"]
+    assert second == f"file://{folder}/20250201T040506Z-v0.parquet"
+    assert pq.read_table(folder)["version"].to_pylist() == ["v1"] * 300 + ["v0"] * 300
 
 
 @pytest.mark.parametrize("form", FORMATS)
@@ -216,6 +240,8 @@ def test_uris(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     written = (tmp_path / "out").read_bytes()
     assert (tmp_path / "by-uri").read_bytes() == written
     assert uploads == {"s3://bucket/folder/out": written}
+    assert export_model(model, "feast", "s3://bucket/f/", timestamp=TIME) == "s3://bucket/f/20250131T040506Z-v1.parquet"
+    assert uploads["s3://bucket/f/20250131T040506Z-v1.parquet"].startswith(b"PAR1")
     assert not list((tmp_path / "temporary").iterdir())
 
 
@@ -256,6 +282,9 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(*flags, "--format", "parquet", "--json") == 0
     result = json.loads(capsys.readouterr().out)
     assert result == {"to": out, "format": "parquet", "vectors": "input", "tokens": 300, "dim": 7}
+    assert run(*flags, "--format", "feast", "--json") == 0
+    result = json.loads(capsys.readouterr().out)
+    assert (result["version"], result["timestamp"], result["to"]) == ("v1", TIME.isoformat(), out)
     assert run(*flags, "--format", "feast") == 0
     assert capsys.readouterr().out == f"wrote 300 tokens, 7 dimensions, input vectors, as feast to {out}\n"
     assert pq.read_table(out)["event_timestamp"][0].as_py() == TIME
@@ -263,5 +292,11 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert pq.read_table(out)["event_timestamp"][0].as_py().year == 2020
     with pytest.raises(UserError, match="expected only with --format feast"):
         run(*flags, "--format", "parquet", "--timestamp", "2020-01-01")
+    save_model(str(tmp_path / "m"), "v2", model, {})
+    for version, expected in (("v1", "v1"), ("v2", "v2")):
+        assert run(*flags, "--format", "feast", "--timestamp", "2020-01-01", "--version", version) == 0
+        assert pq.read_table(out)["version"][0].as_py() == expected
+    with pytest.raises(FormatError, match=r"versions/v3/model\.json: found no file"):
+        run(*flags, "--format", "parquet", "--version", "v3")
     with pytest.raises(UserError, match="--to: found an empty path"):
         run("--model", str(tmp_path / "m"), "--to", "", "--format", "parquet")

@@ -15,19 +15,19 @@ import pytest
 
 from pipeline.dataset.vocab import Vocabulary, make_vocabulary
 from trainer import neighbors
+from trainer.display import describe, display_width, printable
 from trainer.errors import UserError
-from trainer.neighbors import (
-    close_spellings,
-    describe,
-    display_width,
-    find_neighbors,
-    find_word,
-    printable,
-    sample_words,
-)
+from trainer.lookup import Vectors
+from trainer.neighbors import find_neighbors, parse_queries, sample_words
+from trainer.spelling import close_spellings, find_word
 from trainer.store import Model, save_model
 
 INFO: dict[str, Any] = {"config": {}, "lineage": {}, "metrics": {}}
+
+
+def answers_of(table: np.ndarray, vocabulary: Vocabulary, asked: list[str], top: int) -> list[dict[str, Any]]:
+    vectors = Vectors(Model(table, table, vocabulary, INFO))
+    return find_neighbors(vectors, parse_queries(vocabulary, asked), top)
 
 
 def vocabulary_of(*tokens: str) -> Vocabulary:
@@ -43,22 +43,28 @@ def test_neighbors_agree_with_the_oracle(top: int) -> None:
     vocabulary = vocabulary_of(*(f"w{i}" for i in range(50)))
     rows = [*range(40), 3]  # more than one block, and one word twice
     unit = table / np.maximum(np.linalg.norm(table, axis=1, keepdims=True), 1e-12)
-    for row, found in zip(rows, find_neighbors(table, vocabulary, rows, top), strict=True):
+    for row, found in zip(rows, answers_of(table, vocabulary, [f"w{row}" for row in rows], top), strict=True):
         scores = (unit @ unit[row]).astype(np.float64)
         near = found["neighbors"]
         ids = [int(entry["token"][1:]) for entry in near]
-        assert (found["token"], found["count"]) == (f"w{row}", 50 - row)
+        assert (found["word"], found["token"], found["count"], found["rank"]) == (
+            f"w{row}",
+            f"w{row}",
+            50 - row,
+            row + 1,
+        )
         assert len(set(ids)) == len(ids) == min(top, 49)
         assert row not in ids
         np.testing.assert_allclose([entry["cosine"] for entry in near], scores[ids], atol=2e-6)
         others = np.delete(scores, row)
         np.testing.assert_allclose(scores[ids], np.sort(others)[::-1][:top], atol=2e-6)
-        assert [entry["count"] for entry in near] == [50 - i for i in ids]
+        assert [(entry["count"], entry["rank"]) for entry in near] == [(50 - i, i + 1) for i in ids]
+        assert [i for i in ids if 20 <= i <= 22] == [i for i in (20, 21, 22) if i in ids]
 
 
 def test_a_word_is_left_out_by_id_not_by_spelling() -> None:
     vocabulary = vocabulary_of("Dog", "dog", "cat")
-    (found,) = find_neighbors(np.eye(3, dtype=np.float32) + 1, vocabulary, [1], 10)
+    (found,) = answers_of(np.eye(3, dtype=np.float32) + 1, vocabulary, ["dog"], 10)
     assert [entry["token"] for entry in found["neighbors"]] == ["Dog", "cat"]
 
 
@@ -74,6 +80,7 @@ def test_a_word_is_left_out_by_id_not_by_spelling() -> None:
         ("ﬁre", 3),
         ("ﬀ", None),
         ("", None),
+        ("dog\udcff", None),
     ],
 )
 def test_words_are_found_as_written_first(word: str, expected: int | None) -> None:
@@ -94,6 +101,7 @@ def test_close_spellings_come_nearest_first() -> None:
     assert set(close_spellings(vocabulary, "λόγο")) == {"λόγος", "λόγον"}
     assert close_spellings(vocabulary, "777777") == []
     assert close_spellings(vocabulary, "") == []
+    assert close_spellings(vocabulary, "londo\udcff")[0] == "london"
 
 
 def test_equally_close_spellings_come_by_frequency() -> None:
@@ -114,10 +122,14 @@ def test_display_width() -> None:
 
 def test_columns_stay_aligned() -> None:
     tokens = ["abc", "日本語", "cafe\u0301", "x\x1b[31m"]
-    near = [{"token": token, "cosine": 0.5, "count": 10**i} for i, token in enumerate(tokens)]
-    lines = describe({"token": "w", "count": 5, "neighbors": near}).split("\n")
+    near = [{"token": token, "cosine": 0.5, "count": 10**i, "rank": 10 ** (9 - i)} for i, token in enumerate(tokens)]
+    lines = describe({"token": "w", "count": 5, "rank": 1, "neighbors": near}).split("\n")
     assert lines[0] == "w  (count 5)"
     assert len({display_width(line) for line in lines[1:]}) == 1
+    ranked = describe({"token": "w", "count": 5, "rank": 1, "neighbors": near}, ranks=True).split("\n")
+    assert ranked[0] == "w  (count 5; rank 1)"
+    assert len({display_width(line) for line in ranked[1:]}) == 1
+    assert [line.split()[-1] for line in ranked[1:3]] == ["1,000,000,000", "100,000,000"]
     assert "\x1b" not in "".join(lines)
 
 
@@ -169,6 +181,43 @@ def test_starts_without_the_training_stack(name: str) -> None:
     code = f"import sys, trainer.{name}; print(sorted({{'torch', 'numba', 'apache_beam', 'scipy'}} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_an_expression_adds_unit_vectors(model: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--model", model, "Dog - bread + butter", "--json") == 0
+    (answer,) = json.loads(capsys.readouterr().out)["words"]
+    assert answer["word"] == "Dog - bread + butter"
+    assert [(t["token"], t["weight"], t["count"], t["rank"]) for t in answer["terms"]] == [
+        ("dog", 1, 9, 1), ("bread", -1, 5, 3), ("butter", 1, 3, 4),
+    ]  # fmt: skip
+    # dog (1, 0) − bread (0, 1) + butter (−1, .2)/√1.04: only the fox is left
+    x, y = 1 - 1 / 1.04**0.5, -1 + 0.2 / 1.04**0.5
+    (near,) = answer["neighbors"]
+    assert near["token"] == "fox"
+    assert near["cosine"] == pytest.approx((0.9 * x + 0.1 * y) / 0.82**0.5 / (x * x + y * y) ** 0.5, abs=1e-6)
+    assert run("--model", model, "Dog - bread", "--top", "1", "--ranks") == 0
+    assert capsys.readouterr().out.split("\n")[:2] == ["Dog - bread  (count 9 5; rank 1 3)", "  fox   0.6247  7  2"]
+
+
+def test_a_token_that_looks_like_an_expression_is_a_word() -> None:
+    table = np.eye(4, dtype=np.float32)
+    answers = answers_of(table, vocabulary_of("c++", "-", "a - b", "a"), ["a - b", "-", "c++", "a - -"], 4)
+    assert [answer.get("token") for answer in answers] == ["a - b", "-", "c++", None]
+    assert [term["token"] for term in answers[3]["terms"]] == ["a", "-"]
+
+
+def test_unknown_words_of_expressions(model: str) -> None:
+    with pytest.raises(UserError, match=r"^found no 'dogg' \(close spellings: dog\), 'zzz' among"):
+        run("--model", model, "dogg - zzz + fox", "zzz")
+    with pytest.raises(UserError, match=r"found no '-' .*an expression is one argument"):
+        run("--model", model, "dog", "-", "fox")
+    with pytest.raises(UserError, match="found 'dog fox', expected a word, or words with"):
+        run("--model", model, "dog fox")
+    for flags in (["--data", "x"], ["--explain-pairs", "5"]):
+        with pytest.raises(UserError, match=f"{flags[0]}: found without --explain"):
+            run("--model", model, "dog", *flags)
+    with pytest.raises(UserError, match="--explain-pairs: found 0"):
+        run("--model", model, "dog", "--explain", "--explain-pairs", "0")
 
 
 def test_without_words_some_of_the_vocabulary_are_taken() -> None:

@@ -62,7 +62,7 @@ def test_the_parameters_are_the_flags(maker: ModuleType) -> None:
     assert (DATAFLOW / "metadata.json").read_text(encoding="utf-8") == maker.to_json(maker.make_metadata()), (
         "run python deploy/dataflow/make_metadata.py"
     )
-    flags = {action.dest for action in make_parser()._actions} - {"help", "wait", "json"}
+    flags = {action.dest for action in make_parser()._actions} - {"help", "wait", "json", "report"}
     assert flags | {"sdk_container_image"} == set(PARAMETERS)
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 import os
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -19,13 +20,13 @@ import numpy.typing as npt
 
 from trainer.errors import UserError
 from trainer.kernels.draws import POOL_ROWS
+from trainer.kernels.scratch import make_scratch
 from trainer.kernels.shape import Shape, shape_for
-from trainer.kernels.window import cut_segments, make_scratch, train_segments
+from trainer.kernels.window import cut_segments, train_segments
 from trainer.negatives import check_exclude
 
 SEGMENT_PAIRS = 16384
 TILE_PAIRS = 32
-SHARES_OF_A_THREAD = 8
 PREDICT = ("center", "context")
 SHARING = ("pair", "window", "pool")
 _KEY_MASK = (1 << 64) - 1
@@ -107,25 +108,37 @@ def train_batch(
     common = (input_VD, output_VD), _read_only(alias), negatives, longest, excluded
     rates, seed = (float(learning_rate_start), slope), np.uint64(key & _KEY_MASK)
 
-    def train_share(first: int, last: int) -> float:
-        pairs = output_ids_B, input_ids_B, cuts, first, last
-        if plain:
-            from trainer.kernels.plain import train_segments as train_plain
+    shares = _deal_segments(len(cuts) - 1, threads)
 
-            return float(train_plain(*pairs, *common, rates, seed, pool_rows))
+    def train_shares(_thread: int) -> float:
+        loss, pairs = 0.0, (output_ids_B, input_ids_B, cuts)
         scratch = make_scratch(shape, negatives, longest, input_VD.shape[1], pool_rows)
-        return float(train_segments(shape, *pairs, *common, rates, seed, scratch))
+        for share in shares:
+            if plain:
+                loss += _train_plain(*pairs, *share, *common, rates, seed, pool_rows)
+            else:
+                loss += train_segments(shape, *pairs, *share, *common, rates, seed, scratch)
+        return loss
 
-    return _run_shares(train_share, segments=len(cuts) - 1, threads=threads)
+    if threads == 1:
+        return float(train_shares(0))
+    return float(sum(_threads(threads, os.getpid()).map(train_shares, range(threads))))
 
 
-def _run_shares(train_share: Any, segments: int, threads: int) -> float:
-    if min(threads, segments) == 1:
-        return float(train_share(0, segments))
-    # More shares than threads: one that is held up, as by decoding, leaves its rest to the others.
-    shares = min(segments, threads * SHARES_OF_A_THREAD)
-    edges = [segments * share // shares for share in range(shares + 1)]
-    return float(sum(_threads(threads, os.getpid()).map(train_share, edges[:-1], edges[1:])))
+def _train_plain(*arguments: Any) -> float:
+    from trainer.kernels.plain import train_segments as train_plain
+
+    return float(train_plain(*arguments))
+
+
+def _deal_segments(segments: int, threads: int) -> Iterator[tuple[int, int]]:
+    """Shares (first, last + 1) that threads take as they get on: ever smaller ones, so that all end together."""
+    shares, first = [], 0
+    while first < segments:
+        last = first + max(1, (segments - first) // (2 * threads)) if threads > 1 else segments
+        shares.append((first, last))
+        first = last
+    return iter(shares)
 
 
 @functools.lru_cache(maxsize=1)

@@ -1,0 +1,121 @@
+"""Retraining with text, dataset and model in an object store, where a lease stands for the lock."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+
+import pytest
+
+from tests.e2e.test_nights import GROWN, planted
+from tests.e2e.test_text_to_vectors import TOPICS
+
+pytest.importorskip("moto.server")
+
+import boto3
+
+from pipeline.dataset import storage
+from tests.e2e.test_object_store import bucket  # noqa: F401  (a fixture)
+from trainer.cli import main
+from trainer.nights import lease
+from trainer.nights.lease import LEASE, Busy, hold, renew_once
+from trainer.nights.making import TRAINING
+from trainer.store import load_model
+
+pytestmark = [pytest.mark.e2e, pytest.mark.filterwarnings("ignore:datetime.datetime.utcnow:DeprecationWarning")]
+
+
+def renew(uri: str) -> None:
+    """Do what the holder's thread does now and then."""
+    renew_once(uri, json.loads(storage.read_bytes(uri)), 700, threading.Event())
+
+
+def keys(prefix: str) -> list[str]:
+    listed = boto3.client("s3").list_objects_v2(Bucket="pairs", Prefix=prefix).get("Contents", [])
+    return [entry["Key"] for entry in listed]
+
+
+def test_two_nights_and_a_way_back(bucket: str, capsys: pytest.CaptureFixture[str]) -> None:  # noqa: F811
+    root = f"{bucket}/nights"
+    words = ["retrain", "--input", f"{root}/text/*", "--data", f"{root}/data", "--model", f"{root}/model", "--dim", "8"]
+    words += ["--checkpoint-pairs", "1000", "--quiet", "--json", "--threads", "1", "--min-overlap", "0"]
+    words += ["--min-cosine", "0", "--lease-minutes", "1", "--", "--min-count", "1"]
+
+    def retrain(status: int = 0) -> dict[str, object]:
+        assert main(words) == status
+        found: dict[str, object] = json.loads(capsys.readouterr().out.splitlines()[-1])
+        return found
+
+    storage.write_bytes(f"{root}/text/1.txt", planted(200, TOPICS, 1).encode())
+    first = retrain()
+    assert first["status"] == "published"
+    assert retrain()["status"] == "nothing new"
+    storage.write_bytes(f"{root}/text/2.txt", planted(100, GROWN, 2).encode())
+    folder = f"{root}/model/retrain"
+    with hold(f"{root}/model", folder, 600), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lease, "pause", lambda _: renew(f"{folder}/{LEASE}"))
+        assert main(words) == 4
+        assert "found another retraining at work (process " in capsys.readouterr().err
+    storage.write_bytes(f"{folder}/{LEASE}", b"{}")  # whose holder did not renew it itself, and cannot give it up
+    second = retrain()
+    assert (second["status"], second["parent"], second["files_read"]) == ("published", first["version"], 2)
+    assert main(["rollback", "--model", f"{root}/model"]) == 0
+    assert load_model(f"{root}/model").info["version"] == first["version"]
+    assert retrain()["status"] == "nothing new"
+    left = [key for key in keys("nights/model/retrain/") if not key.endswith(("/listed.parquet", LEASE, "state.json"))]
+    assert left == []
+    assert not [key for key in keys("nights/model/") if TRAINING in key]
+
+
+def test_a_lease_counts_until_its_time_is_over(bucket: str) -> None:  # noqa: F811
+    folder = f"{bucket}/leases/retrain"
+    uri, lost = f"{folder}/{LEASE}", threading.Event()
+    with hold("m", folder, 600) as first:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(lease, "pause", lambda _: renew(uri))
+            with pytest.raises(Busy, match="found another retraining at work"), hold("m", folder, 600):
+                raise AssertionError("two hold it")
+        mine = json.loads(storage.read_bytes(uri))
+        renew_once(uri, mine, 700, lost)
+        assert json.loads(storage.read_bytes(uri)) == mine
+        assert mine["expires_at"] > time.time() + 600
+        storage.write_bytes(uri, json.dumps({**mine, "expires_at": 0}).encode())  # as if nobody had renewed it
+        with hold("m", folder, 600):
+            renew_once(uri, mine, 700, lost)
+            assert lost.is_set()
+        first.lost.set()
+    with hold("m", folder, 600) as free:
+        free.require()
+        give_up = {**json.loads(storage.read_bytes(uri)), "expires_at": 0}
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(lease, "pause", lambda _: storage.write_bytes(uri, json.dumps(give_up).encode()))
+            with hold("m", folder, 600) as waited:  # for a lease that is not renewed
+                waited.require()
+        free.lost.set()
+
+
+def test_who_lost_the_lease_notices(bucket: str) -> None:  # noqa: F811
+    folder = f"{bucket}/dead/retrain"
+    with hold("m", folder, 0.9) as slow:
+        storage.write_bytes(f"{folder}/{LEASE}", b"{}")
+        with hold("m", folder, 600) as other:
+            assert slow.lost.wait(60)
+            with pytest.raises(Busy, match="took the lease over"):
+                slow.require()
+            other.require()
+
+
+def test_a_store_that_does_not_answer_for_long(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError("no answer")
+
+    monkeypatch.setattr("trainer.nights.lease.storage.swap_pointer", fail)
+    lost = threading.Event()
+    renew_once("s3://b/k", {"expires_at": time.time() + 600}, 600, lost)
+    assert not lost.is_set()
+    renew_once("s3://b/k", {"expires_at": 0}, 600, lost)
+    assert lost.is_set()
+    assert capsys.readouterr().err.count("found no answer, expected to renew the lease") == 2

@@ -1,0 +1,201 @@
+"""What a retraining is made of: settings, what is new, its state, its lock."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import datetime
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from pipeline.dataset.flags import OneLineParser, with_dashes
+from pipeline.dataset.schema import FormatError
+from tests.launch import ROOT
+from trainer.errors import UserError
+from trainer.nights import state as states
+from trainer.nights.corpus import all_of, load_files, new_of, save_files
+from trainer.nights.lease import LOCK, Busy, hold
+from trainer.nights.settings import Settings, add_arguments, read_settings
+
+NEEDED = ["--input", "a/*", "--data", "d", "--model", "m"]
+
+
+def settings_of(*words: str) -> Settings:
+    parser = OneLineParser(prog="retrain", allow_abbrev=False)
+    add_arguments(parser)
+    return read_settings(parser.parse_args(with_dashes(words, parser)))
+
+
+def test_three_kinds_of_settings() -> None:
+    found = settings_of(
+        *NEEDED, "--input", "b", "--dim", "7", "--pipeline-args=--seed 3", "--", "--passes", "2", "--x=a b"
+    )
+    assert found.own.input == ("a/*", "b")
+    assert found.training == {"dim": 7}
+    assert found.train_config(data="d", model="m").dim == 7
+    assert found.own.pipeline_flags == ["--seed", "3", "--passes", "2", "--x=a b"]
+
+
+def test_a_file_and_flags_which_win(tmp_path: Path) -> None:
+    file = tmp_path / "r.toml"
+    file.write_text('input = ["a", "b"]\ndata = "d"\nmodel = "m"\nonly-new = true\nepochs = 5\nkeep = 2\n'
+                    'pipeline_args = "--passes 5"\nmin-cosine = 1\n')  # fmt: skip
+    found = settings_of("--config", str(file), "--model", "other", "--similarity", "s")
+    own = found.own
+    assert (own.input, own.data, own.model, own.keep, own.min_cosine) == (("a", "b"), "d", "other", 2, 1.0)
+    assert own.only_new
+    assert own.similarity == ("s",)
+    assert found.training == {"epochs": 5}
+    for text in ('resume = "must"', 'input = "a"', "keep = 1.5"):
+        file.write_text(text)
+        with pytest.raises(UserError, match=r"--config .*: found "):
+            settings_of("--config", str(file), *NEEDED)
+
+
+def test_the_example_of_a_file_is_one() -> None:
+    found = settings_of("--config", str(ROOT / "deploy" / "airflow" / "retrain.toml"))
+    assert found.training == {"epochs": 5}
+    assert found.own.pipeline_flags == ["--passes", "5"]
+    assert found.own.min_similarity == 0.5
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--input", "a"],
+        [*NEEDED, "--min-overlap", "1.5"],
+        [*NEEDED, "--min-cosine", "nan"],
+        [*NEEDED, "--keep", "0"],
+        [*NEEDED, "--dim", "0"],
+        [*NEEDED, "--resume", "must"],
+        [*NEEDED, "--", "--run-id=x"],
+        [*NEEDED, "--pipeline-args", "--run_id x"],
+        [*NEEDED, "--pipeline-args", "'"],
+        [*NEEDED, "--changed", "maybe"],
+    ],
+)
+def test_wrong_usage_is_one_line(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        settings_of(*words)
+    assert ended.value.code == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert error.startswith("error: ")
+
+
+def files(*rows: tuple[str, int, int]) -> pa.Table:
+    moments = [datetime.datetime.fromtimestamp(second, datetime.timezone.utc) for _, _, second in rows]
+    columns = {"uri": [row[0] for row in rows], "name": [row[0] for row in rows], "bytes": [row[1] for row in rows]}
+    return pa.table({**columns, "modified": pa.array(moments, pa.timestamp("us", "UTC"))})
+
+
+def test_new_files_are_those_that_the_model_has_not_read() -> None:
+    listed = files(("a", 1, 10), ("b", 2, 20), ("c", 3, 30))
+    known = files(("gone", 9, 9), ("b", 2, 20))
+    assert new_of(listed, known, "fail").read["uri"].to_pylist() == ["a", "c"]
+    assert new_of(listed, None, "fail").read is listed
+    assert len(new_of(listed, listed, "fail").read) == 0
+
+
+@pytest.mark.parametrize("row", [("b", 3, 20), ("b", 2, 21)])
+def test_a_changed_file_is_an_error_or_new(row: tuple[str, int, int]) -> None:
+    listed, known = files(("a", 1, 10), row), files(("a", 1, 10), ("b", 2, 20))
+    with pytest.raises(UserError, match=r"^b: found that it was changed since .* \(1 such file\)"):
+        new_of(listed, known, "fail")
+    assert new_of(listed, known, "new").read["uri"].to_pylist() == ["b"]
+
+
+def test_the_digest_follows_name_size_and_time() -> None:
+    tables = [files(("a", 1, 10)), files(("a", 2, 10)), files(("a", 1, 11)), files(("b", 1, 10)), files()]
+    assert len({all_of(table).digest for table in tables}) == 5
+    assert all_of(tables[0]).digest == all_of(files(("a", 1, 10))).digest
+
+
+def test_lists_of_files_on_disk(tmp_path: Path) -> None:
+    save_files(f"{tmp_path}/f.parquet", files(("a", 1, 10)))
+    found = load_files(f"{tmp_path}/f.parquet")
+    assert found is not None
+    assert found.equals(files(("a", 1, 10)))
+    assert load_files(f"{tmp_path}/none") is None
+    (tmp_path / "f.parquet").write_bytes(b"PAR1")
+    with pytest.raises(FormatError, match=r"f\.parquet: found no list of files"):
+        load_files(f"{tmp_path}/f.parquet")
+
+
+def test_the_state_on_disk(tmp_path: Path) -> None:
+    assert states.load_state(str(tmp_path)) == states.State()
+    night = states.Night("n", "now", "t", "s", False, "", "", "", ("a/*",), 1, 2)
+    kinds = (states.PUBLISHED, states.REFUSED)
+    outcomes = [states.Outcome("t", "s", "d", f"v{i}", kinds[i % 2], "g", ("why",), "now") for i in range(4)]
+    state = states.State(night, (), ("v9",), ("n0",))
+    for outcome in outcomes:
+        state = state.with_outcome(outcome)
+    again = dataclasses.replace(outcomes[1], text="other")
+    state = state.with_outcome(again)
+    assert [one.version for one in state.outcomes] == ["v1", "v3", "v2", "v0"]
+    assert [one.version for one in state.refused()] == ["v1", "v3"]
+    states.save_state(str(tmp_path), state)
+    assert states.load_state(str(tmp_path)) == state
+    path = tmp_path / "retrain" / "state.json"
+    for text in ("{}", '{"format_version": 1}', '{"format_version": 1, "night": {"x": 1}}', "no"):
+        path.write_text(text)
+        with pytest.raises(FormatError, match=r"state\.json: found "):
+            states.load_state(str(tmp_path))
+
+
+HOLDER = """
+import subprocess, sys
+from trainer.nights.lease import hold
+with hold("model", sys.argv[1], 60) as lease:
+    child = subprocess.Popen(["sleep", sys.argv[2]], pass_fds=lease.fds)
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def holding(folder: Path, seconds: str) -> subprocess.Popen[str]:
+    pipe = subprocess.PIPE
+    command = [sys.executable, "-c", HOLDER, str(folder), seconds]
+    holder = subprocess.Popen(command, cwd=ROOT, stdin=pipe, stdout=pipe, text=True)
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "held\n"
+    return holder
+
+
+def test_one_at_a_time(tmp_path: Path) -> None:
+    with holding(tmp_path, "0") as holder:
+        expected = rf"^m: found another retraining at work \(process {holder.pid} on .*, since .*\), expected one at"
+        with pytest.raises(Busy, match=expected), hold("m", str(tmp_path), 60):
+            raise AssertionError("two hold it")
+        holder.communicate(timeout=20)
+    with hold("m", str(tmp_path), 60) as lease:
+        lease.require()
+    assert os.listdir(tmp_path) == [LOCK]
+
+
+def test_the_pipeline_of_a_killed_one_is_waited_for(tmp_path: Path) -> None:
+    with holding(tmp_path, "1") as holder:
+        holder.send_signal(signal.SIGKILL)
+        holder.wait(timeout=20)
+        with hold("m", str(tmp_path), 60):  # as soon as what it ran has ended
+            pass
+
+
+def test_a_file_in_the_models_place(tmp_path: Path) -> None:
+    (tmp_path / "m").write_text("x")
+    with pytest.raises(UserError, match="found a file, expected a model's folder"), hold("m", f"{tmp_path}/m/r", 60):
+        pass
+
+
+def test_help_names_every_setting_once() -> None:
+    parser = OneLineParser(prog="retrain", allow_abbrev=False)
+    add_arguments(parser)
+    flags = [flag for action in parser._actions for flag in action.option_strings]
+    assert len(flags) == len(set(flags))
+    assert all(action.help for action in parser._actions if action.help is not argparse.SUPPRESS)

@@ -1,0 +1,291 @@
+"""What retraining does night after night, with a stand-in for the pipeline that makes datasets without Beam."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipeline.dataset.storage import PointerMovedError
+from pipeline.dataset.vocab import make_vocabulary
+from tests.support import group_of, make_dataset
+from tests.trainer.test_nights import files
+from trainer.cli import main
+from trainer.errors import Stopped, UserError
+from trainer.history import list_versions
+from trainer.nights import child, judgement, making
+from trainer.nights.child import PipelineFailed
+from trainer.nights.corpus import save_files
+from trainer.nights.lineage import load_lineage
+from trainer.nights.settings import RetrainConfig, Settings
+from trainer.nights.state import load_state
+from trainer.pointer import read_pointer
+from trainer.retrain import retrain
+from trainer.rollback import roll_back
+from trainer.store import load_model, save_model
+
+WORDS = 40
+
+
+class Nights:
+    """A corpus of one file, the command over it, and what the pipeline was asked for."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.asked = folder, list[str]()
+        self.text, self.changed = "text 0", 0
+        self.fail: PipelineFailed | None = None
+
+    @property
+    def model(self) -> str:
+        return f"{self.folder}/model"
+
+    def add(self) -> None:
+        """New text."""
+        self.changed += 1
+        self.text = f"text {self.changed}"
+
+    def run_pipeline(self, words: Sequence[str], pass_fds: Sequence[int] = ()) -> dict[str, Any]:
+        """Stand for the pipeline."""
+        self.asked.append(words[0])
+        value = dict(itertools.pairwise(words))
+        if words[0] == "list":
+            save_files(value["--to"], files(("in/a.txt", len(self.text), self.changed)))
+        elif self.fail is not None:
+            raise self.fail
+        elif words[0] == "run":
+            chance = np.random.default_rng(int(self.text.split()[1]))
+            sentences = [list(chance.integers(0, 20, 12) + 20 * (i % 2)) for i in range(300)]
+            vocabulary = make_vocabulary([f"w{i}" for i in range(WORDS)], range(WORDS, 0, -1))
+            make_dataset(value["--output"], vocabulary, [[[group_of(sentences)]]], run_id=value["--run-id"])
+        return {}
+
+    def night(self, seed: int = 1, **own: Any) -> dict[str, Any]:
+        """Retrain."""
+        limits = {"min_overlap": 0.0, "min_cosine": -1.0}
+        config = RetrainConfig(("in/*",), f"{self.folder}/data", self.model, quiet=True, **{**limits, **own})
+        training = {"dim": 8, "threads": 1, "device": "cpu", "seed": seed, "learning_rate": 0.05}
+        self.asked = []
+        return retrain(Settings(config, training))
+
+
+@pytest.fixture
+def nights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Nights:
+    made = Nights(tmp_path)
+    for module in ("survey", "making"):
+        monkeypatch.setattr(f"trainer.nights.{module}.run_pipeline", made.run_pipeline)
+    return made
+
+
+def kept(nights: Nights) -> set[str]:
+    return set(os.listdir(f"{nights.model}/versions"))
+
+
+def test_equal_text_under_another_date_is_nothing_new(nights: Nights) -> None:
+    first = nights.night()
+    assert (first["status"], first["parent"]) == ("published", "")
+    assert nights.night()["status"] == "nothing new"
+    assert nights.asked == ["list"]
+    nights.changed += 2  # the same text, written anew
+    again = nights.night()
+    assert (again["status"], nights.asked) == ("nothing new", ["list", "run"])
+    assert nights.night()["status"] == "nothing new"
+    assert nights.asked == ["list"]  # and that is remembered
+    assert kept(nights) == {first["version"]}
+
+
+def test_force_and_other_settings_train_on_the_same_text(nights: Nights) -> None:
+    first = nights.night()
+    forced = nights.night(force=True)
+    assert (forced["status"], forced["parent"]) == ("published", first["version"])
+    other = nights.night(seed=2)
+    assert (other["status"], other["parent"]) == ("published", forced["version"])
+    cold = nights.night(seed=3, init_from="none", align=False)
+    made = load_lineage(nights.model, cold["version"])
+    assert made is not None
+    assert made["aligned_words"] is None
+    assert made["settings"]["init_from"] == "none"
+
+
+def test_a_refused_version_is_said_again_and_published_by_a_wider_gate(nights: Nights) -> None:
+    first = nights.night()
+    nights.add()
+    refused = nights.night(min_cosine=1.0)
+    assert (refused["status"], refused["live"]) == ("refused", first["version"])
+    assert refused["reasons"][0].startswith("mean cosine: found ")
+    again = nights.night(min_cosine=1.0)
+    assert (again["status"], again["version"], nights.asked) == ("refused", refused["version"], ["list"])
+    still = nights.night(min_cosine=1.0, min_overlap=1.0)
+    assert (still["status"], len(still["reasons"]), nights.asked) == ("refused", 2, ["list"])
+    wider = nights.night()
+    assert (wider["status"], wider["version"], nights.asked) == ("published", refused["version"], ["list"])
+    assert nights.night()["status"] == "nothing new"
+    assert [(one["version"], one["state"]) for one in list_versions(nights.model)] == [
+        (refused["version"], "live"), (first["version"], "previous"),
+    ]  # fmt: skip
+
+
+def test_a_refused_version_that_was_published_by_hand_counts_as_published(nights: Nights) -> None:
+    nights.night()
+    nights.add()
+    refused = nights.night(min_cosine=1.0)
+    roll_back(nights.model, refused["version"])
+    assert nights.night(min_cosine=1.0)["status"] == "nothing new"
+    roll_back(nights.model)
+    assert nights.night(min_cosine=1.0)["status"] == "nothing new"
+
+
+def test_no_more_versions_stay_than_are_kept(nights: Nights) -> None:
+    published = [nights.night(keep=2)["version"]]
+    refused = []
+    for _ in range(3):
+        nights.add()
+        refused.append(nights.night(keep=2, min_cosine=1.0)["version"])
+        nights.add()
+        published.append(nights.night(keep=2)["version"])
+    assert kept(nights) == {*published[-2:], *refused[-2:]}
+    pointer = read_pointer(nights.model)
+    assert pointer is not None
+    assert (pointer.version, pointer.previous) == (published[-1], (published[-2],))
+    for version in kept(nights):
+        load_model(nights.model, version)
+
+
+def stop(*_: Any) -> None:
+    raise Stopped(signal.SIGTERM)
+
+
+def test_an_unfinished_night_goes_on_only_as_it_was(nights: Nights, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(seed: int) -> str:
+        with monkeypatch.context() as patch:
+            patch.setattr(making, "train_candidate", stop)
+            with pytest.raises(Stopped):
+                nights.night(seed=seed)
+        night = load_state(nights.model).night
+        assert night is not None
+        return night.name
+
+    begun = interrupted(seed=1)
+    nights.add()  # which this night does not look at any more
+    assert interrupted(seed=1) == begun
+    assert nights.asked == []
+    other = interrupted(seed=2)
+    assert other != begun
+    assert sorted(os.listdir(f"{nights.model}/retrain")) == ["lock", other, "state.json"]
+    assert nights.night(seed=2)["run"] == other
+    assert sorted(os.listdir(f"{nights.model}/retrain")) == ["lock", "state.json"]
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "said"),
+    [(making, "stage", "found another live version"), (judgement, "_measure", "was swapped by another publisher")],
+)
+def test_a_version_that_came_in_between_stays_and_is_built_on(
+    nights: Nights, monkeypatch: pytest.MonkeyPatch, module: ModuleType, name: str, said: str
+) -> None:
+    first = nights.night()
+    nights.add()
+    step = getattr(module, name)
+
+    def meanwhile(*arguments: Any) -> Any:
+        save_model(nights.model, "by-hand", load_model(nights.model), {})
+        return step(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, name, meanwhile)
+        with pytest.raises(PointerMovedError, match=said):
+            nights.night()
+    assert load_model(nights.model).info["version"] == "by-hand"
+    second = nights.night()
+    assert (second["status"], second["parent"]) == ("published", "by-hand")
+    assert kept(nights) == {first["version"], "by-hand", second["version"]}
+
+
+def test_a_signal_ends_it_with_its_status(nights: Nights, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(making, "train_candidate", stop)
+    words = ["--input", "in/*", "--data", f"{nights.folder}/data", "--model", nights.model, "--quiet", "--dim", "8"]
+    assert main(["retrain", *words]) == 128 + signal.SIGTERM
+    assert load_state(nights.model).night is not None
+
+
+@pytest.mark.parametrize("status", [1, 2])
+def test_a_failing_pipeline_ends_the_night(nights: Nights, status: int, capsys: pytest.CaptureFixture[str]) -> None:
+    first = nights.night()
+    nights.add()
+    nights.fail = PipelineFailed("in/a.txt: found half of it, expected all", status)
+    words = ["--input", "in/*", "--data", f"{nights.folder}/data", "--model", nights.model, "--quiet", "--dim", "8"]
+    capsys.readouterr()
+    assert main(["retrain", *words]) == status
+    assert capsys.readouterr().err == "error: pipeline: in/a.txt: found half of it, expected all\n"
+    assert load_state(nights.model).night is None
+    assert sorted(os.listdir(f"{nights.model}/retrain")) == ["lock", "state.json"]
+    assert load_model(nights.model).info["version"] == first["version"]
+
+
+def test_a_training_that_diverges_publishes_nothing(nights: Nights, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = nights.night()
+    nights.add()
+
+    def diverged(*_: Any) -> None:
+        raise UserError("training: found NaN or Inf in the input table")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("trainer.train.require_finite", diverged)
+        with pytest.raises(UserError, match="NaN"):
+            nights.night()
+    assert load_state(nights.model).night is None
+    assert load_model(nights.model).info["version"] == first["version"]
+    assert nights.night()["status"] == "published"
+
+
+def test_new_files_alone_need_the_list_of_the_old_ones(nights: Nights) -> None:
+    nights.night()
+    os.unlink(f"{nights.model}/versions/{load_model(nights.model).info['version']}/inputs.parquet")
+    with pytest.raises(UserError, match="--only-new: found no list of the files"):
+        nights.night(only_new=True)
+
+
+@pytest.mark.parametrize(
+    ("flags", "kept_flags"),
+    [
+        (["--phrases", "2", "--passes", "3"], ["--passes", "3"]),
+        (["--phrases=2", "--phrase-min-count=3"], ["--phrase-min-count=3"]),
+        (["--passes", "3"], ["--passes", "3"]),
+    ],
+)
+def test_phrases_are_the_base_datasets(flags: list[str], kept_flags: list[str]) -> None:
+    assert making._without_phrases(flags) == kept_flags
+
+
+def test_a_pipeline_that_cannot_start_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(PipelineFailed, match=r"^the following arguments are required: --to") as failed:
+        child.run_pipeline(["list"])
+    assert failed.value.status == 2
+    monkeypatch.setattr(child, "_LAUNCH", "import os; os.kill(os.getpid(), 9)")
+    with pytest.raises(PipelineFailed, match="found that it ended with status -9, expected 0"):
+        child.run_pipeline(["list"])
+
+
+def test_the_lineage_names_what_a_version_comes_from(nights: Nights) -> None:
+    first = nights.night()
+    nights.add()
+    second = nights.night()
+    made = load_lineage(nights.model, second["version"])
+    assert made is not None
+    assert (made["parent"], made["dataset"]["run"]) == (first["version"], second["run"])
+    assert (
+        made["dataset"]["dataset_id"] == second["dataset_id"] == load_model(nights.model).info["lineage"]["dataset_id"]
+    )
+    assert made["gate"]["decision"] == "published"
+    assert made["gate"]["checks"] == second["checks"]
+    assert made["libraries"]["numpy"] == np.__version__
+    assert made["settings"]["training"]["dim"] == 8
+    assert made["inputs"] == {"file": "inputs.parquet", "files": 1, "read": 1, "sha256": made["inputs"]["sha256"]}
+    assert json.dumps(made)

@@ -1,0 +1,196 @@
+"""Reports' pieces: numbers, axes, drawings, and the page around them."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import re
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline.chunks import Chunk
+from pipeline.counting import TokenCounter
+from pipeline.dataset.manifest import CorpusTotals, Manifest, PassTotals, VocabularyTotals
+from pipeline.dataset.page import numbers
+from pipeline.dataset.page.axes import linear_axis, log_axis
+from pipeline.dataset.page.corpus import corpus_section
+from pipeline.dataset.page.document import Figure, Section, Table, figures, render_page
+from pipeline.dataset.page.plots import Bar
+from pipeline.dataset.page.rows import Change, bar_rows, changes
+from pipeline.dataset.page.svg import Html
+from pipeline.dataset.page.wordmap import word_map
+from pipeline.dataset.vocab import Vocabulary, make_vocabulary
+from pipeline.inputs import InputFile
+from pipeline.options import Config
+from pipeline.plan import sentence_lengths
+from pipeline.stages import count_chunk
+from tests.pages import figures_of, read_page, require_page
+
+HOSTILE = ["<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "&amp;", "</svg>", "]]>", "'", "\u202eevil",
+           "a\x00b", "x" * 500, "مرحبا", "שלום", "東京", "한국어"]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (0, "0"), (999, "999"), (1234, "1,234"), (9999, "9,999"), (10_000, "10 k"), (12_345, "12.3 k"), (0.5, "0.5"),
+        (999_949, "1 M"), (12_345_678, "12.3 M"), (2.5e9, "2.5 G"), (7e12, "7 T"), (123_456, "123 k"),
+    ],
+)  # fmt: skip
+def test_counts_have_three_digits(value: float, shown: str) -> None:
+    assert numbers.count(value).replace("\u202f", " ") == shown
+
+
+@pytest.mark.parametrize(
+    ("shown", "expected"),
+    [
+        (numbers.size(512), "512 B"), (numbers.size(62_712_345), "62.7 MB"), (numbers.share(0.97834), "97.8 %"),
+        (numbers.share(0.0004), "0.04 %"), (numbers.share(0), "0.0 %"), (numbers.duration(3.21), "3.2 s"),
+        (numbers.duration(59.7), "1 min 00 s"), (numbers.duration(200), "3 min 20 s"), (numbers.tick(-0.25), "−0.25"),
+        (numbers.duration(7500), "2 h 05 min"), (numbers.significant(4e-6), "4 × 10⁻⁶"), (numbers.tick(50_000), "50 k"),
+        (numbers.significant(0.04), "0.04"), (numbers.tick(0.1 + 0.2), "0.3"),
+    ],
+)  # fmt: skip
+def test_other_numbers(shown: str, expected: str) -> None:
+    assert shown.replace("\u202f", " ") == expected
+
+
+def test_tokens_hide_nothing_and_move_nothing() -> None:
+    assert numbers.token("\u202eevil\x00") == "\\u202eevil\\x00"
+    assert numbers.token("x" * 500, 10) == "xxxxxxxxx…"
+    assert numbers.token("") == "(empty)"
+    assert [numbers.token(word) for word in ("مرحبا", "東京", "a\u200cb")] == ["مرحبا", "東京", "a\u200cb"]
+
+
+@given(st.text(max_size=60), st.floats(12, 300))
+def test_long_texts_are_cut_to_their_room(text: str, room: float) -> None:
+    found = numbers.fitted(text, room, 12)
+    assert numbers.text_width(found, 12) <= room
+    assert found == text or (found[-1] == "…" and text.startswith(found[:-1]))
+
+
+@given(st.floats(-1e9, 1e9), st.floats(1e-6, 1e9), st.integers(2, 8))
+def test_linear_ticks_are_round_few_and_inside(low: float, span: float, most: int) -> None:
+    axis = linear_axis([low, low + span], "")
+    ticks = axis.ticks(most)
+    assert len(ticks) <= most + 1
+    slack = (axis.high - axis.low) * 1e-6
+    assert all(axis.low - slack <= tick <= axis.high + slack for tick in ticks)
+    assert all(b > a for a, b in itertools.pairwise(ticks))
+
+
+@given(st.floats(1e-3, 1e9), st.floats(1.01, 1e9))
+def test_log_ticks_are_inside_and_places_grow(low: float, factor: float) -> None:
+    axis = log_axis([low, low * factor], "")
+    ticks = axis.ticks(6)
+    assert len(ticks) <= 6
+    assert all(axis.low * (1 - 1e-6) <= tick <= axis.high * (1 + 1e-6) for tick in ticks)
+    assert axis.place(axis.low) == 0
+    assert axis.place(axis.high) == pytest.approx(1)
+    assert axis.place(math.sqrt(axis.low) * math.sqrt(axis.high)) == pytest.approx(0.5)
+
+
+def test_names_on_a_map_cover_neither_each_other_nor_points() -> None:
+    rng = np.random.default_rng(3)
+    places = [(float(x), float(y)) for x, y in rng.normal(size=(200, 2))]
+    words = [f"word{number}" for number in range(200)]
+    drawing = word_map(words, places, 600, 400).render("map", "t", "d")
+    dots = [tuple(map(float, m)) for m in re.findall(r'<circle class="speck" cx="([\d.]+)" cy="([\d.]+)"', drawing)]
+    texts = re.findall(r'<text class="word" x="([\d.-]+)" y="([\d.-]+)">([^<]+)<', drawing)
+    boxes = [(float(x), float(y) - 8, float(x) + numbers.text_width(text, 12), float(y)) for x, y, text in texts]
+    assert len(dots) == 200
+    assert 40 < len(boxes) <= 200
+    assert all(a >= 0 and c <= 600 and b >= 0 and d <= 400 for a, b, c, d in boxes)
+    for number, (a, b, c, d) in enumerate(boxes):
+        assert not any(a < x < c and b < y < d for x, y in dots), texts[number]
+        assert not any(a < g and e < c and b < h and f < d for e, f, g, h in boxes[:number]), texts[number]
+
+
+def test_every_name_goes_through_the_page_as_text() -> None:
+    bars = [Bar(token, number + 1.0, token) for number, token in enumerate(HOSTILE)]
+    rows = [(token, token) for token in HOSTILE]
+    drawn = [
+        Figure("one", HOSTILE[0], HOSTILE[1], bar_rows(bars), Table((HOSTILE[0], HOSTILE[1]), rows), HOSTILE[1]),
+        Figure(
+            "two", "t", "d", changes([Change(token, 0.5, 0.4) for token in HOSTILE]), Table(("a",), rows), HOSTILE[0]
+        ),
+    ]
+    section = Section("s", HOSTILE[0], HOSTILE[1], figures(drawn))
+    page = require_page(render_page(HOSTILE[0], HOSTILE[1], [section]))
+    text = page.all_text()
+    assert text.count(HOSTILE[0]) > 10
+    assert text.count(HOSTILE[1]) > 5
+
+
+def test_a_page_says_that_nothing_may_be_loaded() -> None:
+    page = read_page(render_page("t", "s", [Section("s", "S", "", Html("<p>x</p>"))]))
+    [policy] = page.find("meta", **{"http-equiv": "Content-Security-Policy"})
+    assert policy.attributes["content"].startswith("default-src 'none'")
+    [viewport] = page.find("meta", name="viewport")
+    assert viewport.attributes["content"] == "width=device-width, initial-scale=1"
+    assert "prefers-color-scheme: dark" in page.find("style")[0].text
+
+
+def manifest_of(vocabulary: Vocabulary, dead: dict[str, int]) -> Manifest:
+    total = int(vocabulary.counts.sum())
+    corpus = CorpusTotals(3, 10_000, 50, 40, total + 7, total, dead, 12 * len(dead))
+    passes = (PassTotals(total // 2 + 1, 99, 2, ""), PassTotals(total // 2, 98, 2, ""))
+    return Manifest(
+        {"name": "unicode"}, {"min_count": 5}, corpus, VocabularyTotals(len(vocabulary), total, ""), passes, {}
+    )
+
+
+def corpus_page(vocabulary: Vocabulary, dead: dict[str, int], **run: object) -> bytes:
+    return render_page("Corpus", "", [corpus_section(manifest_of(vocabulary, dead), vocabulary, run)])
+
+
+def test_a_corpus_has_its_plots() -> None:
+    vocabulary = make_vocabulary([*HOSTILE, *(f"w{i}" for i in range(500))], [10_000 // (i + 1) for i in range(513)])
+    dead = {"invalid-utf-8": 3, "token-too-long": 1}
+    run: dict[str, Any] = {"sentence_lengths": [0, 3, 9, 2], "stage_seconds": {"counting": 3.25, "pairs": 80.0}}
+    data = corpus_page(vocabulary, dead, **run)
+    page = require_page(data)
+    assert figures_of(page) == ["rank-frequency", "coverage", "sentence-lengths", "dead-letters", "stages"]
+    assert HOSTILE[0][:19] in page.all_text()
+    assert "invalid-utf-8" in page.all_text()
+    assert data == corpus_page(vocabulary, dead, **run)
+
+
+def test_the_table_of_sentence_lengths_says_what_was_counted() -> None:
+    page = require_page(corpus_page(make_vocabulary(["a"], [9]), {}, sentence_lengths=[0, 5, 0, 15]))
+    [figure] = page.find("figure", id="sentence-lengths")
+    rows = [[cell.all_text() for cell in row.find("td")] for row in figure.find("tbody")[0].find("tr")]
+    assert [[cell.replace("\u202f", " ") for cell in row] for row in rows] == [
+        ["2–3", "5", "25.0 %"], ["4–7", "0", "0.0 %"], ["8–15", "15", "75.0 %"],
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("counts", [[1], [7], [5, 5], [3, 2, 1]])
+def test_a_corpus_of_hardly_a_word_has_a_page(counts: list[int]) -> None:
+    vocabulary = make_vocabulary([f"w{i}" for i in range(len(counts))], counts)
+    page = require_page(corpus_page(vocabulary, {}))
+    assert figures_of(page) == ["rank-frequency", "coverage"]
+    assert "no dead letters" in page.all_text()
+    assert "nan" not in page.all_text().lower()
+
+
+@settings(deadline=None)
+@given(st.lists(st.lists(st.integers(1, 600), max_size=20), max_size=4))
+def test_sentence_lengths_are_counted_and_added_up(chunks: list[list[int]]) -> None:
+    config = Config(input=("",), output="", tokenizer="whitespace", max_sentence_tokens=500)
+    texts = ["".join("a b c d e "[: 2 * n] * (n // 5) + "w " * (n % 5) + "\n" for n in lengths) for lengths in chunks]
+    expected = [0] * 10
+    for length in (len(line.split()) for text in texts for line in text.splitlines() if line.split()):
+        for part in [500] * (length // 500) + [length % 500] * (length % 500 > 0):
+            expected[part.bit_length() - 1] += 1
+    stats = [
+        count_chunk(InputFile(0, "", "", 0), Chunk(number, 0, text.encode()), config, TokenCounter())[0]
+        for number, text in enumerate(texts)
+        if text
+    ]
+    found = sentence_lengths(stats)
+    assert found + [0] * (10 - len(found)) == expected

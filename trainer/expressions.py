@@ -1,0 +1,41 @@
+"""Sums and differences of words: `king - man + woman`.
+
+Words and operators stand apart, since words may hold either sign: `t-shirt`, `c++`. They alternate, so that a word may
+even be a sign: `c - +` takes the word `+` from the word `c`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from trainer.errors import UserError
+
+_WEIGHTS = {"+": 1, "-": -1, "\u2212": -1}  # the last is the minus sign that word processors write
+SIGNS = frozenset(_WEIGHTS)
+
+
+@dataclass(frozen=True)
+class Term:
+    """A word with its sign.
+
+    Attributes:
+        word: as it is written.
+        weight: 1 or −1.
+    """
+
+    word: str
+    weight: int
+
+
+def parse_expression(text: str) -> tuple[Term, ...]:
+    """Read one word, or several with + and - between them; a sign before the first is fine.
+
+    Raises:
+        UserError: words that no sign joins, a sign too many, or nothing at all.
+    """
+    parts = text.split()
+    for first in (["+", *parts], parts):  # at first, the first part is taken for a word
+        signs, words = first[::2], first[1::2]
+        if words and len(signs) == len(words) and all(sign in _WEIGHTS for sign in signs):
+            return tuple(Term(word, _WEIGHTS[sign]) for sign, word in zip(signs, words, strict=True))
+    raise UserError(f"found {text!r}, expected a word, or words with + or - between them, each between spaces")

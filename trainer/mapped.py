@@ -1,0 +1,177 @@
+"""A model's tables without reading them: the safetensors file is mapped, and pages come in as they are used.
+
+Processes that map the same file share its pages. From an object store the file is copied once to
+TMPDIR/pairstream-UID/SHA256.safetensors, where the next one finds it; whoever needs the room may delete it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import mmap
+import os
+import secrets
+import shutil
+import tempfile
+from typing import Any, TypeGuard
+
+import numpy as np
+
+from pipeline.dataset import storage
+from pipeline.dataset.retry import retrying
+from pipeline.dataset.schema import FormatError
+from pipeline.dataset.vocab import parse_vocab
+from trainer import store
+from trainer.pointer import read_pointer
+from trainer.progress import warn
+from trainer.store import TABLES, VOCAB, Floats, Model
+
+_LENGTH_BYTES = 8
+
+
+def map_model(model_uri: str, version: str | None = None, verify: bool = True) -> Model:
+    """Open a version, by default the current one; its tables are read-only arrays over the mapped file.
+
+    Args:
+        model_uri: the model's folder: a path or a URI.
+        version: the name of one of its versions.
+        verify: hold the file against its SHA-256, which reads all of it once, some seconds for 5 GB, and keeps nothing.
+
+    Raises:
+        FormatError: no model, unfinished training, another format version, a damaged or unexpected file.
+    """
+    version, expected = (version, None) if version is not None else _current(model_uri)
+    info = store.read_info(model_uri, version, expected)
+    folder = store.version_folder(model_uri, version)
+    vocab_uri, tables_uri = (storage.join(folder, name) for name in (VOCAB, TABLES))
+    vocabulary = parse_vocab(store.read_checked(vocab_uri, info["files"][VOCAB]), storage.redact(vocab_uri))
+    tables = map_tables(tables_uri, info["files"][TABLES], len(vocabulary), verify)
+    return Model(tables["input"], tables["output"], vocabulary, info)
+
+
+def map_tables(uri: str, entry: dict[str, Any], rows: int, verify: bool) -> dict[str, Floats]:
+    """Map the tensors `input` and `output`, float32 [rows, D].
+
+    Args:
+        uri: the safetensors file.
+        entry: its `bytes` and `sha256`.
+        rows: the vocabulary's.
+        verify: hold it against its SHA-256.
+
+    Raises:
+        FormatError: the file is missing, or not as expected.
+    """
+    name = storage.redact(uri)
+    path = storage.local_path(uri) if storage.is_local(uri) else _local_copy(uri, entry)
+    try:
+        mapped = _map_file(path, entry["bytes"], name)
+        if verify and (found := hashlib.sha256(mapped).hexdigest()) != entry["sha256"]:
+            raise FormatError(f"{name}: found SHA-256 {found[:16]}…, expected {entry['sha256'][:16]}…")
+        return parse_tables(mapped, rows, name)
+    except FormatError:
+        if not storage.is_local(uri):
+            _remove(path)  # the next attempt copies it anew
+        raise
+
+
+def parse_tables(mapped: mmap.mmap, rows: int, name: str) -> dict[str, Floats]:
+    """Find the two tensors in a mapped safetensors file, without a look at their numbers; ``name`` is for errors.
+
+    The format: eight bytes with the header's length, the header in JSON, the numbers; offsets count from its end.
+
+    Raises:
+        FormatError: another header than that of two tables of one shape.
+    """
+    length = int.from_bytes(mapped[:_LENGTH_BYTES], "little")
+    start = _LENGTH_BYTES + length
+    try:
+        header = json.loads(mapped[_LENGTH_BYTES:start]) if start <= len(mapped) else None
+    except (ValueError, RecursionError):
+        header = None
+    if not isinstance(header, dict) or not all(isinstance(entry, dict) for entry in header.values()):
+        raise FormatError(f"{name}: found no valid header, expected that of a safetensors file")
+    header.pop("__metadata__", None)
+    if header.keys() != {"input", "output"}:
+        raise FormatError(f"{name}: found the tensors {sorted(header)}, expected ['input', 'output']")
+    if header["input"].get("shape") != header["output"].get("shape"):
+        shapes = " and ".join(str(header[key].get("shape")) for key in ("input", "output"))
+        raise FormatError(f"{name}: found tables of {shapes}, expected one shape")
+    return {key: _table(mapped, start, key, entry, rows, name) for key, entry in header.items()}
+
+
+def _current(model_uri: str) -> tuple[str, str | None]:
+    pointer = read_pointer(model_uri)
+    if pointer is None:
+        raise FormatError(store.explain_missing(model_uri))
+    return pointer.version, pointer.model_sha256
+
+
+def _map_file(path: str, size: int, name: str) -> mmap.mmap:
+    try:
+        with open(path, "rb") as stream:
+            found = os.fstat(stream.fileno()).st_size
+            if found != size or size < _LENGTH_BYTES:
+                raise FormatError(f"{name}: found {found} bytes, expected {size}")
+            return mmap.mmap(stream.fileno(), size, access=mmap.ACCESS_READ)
+    except FileNotFoundError:
+        raise FormatError(f"{name}: found no file, expected one of a model's") from None
+
+
+def _table(mapped: mmap.mmap, start: int, key: str, entry: dict[str, Any], rows: int, name: str) -> Floats:
+    """One tensor as an array over the mapping; every number of its entry is held against the file's size."""
+    kind, shape, offsets = entry.get("dtype"), entry.get("shape"), entry.get("data_offsets")
+    if kind != "F32" or not _is_whole(shape, 2) or shape[1] == 0:
+        raise FormatError(f"{name}: found {key} {kind} {shape}, expected F32 [{rows}, D]")
+    if shape[0] != rows:
+        raise FormatError(f"{name}: found {shape[0]} rows in {key}, expected the vocabulary's {rows}")
+    numbers = shape[0] * shape[1]
+    if not _is_whole(offsets, 2) or offsets[1] - offsets[0] != 4 * numbers or start + offsets[1] > len(mapped):
+        raise FormatError(f"{name}: found {key} at {offsets}, expected {4 * numbers} bytes inside the file")
+    if not numbers:
+        return np.empty(shape, np.float32)
+    table_VD: Floats = np.frombuffer(mapped, "<f4", numbers, start + offsets[0]).reshape(shape)
+    return table_VD
+
+
+def _is_whole(values: object, count: int) -> TypeGuard[list[int]]:
+    return (
+        isinstance(values, list) and len(values) == count and all(type(value) is int and value >= 0 for value in values)
+    )
+
+
+def _local_copy(uri: str, entry: dict[str, Any]) -> str:
+    """Return the file's copy on this machine, which is called by its content; it is made if there is none."""
+    path = os.path.join(_own_folder(), f"{entry['sha256']}.safetensors")
+    with contextlib.suppress(FileNotFoundError):
+        if os.stat(path).st_size == entry["bytes"]:
+            return path
+    warn(f"{storage.redact(uri)}: {entry['bytes'] / 1e6:,.1f} MB are copied to {path}, to be mapped from there")
+    half = f"{path}.{secrets.token_hex(8)}.tmp"
+
+    def fetch() -> None:
+        with storage.open_binary(uri) as source, open(half, "wb") as target:
+            shutil.copyfileobj(source, target, 1 << 22)
+
+    try:
+        retrying(storage.redact(uri), fetch)
+        os.replace(half, path)
+    finally:
+        _remove(half)
+    return path
+
+
+def _own_folder() -> str:
+    """Make and return a folder under TMPDIR that no other user can have put anything into."""
+    folder = os.path.join(tempfile.gettempdir(), f"pairstream-{os.getuid()}")
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(folder, 0o700)
+    found = os.lstat(folder)
+    if found.st_uid != os.getuid() or found.st_mode & 0o40022 != 0o40000:
+        raise FormatError(f"{folder}: found a folder that others may write to, expected one's own; remove it")
+    return folder
+
+
+def _remove(path: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.remove(path)

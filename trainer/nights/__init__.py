@@ -1,0 +1,1 @@
+"""What one run of scheduled retraining is made of; `trainer.retrain` puts it together."""

@@ -1,0 +1,139 @@
+"""Whether there is anything to do: a night to go on with, new text, or nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import hashlib
+import secrets
+from typing import Any
+
+from pipeline.dataset import storage
+from pipeline.dataset.schema import canonical_json
+from trainer.errors import UserError
+from trainer.nights import judgement, making
+from trainer.nights.child import run_pipeline
+from trainer.nights.corpus import Corpus, all_of, load_files, new_of, save_files
+from trainer.nights.gate import EvalFiles
+from trainer.nights.lease import Lease
+from trainer.nights.lineage import known_files
+from trainer.nights.settings import RetrainConfig, Settings
+from trainer.nights.state import REFUSED, Night, Outcome, State, folder_of, save_state
+from trainer.pointer import Pointer, read_pointer
+from trainer.staging import staged_version
+
+LISTED, READ = "listed.parquet", "read.parquet"
+
+
+def find_night(settings: Settings, state: State, lease: Lease) -> tuple[State, Night | None, Outcome | None]:
+    """Go on with the night that is under way, or begin one if anything is new.
+
+    Returns:
+        The state, the night, and where there is none what became of the same text before, None if there is no text.
+
+    Raises:
+        PipelineFailed: the corpus cannot be listed.
+        UserError: a file was changed, with --only-new; no list of files that the live model was trained on.
+    """
+    own, live = settings.own, read_pointer(settings.own.model)
+    digest = settings_digest(settings)
+    if state.night is not None:
+        if (state.night.settings, state.night.globs) == (digest, own.input) and _is_base(state.night, live):
+            return state, state.night, None
+        state = making.drop(own.model, state)
+    name = f"retrain-{datetime.datetime.now(datetime.timezone.utc):%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
+    state = dataclasses.replace(state, over=(*state.over, name))  # whatever happens, its folder is not forgotten
+    save_state(own.model, state)
+    corpus = _list_corpus(own, name, live, lease)
+    known = _known_outcome(state, corpus.digest, digest, live)
+    if not len(corpus.read) or (known is not None and not own.force):
+        return making.tidy(own.model, state), None, known
+    save_files(folder_of(own.model, name, READ), corpus.read)
+    night = Night(
+        name, _now(), corpus.digest, digest, own.only_new, live.version if live else "",
+        judgement.digest_of(live), making.data_digest(own.data), own.input, len(corpus.read), len(corpus.listed),
+    )  # fmt: skip
+    state = dataclasses.replace(state, night=night, over=tuple(one for one in state.over if one != name))
+    save_state(own.model, state)
+    return state, night, None
+
+
+def settle_same_text(settings: Settings, state: State) -> tuple[State, Outcome] | None:
+    """End a night whose dataset is equal to one before, if files were only touched, say; None for a new one."""
+    night = making.night_of(state)
+    if settings.own.force or night.version:
+        return None
+    live = read_pointer(settings.own.model)
+    for outcome in state.outcomes:
+        if outcome.dataset_id == night.dataset_id and outcome.settings == night.settings and _counts(outcome, live):
+            outcome = dataclasses.replace(outcome, text=night.text)  # which the next night will know at once
+            return making.drop(settings.own.model, state.with_outcome(outcome)), outcome
+    return None
+
+
+def report(settings: Settings, state: State, known: Outcome | None, files: EvalFiles, lease: Lease) -> dict[str, Any]:
+    """Say that there is nothing to train on; text that was refused is refused again, or held against a changed gate."""
+    own, live = settings.own, read_pointer(settings.own.model)
+    version = live.version if live else ""
+    published = (live.version, *live.withdrawn) if live else ()
+    if known is not None and known.kind == REFUSED and known.version not in published:
+        if known.gate != judgement.gate_digest(own, files) and staged_version(own.model, known.version):
+            return judgement.decide_again(settings, state, known, files, lease)
+        about = f"version {known.version} of the same text, at {known.at}: {'; '.join(known.reasons)}; live: {version}"
+        return {"status": REFUSED, "version": known.version, "live": version, "reasons": known.reasons, "about": about}
+    about = f"live: version {version} in {storage.redact(own.model)}" if version else "no model yet, and no text"
+    if known is not None and live is not None and known.version in live.withdrawn:
+        about += f"; version {known.version} of this text was rolled back, --force trains on it again"
+    return {"status": "nothing new", "version": version, "live": version, "about": about}
+
+
+def settings_digest(settings: Settings) -> str:
+    """What shapes a model beside the text: settings of training and pipeline, and what is done with them."""
+    own = settings.own
+    shaping = {
+        "training": settings.train_config(data="-", model="-").shaping(), "pipeline": own.pipeline_flags,
+        "init_from": own.init_from, "align": own.align_words if own.align else 0, "only_new": own.only_new,
+    }  # fmt: skip
+    return hashlib.sha256(canonical_json(shaping)).hexdigest()
+
+
+def _is_base(night: Night, live: Pointer | None) -> bool:
+    """Whether the live version is what the night began with, or what it has just published."""
+    if live is not None and night.version == live.version:
+        return True
+    return night.pointer_sha256 == judgement.digest_of(live)
+
+
+def _list_corpus(own: RetrainConfig, name: str, live: Pointer | None, lease: Lease) -> Corpus:
+    to = folder_of(own.model, name, LISTED)
+    words = [part for pattern in own.input for part in ("--input", pattern)]
+    run_pipeline(["list", *words, "--output", own.data, "--to", to, *own.pipeline_flags], lease.fds)
+    listed = load_files(to)
+    assert listed is not None
+    if not own.only_new or live is None:
+        return all_of(listed)
+    known = known_files(own.model, live.version)
+    if known is None:
+        raise UserError(
+            f"--only-new: found no list of the files that version {live.version} in {storage.redact(own.model)} was "
+            "trained on, expected one that retrain made; retrain once without it"
+        )
+    return new_of(listed, known, own.changed)
+
+
+def _known_outcome(state: State, text: str, settings: str, live: Pointer | None) -> Outcome | None:
+    for outcome in state.outcomes:
+        if outcome.text == text and outcome.settings == settings and _counts(outcome, live):
+            return outcome
+    return None
+
+
+def _counts(outcome: Outcome, live: Pointer | None) -> bool:
+    """Whether a version of the same text settles it: live, rolled back or refused; not one that newer ones replaced."""
+    if live is None or outcome.version in live.previous:
+        return live is None and outcome.kind == REFUSED
+    return outcome.kind == REFUSED or outcome.version in (live.version, *live.withdrawn)
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")

@@ -1,0 +1,86 @@
+"""Retrain a model on what its corpus has become, and publish the new version if it passes the gate.
+
+One run: list the corpus; if anything is new, make a dataset of it (the pipeline, as a process of its own), train on it
+from the live version's vectors, turn the result into the live version's space, write it as a version that nobody reads
+yet, measure it, and make it the live one or refuse it. The same command again goes on where a killed one stopped. Exit
+status 0: published, or nothing new; 3: the gate refused; 4: another one is at work; 1: failed; 2: wrong usage. Whatever
+happens, the live version stays readable.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import sys
+from typing import Any
+
+from pipeline.dataset import storage
+from trainer.errors import Stopped
+from trainer.nights import judgement, making, survey
+from trainer.nights.child import PipelineFailed
+from trainer.nights.gate import read_eval_files
+from trainer.nights.lease import Busy, hold
+from trainer.nights.settings import Settings, add_arguments, read_settings
+from trainer.nights.state import REFUSED, folder_of, load_state
+from trainer.progress import warn
+
+__all__ = ["add_arguments", "retrain", "run"]
+
+GATE_REFUSED, BUSY = 3, 4
+
+
+def run(args: argparse.Namespace) -> int:
+    """Retrain as the flags say, and print the result; return the exit status."""
+    settings = read_settings(args)
+    try:
+        result = retrain(settings)
+    except Busy as busy:
+        print(f"busy: {busy}", file=sys.stderr)
+        return BUSY
+    except PipelineFailed as failed:
+        print(f"error: pipeline: {failed}", file=sys.stderr)
+        return 2 if failed.status == 2 else 1
+    except Stopped as stopped:
+        warn(f"stopped by {signal.Signals(stopped.number).name}; the same command goes on from here")
+        return 128 + stopped.number
+    result = {"model": storage.redact(settings.own.model), **result}
+    print(json.dumps(result) if settings.own.json else describe(result))
+    return GATE_REFUSED if result["status"] == REFUSED else 0
+
+
+def retrain(settings: Settings) -> dict[str, Any]:
+    """Do all of it, or what is left of it; returns what --json prints.
+
+    Raises:
+        Busy: another retraining of the model is at work.
+        PipelineFailed: the pipeline did not make a dataset.
+        UserError, FormatError: something to mend; a training that cannot work is not gone on with.
+        PointerMovedError: another version was published, or a rollback made, meanwhile.
+        Stopped: a signal asked for it.
+    """
+    own = settings.own
+    files = read_eval_files(own)
+    with hold(own.model, folder_of(own.model), own.lease_minutes * 60) as lease:
+        state = making.tidy(own.model, load_state(own.model))
+        state, night, known = survey.find_night(settings, state, lease)
+        if night is None:
+            return survey.report(settings, state, known, files, lease)
+        dataset, state = making.make_dataset(settings, state, lease)
+        if (settled := survey.settle_same_text(settings, state)) is not None:
+            return survey.report(settings, *settled, files, lease)
+        if not (state.night and state.night.version):
+            making.train_candidate(settings, state, dataset)
+            state = making.stage(settings, state, dataset)
+        return judgement.decide(settings, state, files, lease)
+
+
+def describe(result: dict[str, Any]) -> str:
+    """Format the result for people."""
+    lines = [f"{result['status']}: {result['about']}"]
+    for check in result.get("checks", []):
+        bound = "at least" if check["at_least"] else "at most"
+        sign = "ok" if check["passed"] else "NO"
+        found = "NaN" if check["found"] is None else f"{check['found']:.4f}"
+        lines.append(f"  {sign}  {check['name']:<28} {found:>8}  {bound} {check['limit']:g}")
+    return "\n".join(lines)

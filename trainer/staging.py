@@ -1,0 +1,31 @@
+"""Versions that are there, live or not: looking at one, and taking one away."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pipeline.dataset import storage
+from pipeline.dataset.schema import sha256_hex
+from trainer.store import INFO, INPUTS, LINEAGE, RUN, TABLES, VOCAB, read_info, version_folder
+
+
+def staged_version(model_uri: str, version: str) -> tuple[dict[str, Any], str] | None:
+    """Return model.json of a version, live or not, and its SHA-256; None where it was not written to the end.
+
+    Raises:
+        FormatError: it is damaged.
+    """
+    try:
+        data = storage.read_bytes(storage.join(version_folder(model_uri, version), INFO))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return read_info(model_uri, version), sha256_hex(data)
+
+
+def remove_version(model_uri: str, version: str) -> None:
+    """Take away a version's files; model.json, without which there is none, goes first."""
+    folder = version_folder(model_uri, version)
+    for name in (INFO, TABLES, VOCAB, RUN, LINEAGE, INPUTS):
+        storage.remove_file(storage.join(folder, name))
+    if storage.is_local(folder):  # also what a killed process left half-written
+        storage.remove_tree(folder)

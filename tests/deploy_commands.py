@@ -12,12 +12,11 @@ from typing import Any
 
 import yaml
 
-from pipeline.dataset.flags import OneLineParser, add_flags, with_dashes
+from pipeline.dataset.flags import OneLineParser, with_dashes
 from pipeline.maintenance import COMMANDS as MAINTENANCE
 from pipeline.maintenance import parse_command
 from pipeline.options import parse_arguments
 from trainer.cli import COMMANDS as TRAINER
-from trainer.config import TrainConfig
 
 ROOT = Path(__file__).resolve().parents[1]
 KUBERNETES = ROOT / "deploy" / "kubernetes"
@@ -82,15 +81,5 @@ def _parse_pipeline(words: Sequence[str]) -> Any:
 
 def _parse_trainer(command: str, words: Sequence[str]) -> argparse.Namespace:
     parser = OneLineParser(prog=command, allow_abbrev=False)
-    if command == "retrain" and command not in TRAINER:
-        _planned_retrain(parser)
-    else:
-        importlib.import_module(TRAINER[command][0]).add_arguments(parser)
+    importlib.import_module(TRAINER[command][0]).add_arguments(parser)
     return parser.parse_args(with_dashes(words, parser))
-
-
-def _planned_retrain(parser: argparse.ArgumentParser) -> None:
-    """Add what `retrain` will take, until it is there."""
-    add_flags(parser, TrainConfig)
-    for name in ("--input", "--pipeline-args"):
-        parser.add_argument(name, required=name == "--input")

@@ -172,14 +172,19 @@ def shard_list(count: int) -> bytes:
         return [text[start : start + digits] for start in range(0, number * digits, digits)]
 
     kind = SHARDS_SCHEMA.field("row_groups").type
-    sizes = random.integers(1_400_000, 1_500_000, count * GROUPS)
-    rows, hashes = random.integers(1 << 19, 1 << 20, count * GROUPS), pa.array(hexes(count * GROUPS, 16))
-    groups = pa.StructArray.from_arrays([np.cumsum(sizes), sizes, rows, hashes], fields=list(kind.value_type))
-    offsets = pa.array(np.arange(0, count * GROUPS + 1, GROUPS, dtype=np.int32))
-    total = random.integers(1 << 24, 1 << 25, count)
-    columns = [np.zeros(count, np.int32), [shard_name(0, n, count) for n in range(count)], total, total,
-               hexes(count, 64), hexes(count, 64), hexes(count, 16),
-               pa.ListArray.from_arrays(offsets, groups, type=kind)]  # fmt: skip
+    sizes, rows = (
+        random.integers(1_400_000, 1_500_000, (count, GROUPS)),
+        random.integers(1 << 19, 1 << 20, (count, GROUPS)),
+    )
+    starts = np.cumsum(sizes, axis=1) - sizes + 4
+    flat = [starts.ravel(), sizes.ravel(), rows.ravel(), pa.array(hexes(count * GROUPS, 16))]
+    groups = pa.ListArray.from_arrays(
+        np.arange(0, count * GROUPS + 1, GROUPS, dtype=np.int32),
+        pa.StructArray.from_arrays(flat, fields=list(kind.value_type)), type=kind,
+    )  # fmt: skip
+    names = [shard_name(0, number, count) for number in range(count)]
+    columns = [np.zeros(count, np.int32), names, rows.sum(1), sizes.sum(1) + 5000,
+               hexes(count, 64), hexes(count, 64), hexes(count, 16), groups]  # fmt: skip
     sink = pa.BufferOutputStream()
     pq.write_table(pa.table(columns, schema=SHARDS_SCHEMA), sink, compression="zstd", write_page_checksum=True)
     return sink.getvalue().to_pybytes()  # type: ignore[no-any-return]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -108,6 +109,42 @@ def test_a_name_that_leaves_the_folder_is_found_anywhere_in_the_list() -> None:
     pq.write_table(table.set_column(1, SHARDS_SCHEMA.field("shard"), [names]).cast(SHARDS_SCHEMA), sink)
     with pytest.raises(FormatError, match="elsewhere"):
         parse_shards(sink.getvalue().to_pybytes(), "shards.parquet")
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [
+        ("offset", 5, "at 5, expected a row group of 1 to 268435456 rows at 3145732"),
+        ("bytes", 0, "in 0 bytes"),
+        ("bytes", 2**62, "and an end before byte"),
+        ("rows", -1, "found -1 rows"),
+        ("rows", 2**40, f"found {2**40} rows"),
+        (
+            "rows",
+            ROWS - 1,
+            f"row groups of {4 * ROWS - 1} rows that end at byte {4 * ROWS + 4}, expected {4 * ROWS} rows",
+        ),
+        ("bytes", ROWS + 996, "and an end before byte"),
+    ],
+)
+def test_row_groups_that_do_not_fit_are_found(field: str, value: int, said: str) -> None:
+    rows = pq.read_table(pa.BufferReader(many(9, 4))).to_pylist()
+    rows[7]["row_groups"][3][field] = value
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.Table.from_pylist(rows, schema=SHARDS_SCHEMA), sink)
+    with pytest.raises(FormatError, match=re.escape(f"x: {shard_name(0, 7, 9)}: found ")) as caught:
+        parse_shards(sink.getvalue().to_pybytes(), "x")
+    assert said in str(caught.value)
+
+
+def test_a_shard_without_row_groups_is_found() -> None:
+    rows = pq.read_table(pa.BufferReader(many(3, 2))).to_pylist()
+    rows[1]["row_groups"] = []
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.Table.from_pylist(rows, schema=SHARDS_SCHEMA), sink)
+    with pytest.raises(FormatError, match="found row groups of 0 rows"):
+        parse_shards(sink.getvalue().to_pybytes(), "x")
+    assert len(parse_shards(save_shards([]).to_pybytes(), "x")) == 0
 
 
 def test_rows_are_what_was_saved(tmp_path: Path) -> None:

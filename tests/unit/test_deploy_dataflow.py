@@ -24,6 +24,7 @@ PARAMETERS = {parameter["name"]: parameter for parameter in METADATA["parameters
 SAMPLES: dict[str, tuple[list[str], list[str]]] = {
     "input": (["gs://b/a.txt", "gs://b/x/*.gz,gs://b/y/**"], ["", "/local/*.txt", "gs://", "gs://b/a,", ",gs://b/a"]),
     "output": (["gs://b/data", "s3://b/d"], ["", "data", "gs://", "gs://a,gs://b"]),
+    "input_list": (["", "gs://b/list.parquet"], ["list.parquet", "gs://"]),
     "vocab": (["", "gs://b/data"], ["data", "gs://"]),
     "text_field": (["text", "my field"], [""]),
     "run_id": (["night-1", "20260101T000000Z-0a"], [".hidden", "a/b", "a b"]),
@@ -61,7 +62,7 @@ def test_the_parameters_are_the_flags(maker: ModuleType) -> None:
     assert (DATAFLOW / "metadata.json").read_text(encoding="utf-8") == maker.to_json(maker.make_metadata()), (
         "run python deploy/dataflow/make_metadata.py"
     )
-    flags = {action.dest for action in make_parser()._actions} - {"help", "wait", "json"}
+    flags = {action.dest for action in make_parser()._actions} - {"help", "wait", "json", "report"}
     assert flags | {"sdk_container_image"} == set(PARAMETERS)
 
 
@@ -111,6 +112,7 @@ def test_the_nightly_unit_runs_a_command_that_parses() -> None:
     words = [re.sub(r"\$\{(\w+)\}", r"/place/\1", word) for word in shlex.split(service["ExecStart"])]
     parsed = parse(words)
     assert (parsed.data, parsed.model) == ("/place/DATA", "/place/MODEL")
-    assert service["RestartPreventExitStatus"] == "2 3 4"
+    assert service["RestartPreventExitStatus"] == "2 3"
+    assert service["SuccessExitStatus"] == "4 130 143"
     timer = unit(SYSTEMD / "pairstream-retrain.timer")["Timer"]
     assert timer["Persistent"] == "true"

@@ -1,0 +1,84 @@
+"""One corpus, one command line and one digest for every engine and store: what all of them must agree on."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import itertools
+import os
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from pipeline.dataset import storage
+from pipeline.dataset.manifest import MANIFEST
+from pipeline.dataset.reader import open_dataset
+
+ROOT = Path(__file__).resolve().parents[2]
+
+#: Many small shards, so that every worker writes some; both passes, and words of every script.
+FLAGS = ("--min-count", "3", "--passes", "2", "--shard-pairs", "120000", "--sample", "0.01", "--seed", "7")
+
+_SYLLABLES = ("ka lo mi tra nu ve sho pi ran do stel ur", "λο γος θα να", "во да ми ру", "ığ şe İz çi", "語 文 字")
+_FILE_LINES = {"a.txt": 9000, "b.txt.gz": 5000, "c.txt.gz": 5000, "d.txt.gz": 4000, "e.txt": 3000, "f.txt.gz": 2000}
+
+
+def make_corpus(folder: Path, seed: int = 11) -> Path:
+    """Write some 400,000 words in several plain and compressed files, the same on any machine; return their folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    draw = random.Random(seed)
+    words = list(_words(draw, 9000))
+    ends = list(itertools.accumulate(1 / (rank + 3) for rank in range(len(words))))
+    for name, lines in _FILE_LINES.items():
+        text = b"".join(_line(draw, words, ends) for _ in range(lines)) + b"\xff no UTF-8: a dead letter\n"
+        (folder / name).write_bytes(gzip.compress(text, 6, mtime=0) if name.endswith(".gz") else text)
+    return folder
+
+
+def _words(draw: random.Random, count: int) -> Iterator[str]:
+    found = set[str]()
+    alphabets = [alphabet.split() for alphabet in _SYLLABLES]
+    while len(found) < count:
+        syllables = alphabets[0] if draw.random() < 0.9 else draw.choice(alphabets[1:])
+        word = "".join(draw.choices(syllables, k=draw.randint(2, 5)))
+        if word not in found:
+            found.add(word)
+            yield word.capitalize() if draw.random() < 0.1 else word
+
+
+def _line(draw: random.Random, words: Sequence[str], ends: Sequence[float]) -> bytes:
+    return (" ".join(draw.choices(words, cum_weights=ends, k=draw.randint(1, 28))) + ".\n").encode()
+
+
+def pipeline_words(corpus: Path | str, output: Path | str, *flags: str) -> list[str]:
+    """Return the arguments of the command that every engine runs."""
+    return ["--input", f"{corpus}/*", "--output", str(output), *FLAGS, *flags]
+
+
+def run_pipeline(corpus: Path | str, output: Path | str, *flags: str, **environment: str) -> float:
+    """Build and publish the dataset in a process of its own; return the seconds that it took."""
+    command = [sys.executable, "-W", "ignore", "-m", "pipeline", *pipeline_words(corpus, output, *flags)]
+    started = time.perf_counter()
+    done = subprocess.run(
+        command, env={**os.environ, "PYTHONPATH": str(ROOT), **environment}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-6000:]
+    return time.perf_counter() - started
+
+
+def dataset_sha256(uri: Path | str) -> str:
+    """SHA-256 over name and SHA-256 of each file of the published run, read from where it lies; without clocks.
+
+    They are the manifest, the files that it names, and the shards: all but run.json and the list of inputs.
+    """
+    dataset = open_dataset(str(uri))
+    folder = storage.join(str(uri), "runs", dataset.run_id)
+    names = {MANIFEST, *dataset.manifest.files, *(shard.name for shard in dataset.shards)}
+    digest = hashlib.sha256()
+    for name in sorted(names):
+        content = hashlib.sha256(storage.read_bytes(storage.join(folder, name))).hexdigest()
+        digest.update(f"{name} {content}\n".encode())
+    return digest.hexdigest()

@@ -13,16 +13,15 @@ from typing import Any
 import apache_beam as beam
 import pyarrow as pa
 from apache_beam.io.filesystems import FileSystems
-from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 from apache_beam.pvalue import AsList, AsSingleton
 from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 
-from pipeline import finish, inputs, progress, upkeep
+from pipeline import finish, inputs, progress, runners, upkeep
 from pipeline.base import copy_phrases, find_base
 from pipeline.dataset import storage
 from pipeline.dataset.manifest import LATEST, MANIFEST, require_run_id
 from pipeline.dataset.schema import FormatError
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, LostJobError
 from pipeline.finish import Run
 from pipeline.inputs import list_inputs, refuse_output
 from pipeline.lease import Writer, drop_lease, hold_lease
@@ -45,9 +44,6 @@ from pipeline.transforms import (
     WriteShards,
 )
 from pipeline.vocabulary import write_vocabulary
-
-#: What runs when no --runner is given: in this process. ("DirectRunner" would try to download another one.)
-IN_PROCESS = "FnApiRunner"
 
 
 def build(pipeline: beam.Pipeline, run: Run, spill_folder: str | None) -> None:
@@ -101,37 +97,22 @@ def run_job(config: Config, beam_flags: Sequence[str]) -> Run:
     Raises:
         PipelineError, FormatError, PointerMovedError: as the stages do; nothing is published then.
     """
-    options = PipelineOptions(list(beam_flags))
-    runner = options.view_as(StandardOptions).runner or IN_PROCESS
-    in_process = runner == IN_PROCESS
+    options = runners.read_options(beam_flags)
+    runner = runners.name_of(options)
+    in_process = runner == runners.IN_PROCESS
+    runners.require_job_server(options)
     FileSystems.set_options(options)  # object stores cannot be listed before
     run, (listing, size) = _start_run(config, runner), make_listing(config)
     with _workplace(run, in_process), _spill_folder(run, in_process) as spill_folder, _progress(run, size):
         storage.write_bytes(run.listing, memoryview(listing))
-        with _running(runner):
+        with runners.naming(runner):
             pipeline = beam.Pipeline(runner=FnApiRunner() if in_process else None, options=options)
         build(pipeline, run, spill_folder)
-        with _running(runner):
+        with runners.naming(runner):
             result = pipeline.run()
-        if config.wait or in_process:
-            result.wait_until_finish()
+            if config.wait or in_process:
+                runners.wait_for(result, run.folder)
     return run
-
-
-@contextlib.contextmanager
-def _running(runner: str) -> Iterator[None]:
-    """Say in one line why a runner cannot do its work: no such name, options that do not fit, a worker that died.
-
-    Raises:
-        ConfigError: that.
-    """
-    try:
-        yield
-    except (ValueError, RuntimeError) as error:
-        if "[while running" in str(error) or "Traceback" in str(error):  # a stage's own error
-            raise
-        detail = " ".join(str(error).split())
-        raise ConfigError(f"--runner {runner}: found that it cannot run the job ({detail}), expected it to") from None
 
 
 def _start_run(config: Config, runner: str) -> Run:
@@ -170,8 +151,8 @@ def _workplace(run: Run, in_process: bool) -> Iterator[None]:
             try:
                 yield
             except BaseException as error:
-                # A cluster's job goes on when its launcher is interrupted: it still needs what lies there.
-                if in_process or isinstance(error, Exception):
+                # A cluster's job goes on when its launcher is interrupted or cut off: it still needs what lies there.
+                if in_process or (isinstance(error, Exception) and not isinstance(error, LostJobError)):
                     _leave(run, failed=True)
                 raise
             if in_process or run.config.wait:

@@ -1,0 +1,107 @@
+"""What the launcher says of a runner that is not there, fails, or is lost on the way."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+from apache_beam.options.pipeline_options import PortableOptions
+from apache_beam.runners.runner import PipelineState
+
+from pipeline import job, runners
+from pipeline.errors import ConfigError, LostJobError
+from pipeline.options import Config
+from tests.engines.servers import free_port
+from tests.faults.support import TEXT, expect_failure, in_process, make_old, words_of
+
+FN_API = "apache_beam.runners.portability.fn_api_runner.fn_runner.FnApiRunner"
+
+
+@pytest.mark.parametrize("runner", ["PortableRunner", "FlinkRunner"])
+def test_a_job_endpoint_where_nobody_listens(
+    runner: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_old(tmp_path)
+    (tmp_path / "in" / "a.txt").write_text(TEXT)
+    monkeypatch.setattr(job, "beam", None)  # Beam is not even asked: it would try for minutes
+    endpoint = f"localhost:{free_port()}"
+    run = in_process(words_of(tmp_path, f"--runner={runner}", f"--job_endpoint={endpoint}"), capsys)
+    message = f"--job_endpoint {endpoint}: found nobody who answers (Connection refused), expected HOST:PORT of a job "
+    expect_failure(tmp_path, run, message)
+
+
+@pytest.mark.parametrize("endpoint", ["localhost", "localhost:", "localhost:http", ":99999999999", "8099"])
+def test_a_job_endpoint_that_is_none(endpoint: str) -> None:
+    options = runners.read_options(["--runner=PortableRunner", f"--job_endpoint={endpoint}"])
+    with pytest.raises(ConfigError, match=f"^--job_endpoint {endpoint}: found nobody who answers .*HOST:PORT"):
+        runners.require_job_server(options)
+
+
+@pytest.mark.parametrize("form", ["{}:{}", "dns:///{}:{}", "[{}]:{}"])
+def test_a_job_endpoint_where_somebody_listens(form: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        endpoint = form.format("127.0.0.1", server.getsockname()[1])
+        runners.require_job_server(runners.read_options([f"--job_endpoint={endpoint}"]))
+    runners.require_job_server(runners.read_options(["--job_endpoint=embed"]))
+    runners.require_job_server(runners.read_options([]))
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        (["--runner=PortableRunner"], 60_000),
+        (["--runner=apache_beam.runners.portability.flink_runner.FlinkRunner"], 60_000),
+        (["--runner=FlinkRunner", "--environment_cache_millis=5"], 5),
+        ([], 0),
+    ],
+)
+def test_workers_are_kept_from_stage_to_stage(flags: list[str], expected: int) -> None:
+    assert int(runners.read_options(flags).view_as(PortableOptions).environment_cache_millis) == expected
+
+
+class Job:
+    """What a runner hands out for a job that its launcher waits for in vain."""
+
+    def __init__(self, state: str | Exception) -> None:
+        self._state = state
+
+    def wait_until_finish(self) -> None:
+        raise RuntimeError("Socket\nclosed")
+
+    @property
+    def state(self) -> str:
+        if isinstance(self._state, Exception):
+            raise self._state
+        return self._state
+
+
+@pytest.mark.parametrize("state", [PipelineState.FAILED, PipelineState.CANCELLED])
+def test_a_job_that_failed_is_over(state: str) -> None:
+    with pytest.raises(RuntimeError, match="Socket"):
+        runners.wait_for(Job(state), "out/runs/1")
+
+
+@pytest.mark.parametrize("state", [PipelineState.RUNNING, ConnectionError("gone")])
+def test_a_job_that_nobody_knows_of_is_lost(state: Any) -> None:
+    with pytest.raises(
+        LostJobError, match=r"^s3://\*\*\*@b/runs/1: found no way to ask .* \(Socket closed\), expected"
+    ):
+        runners.wait_for(Job(state), "s3://me:secret@b/runs/1")
+
+
+def test_a_lost_jobs_files_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.txt").write_text(TEXT)
+    config = Config((str(tmp_path / "a.txt"),), str(tmp_path / "out"), run_id="1")
+    wait = runners.wait_for
+    monkeypatch.setattr(job, "build", lambda pipeline, *_: None)
+    monkeypatch.setattr(runners, "wait_for", lambda result, folder: wait(Job(PipelineState.RUNNING), folder))
+    with pytest.raises(LostJobError):
+        job.run_job(config, [f"--runner={FN_API}"])
+    names = sorted(path.name for path in (tmp_path / "out/runs/1").iterdir())
+    assert names == ["lease.json", "listing.parquet"]
+    monkeypatch.setattr(runners, "wait_for", lambda result, folder: wait(Job(PipelineState.FAILED), folder))
+    with pytest.raises(ConfigError, match="cannot run the job"):
+        job.run_job(config, [f"--runner={FN_API}"])
+    assert not (tmp_path / "out/runs/1/listing.parquet").exists()

@@ -169,12 +169,20 @@ def _reasons(dead: Iterable[DeadLetterPart]) -> dict[str, int]:
 
 def _describe_run(run: Run) -> dict[str, Any]:
     """Describe what may differ between two runs of equal bytes."""
-    packages = ("apache-beam", "numpy", "pyarrow", "numba", "regex")
+    packages = ("pairstream", "apache-beam", "numpy", "pyarrow", "numba", "regex")
     return {
         "format_version": 1,
         "run": run.run_id,
         "started": run.started,
         "runner": run.runner,
         "input": [storage.redact(pattern) for pattern in run.config.input],
-        "versions": {"python": platform.python_version(), **{p: importlib.metadata.version(p) for p in packages}},
+        "versions": {"python": platform.python_version(), **{p: _version(p) for p in packages}},
     }
+
+
+def _version(package: str) -> str:
+    """Return what is installed; a checkout may stand for the package itself."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"

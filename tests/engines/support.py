@@ -62,7 +62,10 @@ def run_pipeline(corpus: Path | str, output: Path | str, *flags: str, **environm
     """Build and publish the dataset in a process of its own; return the seconds that it took."""
     started = time.perf_counter()
     process = start_pipeline(corpus, output, *flags, **environment)
-    _, error = process.communicate()
+    try:
+        _, error = process.communicate()
+    finally:
+        process.kill()
     assert process.returncode == 0, error[-6000:]
     return time.perf_counter() - started
 

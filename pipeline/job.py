@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import datetime
 import secrets
 import shutil
@@ -23,6 +24,7 @@ from pipeline.dataset.manifest import LATEST, MANIFEST, require_run_id
 from pipeline.dataset.schema import FormatError
 from pipeline.errors import ConfigError, LostJobError
 from pipeline.finish import Run
+from pipeline.globs import absolute_glob
 from pipeline.inputs import list_inputs, refuse_output
 from pipeline.lease import Writer, drop_lease, hold_lease
 from pipeline.listing import save_listing
@@ -102,6 +104,7 @@ def run_job(config: Config, beam_flags: Sequence[str]) -> Run:
     in_process = runner == runners.IN_PROCESS
     runners.require_job_server(options)
     FileSystems.set_options(options)  # object stores cannot be listed before
+    config = config if in_process else _for_other_folders(config)
     run, (listing, size) = _start_run(config, runner), make_listing(config)
     with _workplace(run, in_process), _spill_folder(run, in_process) as spill_folder, _progress(run, size):
         storage.write_bytes(run.listing, memoryview(listing))
@@ -113,6 +116,12 @@ def run_job(config: Config, beam_flags: Sequence[str]) -> Run:
             if config.wait or in_process:
                 runners.wait_for(result, run.folder)
     return run
+
+
+def _for_other_folders(config: Config) -> Config:
+    """Name by its whole path what a worker would look for in the folder that it runs in."""
+    output, vocab = storage.absolute(config.output), storage.absolute(config.vocab) if config.vocab else ""
+    return dataclasses.replace(config, input=tuple(map(absolute_glob, config.input)), output=output, vocab=vocab)
 
 
 def _start_run(config: Config, runner: str) -> Run:

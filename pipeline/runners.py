@@ -70,7 +70,7 @@ def naming(runner: str) -> Iterator[None]:
     except (ValueError, RuntimeError, grpc.RpcError, grpc.FutureTimeoutError) as error:
         if any(sign in str(error) for sign in ("[while running", "Traceback", "pipeline.errors.")):
             raise  # a stage's own error
-        detail = " ".join(str(error).split())
+        detail = " ".join(str(error).split()) or type(error).__name__
         raise ConfigError(f"--runner {runner}: found that it cannot run the job ({detail}), expected it to") from None
 
 

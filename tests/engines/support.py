@@ -71,13 +71,14 @@ def run_pipeline(corpus: Path | str, output: Path | str, *flags: str, **environm
 
 
 def start_pipeline(
-    corpus: Path | str, output: Path | str, *flags: str, before: str = "", **environment: str
+    corpus: Path | str, output: Path | str, *flags: str, before: str = "", cwd: Path | None = None, **environment: str
 ) -> subprocess.Popen[str]:
-    """Start the command in a process of its own, after some code of the test's."""
+    """Start the command in a process of its own, in some folder, after some code of the test's."""
     code = f"import sys\n{before}\nfrom pipeline.cli import main\nsys.exit(main(sys.argv[1:]))"
     command = [sys.executable, "-W", "ignore", "-c", code, *pipeline_words(corpus, output, *flags)]
     pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
-    return subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(ROOT), **environment}, text=True, **pipes)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
+    return subprocess.Popen(command, cwd=cwd, env=environment, text=True, **pipes)
 
 
 def files_below(folder: Path) -> set[str]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -15,7 +17,8 @@ from pipeline.dataset.reader import open_dataset
 from tests.engines.conftest import Record
 from tests.engines.flink import Cluster
 from tests.engines.install import go_tool, python_env
-from tests.engines.support import ROOT, dataset_sha256, files_below, names_of, run_pipeline
+from tests.engines.servers import wait_until
+from tests.engines.support import ROOT, dataset_sha256, files_below, names_of, start_pipeline
 
 pytestmark = pytest.mark.engines
 
@@ -63,18 +66,28 @@ def package(machine: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_package_is_installed_by_the_worker(
     flink: Cluster, machine: Path, package: Path, corpus: Path, in_process: str, record: Record, tmp_path: Path
 ) -> None:
-    missing = subprocess.run(
-        [machine / "python", "-c", "import pipeline"], cwd=tmp_path, capture_output=True, env={}, check=False
-    )
+    find = [machine / "python", "-c", "import pipeline"]
+    missing = subprocess.run(find, cwd=tmp_path, env={}, capture_output=True, check=False)
     assert b"No module named 'pipeline'" in missing.stderr
-    workers = tmp_path / "workers"
+    workers, output = tmp_path / "workers", tmp_path / "out"
     workers.mkdir()
     config = json.dumps({"command": str(machine / "worker"), "env": {"TMPDIR": str(workers)}})
-    flags = ["--environment_type=PROCESS", f"--environment_config={config}", f"--extra_package={package}"]
-    seconds = run_pipeline(corpus, tmp_path / "out", *flink.job_flags, *flags)
-    record("Flink, workers of their own", seconds, dataset_sha256(tmp_path / "out"))
-    assert dataset_sha256(tmp_path / "out") == in_process
-    dataset = open_dataset(str(tmp_path / "out"))
-    folder = tmp_path / "out" / "runs" / dataset.run_id
+    flags = ["--environment_type=PROCESS", f"--environment_config={config}", f"--extra_package={package}", "--no-wait"]
+    started = time.perf_counter()
+    # From a folder that is not the workers', and the launcher does not wait: all that follows is the job's own work.
+    submitted = start_pipeline(
+        corpus.name, os.path.relpath(output, corpus.parent), *flink.job_flags, *flags, cwd=corpus.parent
+    )
+    _, error = submitted.communicate()
+    assert (submitted.returncode, error[:14]) == (0, "submitted run "), error[-6000:]
+    job = flink.last_job()["jid"]
+    assert flink.ask(f"jobs/{job}")["state"] == "RUNNING"
+    wait_until(lambda: flink.ask(f"jobs/{job}")["state"] != "RUNNING", 400)
+    assert flink.ask(f"jobs/{job}")["state"] == "FINISHED"
+    seconds = time.perf_counter() - started
+    record("Flink, workers that install", seconds, dataset_sha256(output))
+    assert dataset_sha256(output) == in_process
+    dataset = open_dataset(str(output))
+    folder = output / "runs" / dataset.run_id
     assert json.loads((folder / "run.json").read_text())["versions"]["pairstream"] == VERSION
     assert files_below(folder) == {*names_of(dataset), "run.json", "listing.parquet"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,10 @@ from apache_beam.options.pipeline_options import PortableOptions
 from apache_beam.runners.runner import PipelineState
 
 from pipeline import job, runners
+from pipeline.dataset.reader import open_dataset
 from pipeline.errors import ConfigError, LostJobError
+from pipeline.finish import Run
+from pipeline.listing import read_listing
 from pipeline.options import Config
 from tests.engines.servers import free_port
 from tests.faults.support import TEXT, expect_failure, in_process, make_old, words_of
@@ -105,3 +109,29 @@ def test_a_lost_jobs_files_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(ConfigError, match="cannot run the job"):
         job.run_job(config, [f"--runner={FN_API}"])
     assert not (tmp_path / "out/runs/1/listing.parquet").exists()
+
+
+@pytest.mark.parametrize("pattern", ["in/*", "in/a.txt", "in/[[]1].txt", "./in/a*"])
+@pytest.mark.parametrize("folder", ["here", "[h]ere"])
+def test_workers_in_other_folders_get_whole_paths(
+    pattern: str, folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tmp_path = tmp_path / folder
+    (tmp_path / "in").mkdir(parents=True)
+    name = "[1].txt" if "[1]" in pattern.replace("[[]", "[") else "a.txt"
+    (tmp_path / "in" / name).write_text(TEXT)
+    monkeypatch.chdir(tmp_path)
+    build, folders, listed = job.build, [], []
+
+    def look(pipeline: Any, run: Run, spill: str | None) -> None:
+        folders.append(run.folder)
+        listed.extend(read_listing(run.listing).select(["uri", "name"]).to_pylist())
+        build(pipeline, run, spill)
+
+    monkeypatch.setattr(job, "build", look)
+    for number, flags in enumerate(([f"--runner={FN_API}"], [])):
+        job.run_job(Config((pattern,), "out", run_id=str(number), vocab="out" if number else ""), flags)
+    assert folders == [f"{tmp_path}/out/runs/0", "out/runs/1"]
+    assert [os.path.normpath(item["uri"]) for item in listed] == [f"{tmp_path}/in/{name}", f"in/{name}"]
+    assert [item["name"] for item in listed] == [name, name]
+    assert open_dataset("out", "0").manifest.corpus == open_dataset("out", "1").manifest.corpus

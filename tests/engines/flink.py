@@ -118,6 +118,10 @@ class Cluster:
         jobs = self.ask("jobs/overview")["jobs"]
         return self.ask(f"jobs/{max(jobs, key=lambda job: job['start-time'])['jid']}")
 
+    def ended(self) -> int:
+        """How many jobs are over, well or not."""
+        return sum(job["end-time"] > 0 for job in self.ask("jobs/overview")["jobs"])
+
     def _configure(self) -> None:
         for name in ("conf", "lib", "tmp"):
             (self._folder / name).mkdir(parents=True, exist_ok=True)

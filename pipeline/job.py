@@ -29,10 +29,13 @@ from pipeline.inputs import list_inputs, refuse_output
 from pipeline.lease import Writer, drop_lease, hold_lease
 from pipeline.listing import save_listing
 from pipeline.options import Config
+from pipeline.packing import PackRows
 from pipeline.phrase_transforms import find_phrases
+from pipeline.plan import ChunkStats
 from pipeline.progress import Meter
 from pipeline.sources import ReadListing, SpreadChunks
 from pipeline.spill import make_spill
+from pipeline.stages import EncodedChunk
 from pipeline.transforms import (
     COUNTS,
     DEAD,
@@ -68,6 +71,7 @@ def build(pipeline: beam.Pipeline, run: Run, spill_folder: str | None) -> None:
     else:
         phrases = AsSingleton(start | "CopyPhrases" >> beam.Map(lambda _: copy_phrases(base, run.folder)))
     counted = batches | "CountTokens" >> CountTokens(run.config, spill, phrases)
+    stats = counted[STATS] | "PackStats" >> PackRows(ChunkStats)
     dead = counted[DEAD] | "WriteDeadLetters" >> WriteDeadLetters(run.folder)
     # A token's partial counts meet in one partition, so a part of --min-count's work can be done there.
     partitions = counted[COUNTS] | "MergeCounts" >> MergeCounts(run.config, spill, base)
@@ -76,15 +80,16 @@ def build(pipeline: beam.Pipeline, run: Run, spill_folder: str | None) -> None:
     )
     plan = start | "PlanShards" >> beam.Map(
         lambda _, stats, vocab, parts: finish.plan_shards(run, stats, vocab, parts),
-        AsList(counted[STATS]), AsSingleton(vocabulary), AsList(dead),
+        AsList(stats), AsSingleton(vocabulary), AsList(dead),
     )  # fmt: skip
 
     sides = (AsSingleton(vocabulary), AsSingleton(plan))
     encoded = batches | "EncodeChunks" >> EncodeChunks(run.config, spill, *sides, phrases)
+    known = encoded[ENCODED] | "PackEncoded" >> PackRows(EncodedChunk)
     written = encoded[RUNS] | "WriteShards" >> WriteShards(run.config, spill, run.folder, *sides)
     published = start | "Publish" >> beam.Map(
         lambda _, *found: finish.publish(run, *found),
-        AsList(counted[STATS]), AsList(encoded[ENCODED]), AsSingleton(vocabulary), AsList(dead), AsList(written),
+        AsList(stats), AsList(known), AsSingleton(vocabulary), AsList(dead), AsList(written),
         phrases,
     )  # fmt: skip
     if run.config.keep:

@@ -98,10 +98,12 @@ class Cluster:
         server = started(command, log, lambda: True, cwd=self._folder, env=clean)
         self.task_managers.append(self._stack.enter_context(server))
 
-    def kill_task_manager(self, number: int) -> None:
-        """End one as a machine ends that loses its power: at once, with no word to anybody."""
-        os.kill(self.task_managers[number].pid, signal.SIGKILL)
-        self.task_managers[number].wait()
+    def replace_task_manager(self) -> None:
+        """End the oldest as a machine ends that loses its power: at once, with no word to anybody; start another."""
+        oldest = next(manager for manager in self.task_managers if manager.poll() is None)
+        os.kill(oldest.pid, signal.SIGKILL)
+        oldest.wait()
+        self.add_task_manager()
 
     def wait_for_task_managers(self, count: int) -> None:
         """Wait until so many have said that they are there."""

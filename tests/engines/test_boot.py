@@ -90,3 +90,8 @@ def test_the_package_is_installed_by_the_worker(
     folder = output / "runs" / dataset.run_id
     assert json.loads((folder / "run.json").read_text())["versions"]["pairstream"] == VERSION
     assert files_below(folder) == {*names_of(dataset), "run.json", "listing.parquet"}
+    # Workers are kept for a while; when their TaskManagers are killed, they go too, with all that they installed.
+    assert len(list(workers.iterdir())) == 2
+    for _ in range(2):
+        flink.replace_task_manager()
+    wait_until(lambda: not list(workers.iterdir()), 120)

@@ -64,8 +64,7 @@ def test_a_task_manager_that_is_killed(
         wait_until(lambda: (held / "begun").exists() or run.poll() is not None, 120)
         assert list((tmp_path / "out").glob("runs/*/pairs/pass-00/part-*.parquet"))
         assert not (tmp_path / "out" / "LATEST.json").exists()
-        flink.kill_task_manager(0)
-        flink.add_task_manager()
+        flink.replace_task_manager()
         (held / "go-on").touch()
         _, error = run.communicate(timeout=200)
     finally:

@@ -180,6 +180,8 @@ def _leave(run: Run, failed: bool) -> None:
     with contextlib.suppress(OSError) if failed else contextlib.nullcontext():  # the run's own error is the one to tell
         if failed:  # a run that is complete stays, also if only another one was published first
             upkeep.remove_unfinished(run.config.output, run.run_id, but=["dead-letters"])
+        else:
+            upkeep.remove_temporaries(run.config.output, run.run_id)
         drop_lease(run.folder)
 
 

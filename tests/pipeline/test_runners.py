@@ -11,7 +11,7 @@ import pytest
 from apache_beam.options.pipeline_options import PortableOptions
 from apache_beam.runners.runner import PipelineState
 
-from pipeline import job, runners
+from pipeline import finish, job, runners
 from pipeline.dataset.reader import open_dataset
 from pipeline.errors import ConfigError, LostJobError
 from pipeline.finish import Run
@@ -135,3 +135,19 @@ def test_workers_in_other_folders_get_whole_paths(
     assert [os.path.normpath(item["uri"]) for item in listed] == [f"{tmp_path}/in/{name}", f"in/{name}"]
     assert [item["name"] for item in listed] == [name, name]
     assert open_dataset("out", "0").manifest.corpus == open_dataset("out", "1").manifest.corpus
+
+
+def test_what_killed_workers_left_goes_with_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.txt").write_text(TEXT)
+    pairs = tmp_path / "out/runs/1/pairs/pass-00"
+    others = {"notes.tmp", ".hidden"}
+    publish = finish.publish
+
+    def leave(*arguments: Any) -> str:
+        for name in (".abc.tmp", *others):  # as a worker leaves them that is killed while it writes
+            (pairs / name).write_text("half")
+        return publish(*arguments)
+
+    monkeypatch.setattr(finish, "publish", leave)
+    job.run_job(Config((str(tmp_path / "a.txt"),), str(tmp_path / "out"), run_id="1"), [f"--runner={FN_API}"])
+    assert {path.name for path in pairs.iterdir()} == {"part-00000-of-00001.parquet", *others}

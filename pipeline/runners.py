@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import threading
 from collections.abc import Iterator, Sequence
 
 import grpc
@@ -70,8 +71,9 @@ def naming(runner: str) -> Iterator[None]:
     except (ValueError, RuntimeError, grpc.RpcError, grpc.FutureTimeoutError) as error:
         if any(sign in str(error) for sign in ("[while running", "Traceback", "pipeline.errors.")):
             raise  # a stage's own error
-        detail = " ".join(str(error).split()) or type(error).__name__
-        raise ConfigError(f"--runner {runner}: found that it cannot run the job ({detail}), expected it to") from None
+        raise ConfigError(
+            f"--runner {runner}: found that it cannot run the job ({_reason(error)}), expected it to"
+        ) from None
 
 
 def wait_for(result: PipelineResult, folder: str) -> None:
@@ -90,10 +92,9 @@ def wait_for(result: PipelineResult, folder: str) -> None:
     except Exception as error:
         if _is_over(result):
             raise
-        detail = " ".join(str(error).split())
         raise LostJobError(
-            f"{storage.redact(folder)}: found no way to ask how its job goes on ({detail}), expected to hear its end; "
-            "what it wrote stays, and `pipeline clean` takes it away if the job is dead"
+            f"{storage.redact(folder)}: found no way to ask how its job goes on ({_reason(error)}), expected to hear "
+            "its end; what it wrote stays, and `pipeline clean` takes it away if the job is dead"
         ) from None
 
 
@@ -102,3 +103,20 @@ def _is_over(result: PipelineResult) -> bool:
     with contextlib.suppress(Exception):
         return bool(PipelineState.is_terminal(result.state))
     return False
+
+
+def _reason(error: BaseException) -> str:
+    """Return an error's text in one line; of a connection's, what is meant for people."""
+    text = error.details() if isinstance(error, grpc.Call) else str(error)
+    return " ".join((text or type(error).__name__).split())
+
+
+def quieten_threads() -> None:
+    """Beam's own threads print a traceback where a connection ends; what it means for the job is told by the job."""
+    shown = threading.excepthook
+
+    def hook(arguments: threading.ExceptHookArgs) -> None:
+        if not isinstance(arguments.exc_value, grpc.RpcError):
+            shown(arguments)
+
+    threading.excepthook = hook

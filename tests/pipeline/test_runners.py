@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 from apache_beam.options.pipeline_options import PortableOptions
 from apache_beam.runners.runner import PipelineState
@@ -151,3 +153,36 @@ def test_what_killed_workers_left_goes_with_the_run(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(finish, "publish", leave)
     job.run_job(Config((str(tmp_path / "a.txt"),), str(tmp_path / "out"), run_id="1"), [f"--runner={FN_API}"])
     assert {path.name for path in pairs.iterdir()} == {"part-00000-of-00001.parquet", *others}
+
+
+class Broken(grpc.RpcError, grpc.Call):  # type: ignore[misc]
+    """What a call raises whose connection ended."""
+
+    def details(self) -> str:
+        return "Socket\nclosed"
+
+
+Broken.__abstractmethods__ = frozenset()
+
+
+@pytest.mark.parametrize(("error", "shown"), [(Broken(), False), (ValueError("told"), True)])
+def test_threads_say_nothing_of_connections_that_end(
+    error: Exception, shown: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[Any] = []
+    monkeypatch.setattr(threading, "excepthook", lambda arguments: said.append(arguments.exc_value))
+    runners.quieten_threads()
+
+    def fail() -> None:
+        raise error
+
+    thread = threading.Thread(target=fail)
+    thread.start()
+    thread.join()
+    assert said == [error] * shown
+
+
+def test_a_broken_connection_is_told_in_its_own_words() -> None:
+    message = r"^--runner R: found that it cannot run the job \(Socket closed\), expected"
+    with pytest.raises(ConfigError, match=message), runners.naming("R"):
+        raise Broken

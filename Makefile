@@ -18,7 +18,7 @@ test: $(READY)
 
 # Real engines and stores: installed into ~/.cache/pairstream (or PAIRSTREAM_CACHE), started and stopped by the tests.
 engines: $(READY)
-	$(BIN)/python -m pytest -m engines tests/engines
+	$(BIN)/python -m pytest -m engines --timeout 1200 tests/engines
 
 lint: $(READY)
 	$(BIN)/ruff check .

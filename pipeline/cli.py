@@ -70,10 +70,12 @@ def _run(words: Sequence[str]) -> int:
     started = time.perf_counter()
     try:
         from pipeline.job import run_job, summary
+        from pipeline.runners import IN_PROCESS, quieten_threads
 
         _quieten_workers()
+        quieten_threads()
         run = run_job(config, beam_flags)
-        if not config.wait and run.runner != "FnApiRunner":
+        if not config.wait and run.runner != IN_PROCESS:
             print(f"submitted run {run.run_id}", file=sys.stderr)
             return 0
         result = {**summary(run), "seconds": round(time.perf_counter() - started, 2)}

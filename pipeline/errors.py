@@ -11,3 +11,7 @@ class InputError(PipelineError):
 
 class ConfigError(PipelineError):
     """An option's value cannot be used."""
+
+
+class LostJobError(PipelineError):
+    """A cluster has the job, but nobody answers who could say how it goes on."""

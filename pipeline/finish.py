@@ -6,7 +6,7 @@ import importlib.metadata
 import platform
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from pipeline import stages
 from pipeline.base import Base
+from pipeline.chunk_tables import Table, file_digests, join_tables
 from pipeline.chunks import CHUNK_BYTES
 from pipeline.dataset import storage
 from pipeline.dataset.manifest import INPUTS, RUN, SHARDS, VOCAB, CorpusTotals, FileEntry, Manifest
@@ -63,16 +64,14 @@ class Run:
         return storage.join(self.folder, LISTING)
 
 
-def plan_shards(
-    run: Run, stats: Sequence[ChunkStats], vocabulary: VocabularyFile, dead: Sequence[DeadLetterPart]
-) -> Plan:
+def plan_shards(run: Run, tables: Sequence[Table], vocabulary: VocabularyFile, dead: Sequence[DeadLetterPart]) -> Plan:
     """Lay out the shards, unless too much was set aside.
 
     Raises:
         InputError: the dead letters are more than --max-dead-letter-fraction of the text.
     """
-    config = run.config
-    total, set_aside = sum(s.bytes for s in stats), sum(part.bytes for part in dead)
+    config, stats = run.config, join_tables(tables, ChunkStats)
+    total, set_aside = int(stats["bytes"].sum()), sum(part.bytes for part in dead)
     if config.input_format != "text":
         total += sum(part.line_bytes for part in dead)  # records that were set aside stand in no chunk
     if set_aside > config.max_dead_letter_fraction * total:
@@ -81,7 +80,7 @@ def plan_shards(
             f"{storage.redact(run.folder)}/dead-letters: found {set_aside} of {total} bytes set aside ({reasons}), "
             f"expected at most --max-dead-letter-fraction {config.max_dead_letter_fraction}"
         )
-    tokens = sum(s.tokens for s in stats)
+    tokens = int(stats["tokens"].sum())
     return make_plan(
         stats, kept_share=vocabulary.kept / tokens, window=config.window,
         shard_pairs=config.shard_pairs, seed=config.seed,
@@ -90,8 +89,8 @@ def plan_shards(
 
 def publish(
     run: Run,
-    stats: Sequence[ChunkStats],
-    encoded: Sequence[stages.EncodedChunk],
+    counted: Sequence[Table],
+    encoded: Sequence[Table],
     vocabulary: VocabularyFile,
     dead: Sequence[DeadLetterPart],
     written: Sequence[WrittenShard],
@@ -108,8 +107,10 @@ def publish(
         PointerMovedError: another run was published meanwhile.
     """
     listing = read_listing(run.listing)
-    require_same_text(files_of(listing), phrases, stats)
-    _require_same_text(listing, stats, encoded)
+    stats, paired = join_tables(counted, ChunkStats), join_tables(encoded, stages.EncodedChunk)
+    digests = file_digests(stats)
+    require_same_text(files_of(listing), phrases, digests)
+    _require_same_text(listing, digests, file_digests(paired))
     shards = [item.shard for item in written if item.shard is not None]
     if not shards:
         raise ConfigError("--min-count, --sample: found no sentence with two words left, expected at least one pair")
@@ -123,9 +124,8 @@ def publish(
         tokenizer={**describe_tokenizer(run.config.tokenizer), "unicode": unicodedata.unidata_version},
         options=_shaping_options(run),
         corpus=CorpusTotals(
-            files=len(listing), bytes=sum(s.bytes for s in stats), lines=sum(s.lines for s in stats),
-            sentences=sum(s.sentences for s in stats), tokens=sum(s.tokens for s in stats),
-            in_vocabulary=sum(e.in_vocabulary for e in encoded), dead_letters=_reasons(dead),
+            files=len(listing), **{name: int(stats[name].sum()) for name in ("bytes", "lines", "sentences", "tokens")},
+            in_vocabulary=int(paired["in_vocabulary"].sum()), dead_letters=_reasons(dead),
             dead_letter_bytes=sum(part.bytes for part in dead),
         ),
         vocabulary=vocabulary.totals,
@@ -152,10 +152,8 @@ def _shaping_options(run: Run) -> dict[str, Any]:
     return options
 
 
-def _require_same_text(listing: pa.Table, stats: Iterable[ChunkStats], encoded: Iterable[stages.EncodedChunk]) -> None:
+def _require_same_text(listing: pa.Table, counted: Mapping[int, str], paired: Mapping[int, str]) -> None:
     """Refuse an input that was not the same in both passes."""
-    counted = stages.file_digests((s.file, s.chunk, s.digest) for s in stats)
-    paired = stages.file_digests((e.file, e.chunk, e.digest) for e in encoded)
     if counted != paired:
         ordinal = min(file for file in counted.keys() | paired.keys() if counted.get(file) != paired.get(file))
         raise InputError(f"{listing['uri'][ordinal].as_py()}: changed between the counting and the pair pass")
@@ -165,9 +163,9 @@ def _reasons(dead: Iterable[DeadLetterPart]) -> dict[str, int]:
     return dict(sum((Counter(part.reasons) for part in dead), Counter[str]()))
 
 
-def _describe_run(run: Run, stats: Iterable[ChunkStats]) -> dict[str, Any]:
+def _describe_run(run: Run, stats: Table) -> dict[str, Any]:
     """Describe what may differ between two runs of equal bytes, and what nobody but a report asks for."""
-    packages = ("apache-beam", "numpy", "pyarrow", "numba", "regex")
+    packages = ("pairstream", "apache-beam", "numpy", "pyarrow", "numba", "regex")
     return {
         "format_version": 1,
         "run": run.run_id,
@@ -175,5 +173,13 @@ def _describe_run(run: Run, stats: Iterable[ChunkStats]) -> dict[str, Any]:
         "runner": run.runner,
         "input": [storage.redact(pattern) for pattern in run.config.input],
         "sentence_lengths": sentence_lengths(stats),
-        "versions": {"python": platform.python_version(), **{p: importlib.metadata.version(p) for p in packages}},
+        "versions": {"python": platform.python_version(), **{p: _version(p) for p in packages}},
     }
+
+
+def _version(package: str) -> str:
+    """Return what is installed; a checkout may stand for the package itself."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"

@@ -36,6 +36,14 @@ def match_files(pattern: str) -> Iterator[tuple[str, os.stat_result]]:
         ) from None
 
 
+def absolute_glob(pattern: str) -> str:
+    """Return a pattern that matches the same files from any folder; a URI is one already."""
+    if "://" in pattern or os.path.isabs(pattern):
+        return pattern
+    here = os.getcwd() if os.path.isfile(pattern) else glob.escape(os.getcwd())  # a file's own name is no pattern
+    return os.path.join(here, pattern)
+
+
 def _match(folder: str, pattern: str) -> Iterator[str]:
     """Match the rest of a pattern below a folder that ends in a slash, or is "" for the present one."""
     name, slash, rest = pattern.partition("/")

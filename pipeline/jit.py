@@ -19,11 +19,18 @@ as_int: Callable[[Any], Any] = np.int64
 
 def compiled(function: F) -> F:
     """Compile ``function``; it runs without the interpreter lock, and the machine code is cached on disk."""
-    wrapped: F = numba.njit(nogil=True, cache=True, boundscheck=False, error_model="numpy")(function)
-    return wrapped
+    return _jit(function, boundscheck=False)
 
 
 def inlined(function: F) -> F:
     """Compile a helper into its callers, for those too small to pay for a call."""
-    wrapped: F = numba.njit(nogil=True, cache=True, error_model="numpy", inline="always")(function)
+    return _jit(function, inline="always")
+
+
+def _jit(function: F, **settings: Any) -> F:
+    settings |= {"nogil": True, "error_model": "numpy"}
+    try:
+        wrapped: F = numba.njit(cache=True, **settings)(function)
+    except RuntimeError:  # neither this folder nor the user's can be written, as in some containers
+        wrapped = numba.njit(**settings)(function)
     return wrapped

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import datetime
 import secrets
 import shutil
@@ -13,25 +14,28 @@ from typing import Any
 import apache_beam as beam
 import pyarrow as pa
 from apache_beam.io.filesystems import FileSystems
-from apache_beam.options.pipeline_options import PipelineOptions, SetupOptions, StandardOptions
 from apache_beam.pvalue import AsList, AsSingleton
 from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 
-from pipeline import finish, folders, inputs, progress, upkeep
+from pipeline import finish, folders, inputs, progress, runners, upkeep
 from pipeline.base import copy_phrases, find_base
 from pipeline.dataset import storage
 from pipeline.dataset.manifest import LATEST, MANIFEST, require_run_id
 from pipeline.dataset.schema import FormatError
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, LostJobError
 from pipeline.finish import Run
+from pipeline.globs import absolute_glob
 from pipeline.inputs import list_inputs, refuse_output
 from pipeline.lease import Writer, drop_lease, hold_lease
 from pipeline.listing import load_listing, save_listing
 from pipeline.options import Config
+from pipeline.packing import PackRows
 from pipeline.phrase_transforms import find_phrases
+from pipeline.plan import ChunkStats
 from pipeline.progress import Meter
 from pipeline.sources import ReadListing, SpreadChunks
 from pipeline.spill import make_spill
+from pipeline.stages import EncodedChunk
 from pipeline.transforms import (
     COUNTS,
     DEAD,
@@ -45,9 +49,6 @@ from pipeline.transforms import (
     WriteShards,
 )
 from pipeline.vocabulary import write_vocabulary
-
-#: What runs when no --runner is given: in this process. ("DirectRunner" would try to download another one.)
-IN_PROCESS = "FnApiRunner"
 
 
 def build(pipeline: beam.Pipeline, run: Run, spill_folder: str | None) -> None:
@@ -70,6 +71,7 @@ def build(pipeline: beam.Pipeline, run: Run, spill_folder: str | None) -> None:
     else:
         phrases = AsSingleton(start | "CopyPhrases" >> beam.Map(lambda _: copy_phrases(base, run.folder)))
     counted = batches | "CountTokens" >> CountTokens(run.config, spill, phrases)
+    stats = counted[STATS] | "PackStats" >> PackRows(ChunkStats)
     dead = counted[DEAD] | "WriteDeadLetters" >> WriteDeadLetters(run.folder)
     # A token's partial counts meet in one partition, so a part of --min-count's work can be done there.
     partitions = counted[COUNTS] | "MergeCounts" >> MergeCounts(run.config, spill, base)
@@ -78,15 +80,16 @@ def build(pipeline: beam.Pipeline, run: Run, spill_folder: str | None) -> None:
     )
     plan = start | "PlanShards" >> beam.Map(
         lambda _, stats, vocab, parts: finish.plan_shards(run, stats, vocab, parts),
-        AsList(counted[STATS]), AsSingleton(vocabulary), AsList(dead),
+        AsList(stats), AsSingleton(vocabulary), AsList(dead),
     )  # fmt: skip
 
     sides = (AsSingleton(vocabulary), AsSingleton(plan))
     encoded = batches | "EncodeChunks" >> EncodeChunks(run.config, spill, *sides, phrases)
+    known = encoded[ENCODED] | "PackEncoded" >> PackRows(EncodedChunk)
     written = encoded[RUNS] | "WriteShards" >> WriteShards(run.config, spill, run.folder, *sides)
     published = start | "Publish" >> beam.Map(
         lambda _, *found: finish.publish(run, *found),
-        AsList(counted[STATS]), AsList(encoded[ENCODED]), AsSingleton(vocabulary), AsList(dead), AsList(written),
+        AsList(stats), AsList(known), AsSingleton(vocabulary), AsList(dead), AsList(written),
         phrases,
     )  # fmt: skip
     if run.config.keep:
@@ -101,39 +104,29 @@ def run_job(config: Config, beam_flags: Sequence[str]) -> Run:
     Raises:
         PipelineError, FormatError, PointerMovedError: as the stages do; nothing is published then.
     """
-    options = PipelineOptions(list(beam_flags))
-    if options.view_as(SetupOptions).save_main_session is None:  # Dataflow's default would pickle __main__ for workers
-        options.view_as(SetupOptions).save_main_session = False
-    runner = options.view_as(StandardOptions).runner or IN_PROCESS
-    in_process = runner == IN_PROCESS
+    options = runners.read_options(beam_flags)
+    runner = runners.name_of(options)
+    in_process = runner == runners.IN_PROCESS
+    runners.require_job_server(options)
     FileSystems.set_options(options)  # object stores cannot be listed before
+    config = config if in_process else _for_other_folders(config)
     run, (listing, size) = _start_run(config, runner), make_listing(config)
     with _workplace(run, in_process), _spill_folder(run, in_process) as spill_folder, _progress(run, size):
         storage.write_bytes(run.listing, memoryview(listing))
-        with _running(runner):
+        with runners.naming(runner):
             pipeline = beam.Pipeline(runner=FnApiRunner() if in_process else None, options=options)
         build(pipeline, run, spill_folder)
-        with _running(runner):
+        with runners.naming(runner):
             result = pipeline.run()
-        if config.wait or in_process:
-            result.wait_until_finish()
+            if config.wait or in_process:
+                runners.wait_for(result, run.folder)
     return run
 
 
-@contextlib.contextmanager
-def _running(runner: str) -> Iterator[None]:
-    """Say in one line why a runner cannot do its work: no such name, options that do not fit, a worker that died.
-
-    Raises:
-        ConfigError: that.
-    """
-    try:
-        yield
-    except (ValueError, RuntimeError) as error:
-        if "[while running" in str(error) or "Traceback" in str(error):  # a stage's own error
-            raise
-        detail = " ".join(str(error).split())
-        raise ConfigError(f"--runner {runner}: found that it cannot run the job ({detail}), expected it to") from None
+def _for_other_folders(config: Config) -> Config:
+    """Name by its whole path what a worker would look for in the folder that it runs in."""
+    output, vocab = storage.absolute(config.output), storage.absolute(config.vocab) if config.vocab else ""
+    return dataclasses.replace(config, input=tuple(map(absolute_glob, config.input)), output=output, vocab=vocab)
 
 
 def _start_run(config: Config, runner: str) -> Run:
@@ -173,8 +166,8 @@ def _workplace(run: Run, in_process: bool) -> Iterator[None]:
             try:
                 yield
             except BaseException as error:
-                # A cluster's job goes on when its launcher is interrupted: it still needs what lies there.
-                if in_process or isinstance(error, Exception):
+                # A cluster's job goes on when its launcher is interrupted or cut off: it still needs what lies there.
+                if in_process or (isinstance(error, Exception) and not isinstance(error, LostJobError)):
                     _leave(run, failed=True)
                 raise
             if in_process or run.config.wait:
@@ -188,6 +181,8 @@ def _leave(run: Run, failed: bool) -> None:
     with contextlib.suppress(OSError) if failed else contextlib.nullcontext():  # the run's own error is the one to tell
         if failed:  # a run that is complete stays, also if only another one was published first
             upkeep.remove_unfinished(run.config.output, run.run_id, but=["dead-letters"])
+        else:
+            upkeep.remove_temporaries(run.config.output, run.run_id)
         drop_lease(run.folder)
 
 

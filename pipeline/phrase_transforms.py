@@ -13,9 +13,11 @@ from apache_beam.metrics import Metrics
 from apache_beam.pvalue import AsList, AsSingleton
 
 from pipeline import phrase_rounds, progress, reading
+from pipeline.chunk_tables import Table
 from pipeline.counting import table_from_bytes, table_to_bytes
 from pipeline.inputs import InputFile, Part
 from pipeline.options import Config
+from pipeline.packing import PackRows
 from pipeline.parallel import Tagged, ThreadedDoFn
 from pipeline.phrase_counts import Counts, PairCounter, counts_from_bytes, merge_pairs, score_pairs
 from pipeline.phrases import Phrases, phrases_of
@@ -60,7 +62,7 @@ class FindPhrases(beam.PTransform):  # type: ignore[misc]
         scored = merged[COUNTS] | "BySecond" >> beam.GroupByKey()
         scored = scored | beam.ParDo(scoring, AsSingleton(tokens)).with_outputs(PHRASES)
         place = (self._run_folder, self._number, self._spill_folder)
-        sides = (self._earlier, AsList(scored[PHRASES]), AsList(counted[READ]))
+        sides = (self._earlier, AsList(scored[PHRASES]), AsList(counted[READ] | PackRows(phrase_rounds.ReadChunk)))
         return batches.pipeline | beam.Create([place]) | "Write" >> beam.Map(_write_round, *sides)
 
 
@@ -68,12 +70,12 @@ def _write_round(
     place: tuple[str, int, str | None],
     earlier: Rounds,
     tables: Sequence[bytes],
-    chunks: Sequence[phrase_rounds.ReadChunk],
+    read: Sequence[Table],
 ) -> Rounds:
     run_folder, number, spill_folder = place
     if spill_folder is not None:
         shutil.rmtree(spill_folder, ignore_errors=True)  # all of it is read by now
-    found = phrase_rounds.write_phrases(run_folder, number, list(map(table_from_bytes, tables)), chunks)
+    found = phrase_rounds.write_phrases(run_folder, number, list(map(table_from_bytes, tables)), read)
     Metrics.counter("pairstream", "phrases").inc(found.rows)
     return (*earlier, found)
 

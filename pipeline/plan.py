@@ -3,28 +3,28 @@
 All chunks are laid end to end in a shuffled order, each as long as its sentences' expected pairs; the line is cut
 into equal shards, and a sentence belongs to the shard in which it starts. A giant file or line spreads like any other.
 
-Shape suffix: S sentences of a chunk.
+Shape suffixes: C chunks of the corpus, S sentences of a chunk.
 """
 
 from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.chunk_tables import Table
 from pipeline.dataset.schema import ROW_GROUP_PAIRS
 from pipeline.draws import order_key
 
 #: A dataset of few pairs is cut into so many shards, of a row group at least, that several threads can work on it.
 FEW_SHARDS = 8
 
-#: Counts as uint32, little-endian: small, since there is one of these a chunk.
-Packed = bytes
+#: Sentences by ⌊log2⌋ of their tokens, uint32, little-endian: small, since there is one of these a chunk.
+Lengths = bytes
 
 
 class ChunkStats(NamedTuple):
@@ -34,7 +34,7 @@ class ChunkStats(NamedTuple):
         paired: sentences of two tokens or more.
         weight: sum of the sentences' weights.
         digest: XXH3-128 (hex) of the raw bytes.
-        lengths: sentences by ⌊log2⌋ of their tokens.
+        lengths: see Lengths.
     """
 
     file: int
@@ -46,26 +46,34 @@ class ChunkStats(NamedTuple):
     tokens: int
     weight: int
     digest: str
-    lengths: Packed = b""
+    lengths: Lengths = b""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Plan:
     """Where each chunk starts on the line of all chunks.
 
     Attributes:
-        positions: by (file, chunk).
+        files_C, chunks_C: the chunks, by file and number, int64.
+        starts_C: where each starts, int64.
         total: the line's length.
         shards: equal parts that it is cut into.
     """
 
-    positions: dict[tuple[int, int], int]
+    files_C: NDArray[np.int64]
+    chunks_C: NDArray[np.int64]
+    starts_C: NDArray[np.int64]
     total: int
     shards: int
 
-    def shard_of(self, file: int, chunk: int, weights_S: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return the shard of each sentence of a chunk, ascending."""
-        position = self.positions[file, chunk]
+    def start_of(self, file: int, chunk: int) -> int | None:
+        """Return where a chunk starts; None for one that the counting pass did not see."""
+        low, high = (int(np.searchsorted(self.files_C, file, side)) for side in ("left", "right"))
+        place = low + int(np.searchsorted(self.chunks_C[low:high], chunk))
+        return int(self.starts_C[place]) if place < high and self.chunks_C[place] == chunk else None
+
+    def shard_of(self, position: int, weights_S: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the shard of each sentence of a chunk that starts at ``position``, ascending."""
         starts_S = np.concatenate(([0], np.cumsum(weights_S)[:-1]))
         first = self._shard_at(position)
         last = self._shard_at(position + int(starts_S[-1]))
@@ -90,31 +98,27 @@ def weight_table(max_tokens: int, window: int, fixed: bool) -> NDArray[np.int64]
     return table
 
 
-def make_plan(stats: Iterable[ChunkStats], *, kept_share: float, window: int, shard_pairs: int, seed: int) -> Plan:
+def make_plan(stats: Table, *, kept_share: float, window: int, shard_pairs: int, seed: int) -> Plan:
     """Lay out the chunks and choose the number of shards, from totals alone.
 
     Args:
-        stats: of every chunk, in any order.
+        stats: of every chunk, a row of ChunkStats each, by file and chunk.
         kept_share: expected share of the tokens that vocabulary and subsampling leave.
         window: largest radius, which the weights are multiplied by.
         shard_pairs: expected pairs that a shard may have; small datasets have smaller ones.
         seed: of the order.
     """
-    ordered = sorted(stats, key=lambda s: (order_key(seed, "deal", s.file, s.chunk), s.file, s.chunk))
-    positions, total = {}, 0
-    for chunk in ordered:
-        positions[chunk.file, chunk.chunk] = total
-        total += chunk.weight
+    files_C, chunks_C, weights_C = (np.ascontiguousarray(stats[name]) for name in ("file", "chunk", "weight"))
+    keys = (order_key(seed, "deal", *place) for place in zip(files_C.tolist(), chunks_C.tolist(), strict=True))
+    order_C = np.lexsort((chunks_C, files_C, np.fromiter(keys, np.uint64, len(stats))))
+    starts_C = np.zeros(len(stats), np.int64)
+    starts_C[order_C[1:]] = np.cumsum(weights_C[order_C])[:-1]
+    total, paired = int(weights_C.sum()), int(stats["paired"].sum())
     expected = total / window * kept_share
-    paired = sum(chunk.paired for chunk in ordered)
     wanted = max(math.ceil(expected / shard_pairs), min(FEW_SHARDS, int(expected / ROW_GROUP_PAIRS)), 1)
-    return Plan(positions, total, min(wanted, max(1, paired)))
+    return Plan(files_C, chunks_C, starts_C, total, min(wanted, max(1, paired)))
 
 
-def sentence_lengths(stats: Iterable[ChunkStats]) -> list[int]:
+def sentence_lengths(stats: Table) -> list[int]:
     """Add up over all chunks how many sentences have from 2^b to 2^(b + 1) − 1 tokens, for each b from 0."""
-    totals = np.zeros(64, np.int64)
-    for chunk in stats:
-        found = np.frombuffer(chunk.lengths, "<u4")
-        totals[: len(found)] += found
-    return [int(number) for number in np.trim_zeros(totals, "b")]
+    return [int(number) for number in np.trim_zeros(stats["lengths"].sum(axis=0, dtype=np.int64), "b")]

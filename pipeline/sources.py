@@ -67,11 +67,16 @@ class SpreadChunks(beam.PTransform):  # type: ignore[misc]
         self._config, self._large_bytes = config, large_bytes
 
     def expand(self, batches: beam.PCollection) -> beam.PCollection:
-        """Read what is large, shuffle its chunks, let all else pass."""
-        small = batches | "Small" >> beam.Map(lambda batch: [p for p in batch if not self._is_large(p)])
-        large = batches | "Large" >> beam.FlatMap(lambda batch: [p for p in batch if self._is_large(p)])
-        chunks = large | beam.FlatMap(self._read) | beam.Reshuffle()
-        return (small | beam.Filter(bool), chunks) | beam.Flatten()
+        """Read what is large, deal its chunks out anew, and with them all that is still to be read."""
+        # One shuffle for both: Flink's runner cannot fuse a Flatten that several steps read from.
+        return batches | beam.FlatMap(self._spread) | beam.Reshuffle()
+
+    def _spread(self, batch: Sequence[Part]) -> Iterator[list[Part]]:
+        if small := [part for part in batch if not self._is_large(part)]:
+            yield small
+        for part in batch:
+            if self._is_large(part):
+                yield from self._read(part)
 
     def _is_large(self, part: Part) -> bool:
         return part.is_whole and part.file.bytes > self._large_bytes

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import xxhash
 
+from pipeline.chunk_tables import Table, file_digests
 from pipeline.chunks import Chunk
 from pipeline.counting import TokenCounter
 from pipeline.dataset import storage
@@ -101,7 +102,8 @@ def encode_chunk(
         InputError: the chunk is not one that the counting pass saw.
     """
     tokens, _ = tokenize_chunk(file, chunk, config, phrases)
-    if (file.ordinal, chunk.index) not in plan.positions:
+    position = plan.start_of(file.ordinal, chunk.index)
+    if position is None:
         raise InputError(f"{storage.redact(file.uri)}: changed between the counting and the pair pass")
     ids = lookup.encode(tokens)
     encoded = EncodedChunk(file.ordinal, chunk.index, int((ids >= 0).sum()), xxhash.xxh3_128_hexdigest(chunk.data))
@@ -109,7 +111,7 @@ def encode_chunk(
         return encoded, []
     lengths = np.diff(tokens.ends_S, prepend=0)
     weights = weight_table(config.max_sentence_tokens, config.window, config.fixed_window)[lengths]
-    shards = plan.shard_of(file.ordinal, chunk.index, weights)
+    shards = plan.shard_of(position, weights)
     runs = split_runs(file.ordinal, chunk.index, ids, tokens.ends_S, shards)
     return encoded, [(shard, run) for shard, run in runs if len(run.ids_T)]
 
@@ -157,31 +159,22 @@ def write_dead_letters(letters: Sequence[tuple[str, DeadLetter]], part: int) -> 
     return f"dead-letters/part-{part:05d}.parquet", sink.getvalue()
 
 
-def describe_inputs(names: pa.ChunkedArray, stats: Iterable[ChunkStats]) -> pa.Buffer:
+def describe_inputs(names: pa.ChunkedArray, stats: Table) -> pa.Buffer:
     """Encode inputs.parquet: a row for each file.
 
     A file's digest is XXH3-128 over its chunks' digests, so that files may be read in pieces.
 
     Args:
         names: of the files, by ordinal.
-        stats: of all chunks.
+        stats: of all chunks, a row of ChunkStats each, by file and chunk.
     """
-    stats = list(stats)
-    digests = file_digests((s.file, s.chunk, s.digest) for s in stats)
-    totals = np.zeros((3, len(names)), np.int64)
-    for chunk in stats:
-        totals[:, chunk.file] += (chunk.bytes, chunk.lines, chunk.tokens)
+    digests = file_digests(stats)
+    totals = [np.zeros(len(names), np.int64) for _ in range(3)]
+    for total, name in zip(totals, ("bytes", "lines", "tokens"), strict=True):
+        np.add.at(total, stats["file"], stats[name])
     size, lines, tokens = totals
     digest = [digests.get(ordinal, "") for ordinal in range(len(names))]
     table = pa.table([names.combine_chunks(), size, digest, lines, tokens], schema=INPUTS_SCHEMA)
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
     return sink.getvalue()
-
-
-def file_digests(chunks: Iterator[tuple[int, int, str]]) -> dict[int, str]:
-    """Combine ``(file, chunk, digest)`` into one XXH3-128 (hex) a file."""
-    hashes: dict[int, xxhash.xxh3_128] = {}
-    for file, _, digest in sorted(chunks):
-        hashes.setdefault(file, xxhash.xxh3_128()).update(digest.encode("ascii"))
-    return {file: value.hexdigest() for file, value in hashes.items()}

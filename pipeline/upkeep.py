@@ -23,7 +23,8 @@ from pipeline.lease import LEASE, Writer, probe_lease
 _log = logging.getLogger(__name__)
 
 #: Files that a run writes for itself alone; its manifest names none of them.
-_TEMPORARY = re.compile(r"tmp/.+|lease\.json|(?:.+/)?\.[^/]+\.tmp")
+_HALF_WRITTEN = re.compile(r"(?:.+/)?\.[^/]+\.tmp")
+_TEMPORARY = re.compile(rf"tmp/.+|lease\.json|{_HALF_WRITTEN.pattern}")
 _WRITTEN = re.compile(
     r"(?:manifest|run)\.json|(?:listing|vocab|inputs|shards)\.parquet|pairs/pass-\d+/part-\d+-of-\d+\.parquet"
     r"|dead-letters/part-\d+\.parquet|phrases/round-\d+\.parquet"
@@ -128,6 +129,13 @@ def remove_unfinished(output: str, run: str, but: Sequence[str] = ()) -> None:
     known = [file for file in list_files(folder) if _WRITTEN.fullmatch(file.name) or _TEMPORARY.fullmatch(file.name)]
     kept = tuple(f"{name}/" for name in but)
     remove_files(folder, [file.name for file in known if file.name != LEASE and not file.name.startswith(kept)])
+
+
+def remove_temporaries(output: str, run: str) -> None:
+    """Remove what workers that were killed left beside a complete run's files; object stores know no temporaries."""
+    folder = storage.join(output, "runs", run)
+    if storage.is_local(folder):
+        remove_files(folder, [file.name for file in list_files(folder) if _HALF_WRITTEN.fullmatch(file.name)])
 
 
 def _clean_run(output: str, run: str, files: list[StoredFile], before: float, dry_run: bool) -> Removed | None:

@@ -36,6 +36,11 @@ def local_path(uri: str) -> str:
     return urllib.parse.unquote(uri[len("file://") :]) if uri.startswith("file://") else uri
 
 
+def absolute(uri: str) -> str:
+    """Return what names the same file from any folder: a path from the root, or the URI as it is."""
+    return uri if "://" in uri else os.path.abspath(uri)
+
+
 def join(uri: str, *parts: str) -> str:
     """Append names to a folder's URI, with exactly one slash between them.
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.engines.flink import Cluster, flink_cluster
 from tests.engines.support import dataset_sha256, make_corpus, run_pipeline
 
 Record = Callable[[str, float, str], None]
@@ -37,6 +38,13 @@ def in_process(corpus: Path, record: Record, tmp_path_factory: pytest.TempPathFa
     seconds = run_pipeline(corpus, output)
     record("in process (default)", seconds, digest := dataset_sha256(output))
     return digest
+
+
+@pytest.fixture(scope="session")
+def flink(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A Flink cluster of two TaskManagers."""
+    with flink_cluster(tmp_path_factory.mktemp("flink")) as cluster:
+        yield cluster
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from pipeline.dataset import storage
 from pipeline.dataset.manifest import MANIFEST
-from pipeline.dataset.reader import open_dataset
+from pipeline.dataset.reader import Dataset, open_dataset
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -60,13 +60,30 @@ def pipeline_words(corpus: Path | str, output: Path | str, *flags: str) -> list[
 
 def run_pipeline(corpus: Path | str, output: Path | str, *flags: str, **environment: str) -> float:
     """Build and publish the dataset in a process of its own; return the seconds that it took."""
-    command = [sys.executable, "-W", "ignore", "-m", "pipeline", *pipeline_words(corpus, output, *flags)]
     started = time.perf_counter()
-    done = subprocess.run(
-        command, env={**os.environ, "PYTHONPATH": str(ROOT), **environment}, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr[-6000:]
+    process = start_pipeline(corpus, output, *flags, **environment)
+    try:
+        _, error = process.communicate()
+    finally:
+        process.kill()
+    assert process.returncode == 0, error[-6000:]
     return time.perf_counter() - started
+
+
+def start_pipeline(
+    corpus: Path | str, output: Path | str, *flags: str, before: str = "", cwd: Path | None = None, **environment: str
+) -> subprocess.Popen[str]:
+    """Start the command in a process of its own, in some folder, after some code of the test's."""
+    code = f"import sys\n{before}\nfrom pipeline.cli import main\nsys.exit(main(sys.argv[1:]))"
+    command = [sys.executable, "-W", "ignore", "-c", code, *pipeline_words(corpus, output, *flags)]
+    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
+    return subprocess.Popen(command, cwd=cwd, env=environment, text=True, **pipes)
+
+
+def files_below(folder: Path) -> set[str]:
+    """Return the paths of all files below a local folder."""
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
 
 
 def dataset_sha256(uri: Path | str) -> str:
@@ -76,9 +93,13 @@ def dataset_sha256(uri: Path | str) -> str:
     """
     dataset = open_dataset(str(uri))
     folder = storage.join(str(uri), "runs", dataset.run_id)
-    names = {MANIFEST, *dataset.manifest.files, *(shard.name for shard in dataset.shards)}
     digest = hashlib.sha256()
-    for name in sorted(names):
+    for name in sorted(names_of(dataset)):
         content = hashlib.sha256(storage.read_bytes(storage.join(folder, name))).hexdigest()
         digest.update(f"{name} {content}\n".encode())
     return digest.hexdigest()
+
+
+def names_of(dataset: Dataset) -> set[str]:
+    """Return the names of a run's files that are the same wherever it ran."""
+    return {MANIFEST, *dataset.manifest.files, *(shard.name for shard in dataset.shards)}

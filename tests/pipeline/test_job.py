@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline import cli, finish, job
+from pipeline import cli, finish, job, runners
 from pipeline.dataset import storage
 from pipeline.dataset.reader import Dataset, open_dataset
 from pipeline.dataset.storage import PointerMovedError
@@ -174,7 +174,7 @@ def test_equal_bytes_when_ids_go_through_the_shuffle(
 
 def test_beams_counters_are_the_manifests(corpus: Path, dataset: Dataset, tmp_path: Path) -> None:
     config = Config((f"{corpus}/*",), str(tmp_path), min_count=2, passes=2, shard_pairs=3000, sample=0.05)
-    started = job._start_run(config, job.IN_PROCESS)
+    started = job._start_run(config, runners.IN_PROCESS)
     storage.write_bytes(started.listing, job.make_listing(started.config)[0])
     pipeline = beam.Pipeline(runner=job.FnApiRunner())
     job.build(pipeline, started, None)

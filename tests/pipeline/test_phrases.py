@@ -17,7 +17,7 @@ import apache_beam as beam
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline import cli, job, phrase_rounds, phrase_transforms
+from pipeline import cli, job, phrase_rounds, phrase_transforms, runners
 from pipeline.chunks import cut_chunks
 from pipeline.dataset import storage
 from pipeline.dataset.phrases import phrase_files
@@ -237,7 +237,7 @@ def test_beams_counters_count_the_text_once(corpus: Path, dataset: Dataset, tmp_
     settings = {"min_count": 2, "passes": 2, "shard_pairs": 3000, "sample": 0.05, **OPTIONS}
     pipeline = beam.Pipeline(runner=job.FnApiRunner())
     config = Config((f"{corpus}/*",), str(tmp_path), **settings)  # type: ignore[arg-type]
-    started = job._start_run(config, job.IN_PROCESS)
+    started = job._start_run(config, runners.IN_PROCESS)
     storage.write_bytes(started.listing, job.make_listing(started.config)[0])
     job.build(pipeline, started, None)
     counters: Counter[str] = Counter()

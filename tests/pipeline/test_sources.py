@@ -12,7 +12,7 @@ import pytest
 import zstandard
 from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 
-from pipeline import inputs, job, reading
+from pipeline import inputs, job, reading, runners
 from pipeline.chunks import BOM
 from pipeline.dataset import storage
 from pipeline.dataset.reader import Dataset, open_dataset
@@ -116,7 +116,7 @@ def test_letters_of_a_file_without_text_still_arrive(tmp_path: Path, monkeypatch
 
 def test_the_graph_does_not_grow_with_the_files(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
-    started = job._start_run(Config((f"{tmp_path}/in/*",), str(tmp_path / "out")), job.IN_PROCESS)
+    started = job._start_run(Config((f"{tmp_path}/in/*",), str(tmp_path / "out")), runners.IN_PROCESS)
     sizes = []
     for count in (10, 5000):
         for number in range(count):

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipeline.chunk_tables import pack_rows
 from pipeline.chunks import Chunk
 from pipeline.counting import TokenCounter
 from pipeline.dataset.manifest import CorpusTotals, Manifest, PassTotals, VocabularyTotals
@@ -26,7 +27,7 @@ from pipeline.dataset.page.wordmap import word_map
 from pipeline.dataset.vocab import Vocabulary, make_vocabulary
 from pipeline.inputs import InputFile
 from pipeline.options import Config
-from pipeline.plan import sentence_lengths
+from pipeline.plan import ChunkStats, sentence_lengths
 from pipeline.stages import count_chunk
 from tests.pages import figures_of, read_page, require_page
 
@@ -192,5 +193,5 @@ def test_sentence_lengths_are_counted_and_added_up(chunks: list[list[int]]) -> N
         for number, text in enumerate(texts)
         if text
     ]
-    found = sentence_lengths(stats)
+    found = sentence_lengths(pack_rows(stats, ChunkStats))
     assert found + [0] * (10 - len(found)) == expected

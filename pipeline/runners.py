@@ -1,0 +1,125 @@
+"""Beam's runners as a launcher meets them: which one is meant, whether anybody is there, what it says when it fails."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+from collections.abc import Iterator, Sequence
+
+import grpc
+from apache_beam.options.pipeline_options import PipelineOptions, PortableOptions, SetupOptions, StandardOptions
+from apache_beam.runners.runner import PipelineResult, PipelineState
+
+from pipeline.dataset import storage
+from pipeline.errors import ConfigError, LostJobError
+
+#: What runs when no --runner is given: in this process. ("DirectRunner" would try to download another one.)
+IN_PROCESS = "FnApiRunner"
+
+#: They send the job to a job server, and keep workers from stage to stage only if told to.
+_PORTABLE = ("PortableRunner", "FlinkRunner", "SparkRunner")
+_KEEP_WORKERS_MS = 60_000
+
+_CONNECT_S = 5
+
+
+def read_options(flags: Sequence[str]) -> PipelineOptions:
+    """Read Beam's own flags, and add what a job server must be told."""
+    options = PipelineOptions(list(flags))
+    portable = options.view_as(PortableOptions)
+    if name_of(options).rpartition(".")[2] in _PORTABLE and not int(portable.environment_cache_millis):
+        # Else Flink ends the workers between two stages, now and then while the next one begins to use them.
+        portable.environment_cache_millis = _KEEP_WORKERS_MS
+    setup = options.view_as(SetupOptions)
+    if setup.save_main_session is None:  # Dataflow's default would pickle __main__ for workers
+        setup.save_main_session = False
+    return options
+
+
+def name_of(options: PipelineOptions) -> str:
+    """Return the runner that the flags name."""
+    return options.view_as(StandardOptions).runner or IN_PROCESS
+
+
+def require_job_server(options: PipelineOptions) -> None:
+    """Look whether somebody accepts connections at --job_endpoint; Beam itself would try for minutes.
+
+    Raises:
+        ConfigError: nobody does.
+    """
+    endpoint = options.view_as(PortableOptions).job_endpoint
+    if not endpoint or endpoint == "embed":  # Beam's own, in this process
+        return
+    host, _, port = endpoint.rpartition("/")[2].rpartition(":")
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_S):
+            pass
+    except (OSError, ValueError, OverflowError) as error:
+        detail = getattr(error, "strerror", None) or str(error)
+        raise ConfigError(
+            f"--job_endpoint {endpoint}: found nobody who answers ({detail}), expected HOST:PORT of a job server"
+        ) from None
+
+
+@contextlib.contextmanager
+def naming(runner: str) -> Iterator[None]:
+    """Say in one line why a runner cannot do its work: no such name, options that do not fit, a worker that died.
+
+    Raises:
+        ConfigError: that.
+    """
+    try:
+        yield
+    except (ValueError, RuntimeError, grpc.RpcError, grpc.FutureTimeoutError) as error:
+        if any(sign in str(error) for sign in ("[while running", "Traceback", "pipeline.errors.")):
+            raise  # a stage's own error
+        raise ConfigError(
+            f"--runner {runner}: found that it cannot run the job ({_reason(error)}), expected it to"
+        ) from None
+
+
+def wait_for(result: PipelineResult, folder: str) -> None:
+    """Wait until a job is done.
+
+    Args:
+        result: of the submission.
+        folder: of the run, for messages.
+
+    Raises:
+        LostJobError: nobody can say whether the job goes on.
+        Exception: the job failed; whatever its runner made of the reason.
+    """
+    try:
+        result.wait_until_finish()
+    except Exception as error:
+        if _is_over(result):
+            raise
+        raise LostJobError(
+            f"{storage.redact(folder)}: found no way to ask how its job goes on ({_reason(error)}), expected to hear "
+            "its end; what it wrote stays, and `pipeline clean` takes it away if the job is dead"
+        ) from None
+
+
+def _is_over(result: PipelineResult) -> bool:
+    """Ask whether a job has ended; who does not answer does not say so."""
+    with contextlib.suppress(Exception):
+        return bool(PipelineState.is_terminal(result.state))
+    return False
+
+
+def _reason(error: BaseException) -> str:
+    """Return an error's text in one line; of a connection's, what is meant for people."""
+    text = error.details() if isinstance(error, grpc.Call) else str(error)
+    return " ".join((text or type(error).__name__).split())
+
+
+def quieten_threads() -> None:
+    """Beam's own threads print a traceback where a connection ends; what it means for the job is told by the job."""
+    shown = threading.excepthook
+
+    def hook(arguments: threading.ExceptHookArgs) -> None:
+        if not isinstance(arguments.exc_value, grpc.RpcError):
+            shown(arguments)
+
+    threading.excepthook = hook

@@ -12,7 +12,7 @@ from pipeline.dataset.redact import redact
 
 ATTEMPTS = 7
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 20.0  # doubled from one attempt to the next
-GIVE_UP_S = 180.0  # no attempt begins later: a store that is silent costs half a minute each time
+GIVE_UP_S = 180.0  # but for the first three no attempt begins later: a silent store costs half a minute each time
 
 #: HTTP statuses that say "later": time-out, too many requests, and failures of the server itself.
 STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
@@ -37,14 +37,14 @@ def retrying(name: str, action: Callable[[], T], sleep: Callable[[float], None] 
 
     Args:
         name: what the action works on, for the message.
-        action: called ATTEMPTS times at most, and not begun after GIVE_UP_S.
+        action: called ATTEMPTS times at most; three times where it takes longer than GIVE_UP_S.
         sleep: time.sleep, but for tests.
 
     Raises:
         StoreError: it never went through, or the store refuses it.
     """
     started, attempts, reason = time.monotonic(), 0, ""
-    while attempts < ATTEMPTS and time.monotonic() - started < GIVE_UP_S:
+    while attempts < 3 or (attempts < ATTEMPTS and time.monotonic() - started < GIVE_UP_S):
         if attempts:
             (sleep or time.sleep)(wait_s(name, attempts - 1))
         attempts += 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import json
 import os
@@ -143,22 +144,31 @@ def fail(words: Sequence[str], *parts: str) -> str:
     return lines[0]
 
 
-def whole_way(engine: str, root: str, corpus: Path, expected: str, record: Record, tmp_path: Path) -> None:
+def whole_way(engine: str, root: str, corpus: Path, expected: str, record: Record) -> None:
     """Text in a store → dataset there → verified → model there → vectors there; each as on a local disk."""
     upload(corpus, f"{root}/corpus")
     seconds = run_pipeline(f"{root}/corpus", f"{root}/data")
     record(engine, seconds, found := dataset_sha256(f"{root}/data"))
     assert found == expected
     assert "verified run" in succeed("pipeline", "verify", "--output", f"{root}/data")
-    train = ["--dim", "16", "--threads", "1", "--device", "cpu", "--quiet", "--json"]
-    succeed("trainer", "train", "--data", f"{root}/data", "--model", f"{root}/model", *train)
-    succeed("pipeline", "--input", f"{corpus}/*", "--output", f"{tmp_path}/data", *FLAGS)
-    succeed("trainer", "train", "--data", f"{tmp_path}/data", "--model", f"{tmp_path}/model", *train)
-    assert tables(f"{root}/model") == tables(f"{tmp_path}/model")
-    for place in (root, str(tmp_path)):
-        succeed("trainer", "export", "--model", f"{place}/model", "--format", "word2vec-bin", "--to", f"{place}/v.bin")
-    assert storage.read_bytes(f"{root}/v.bin") == storage.read_bytes(f"{tmp_path}/v.bin")
+    assert train_and_export(root) == on_disk(corpus)
     assert not [file.name for file in list_files(f"{root}/model") if file.name.startswith("checkpoints/")]
+
+
+@functools.cache
+def on_disk(corpus: Path) -> tuple[bytes, bytes]:
+    """What a training and an export on the local disk come to, done once."""
+    root = corpus.parent / "on-disk"
+    succeed("pipeline", "--input", f"{corpus}/*", "--output", f"{root}/data", *FLAGS)
+    return train_and_export(str(root))
+
+
+def train_and_export(root: str) -> tuple[bytes, bytes]:
+    """Train beside a dataset, export; return the bytes of the tables and of the export."""
+    flags = ["--dim", "16", "--threads", "1", "--device", "cpu", "--quiet", "--json"]
+    succeed("trainer", "train", "--data", f"{root}/data", "--model", f"{root}/model", *flags)
+    succeed("trainer", "export", "--model", f"{root}/model", "--format", "word2vec-bin", "--to", f"{root}/v.bin")
+    return tables(f"{root}/model"), storage.read_bytes(f"{root}/v.bin")
 
 
 def tables(model: str) -> bytes:

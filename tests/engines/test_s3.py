@@ -32,8 +32,8 @@ def names(uri: str) -> list[str]:
     return sorted(file.name for file in list_files(uri))
 
 
-def test_every_step(bucket: str, corpus: Path, in_process: str, record: Record, tmp_path: Path) -> None:
-    stores.whole_way("S3 (MinIO)", f"{bucket}/way", corpus, in_process, record, tmp_path)
+def test_every_step(bucket: str, corpus: Path, in_process: str, record: Record) -> None:
+    stores.whole_way("S3 (MinIO)", f"{bucket}/way", corpus, in_process, record)
 
 
 def test_files_ranges_and_the_pointer(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.cli import main
-from pipeline.dataset import storage
+from pipeline.dataset import local, storage
 from pipeline.dataset.reader import open_dataset
 from tests.faults.support import TEXT, expect_failure, expect_line, in_child, in_process, make_old, snapshot, words_of
 
@@ -90,7 +90,8 @@ def fail_write(monkeypatch: pytest.MonkeyPatch, number: int | None) -> list[str]
                 raise OSError(errno.EIO, os.strerror(errno.EIO))
             yield
 
-    monkeypatch.setattr(storage, "naming", failing)
+    for module in (storage, local):  # the one hands the name on, the other uses it
+        monkeypatch.setattr(module, "naming", failing)
     return written
 
 

@@ -229,3 +229,20 @@ def test_a_lost_race_is_told_as_such_whatever_told_it() -> None:
         retrying("s3://b/k", lose)
     with pytest.raises(StoreError, match="s3://b/k: found ClientError: AccessDenied, expected the store to do"):
         retrying("s3://b/k", refuse)
+
+
+@pytest.mark.parametrize(("seconds", "attempts"), [(1, ATTEMPTS), (50, 4), (60, 3), (500, 3)])
+def test_slow_failures_are_repeated_less(seconds: float, attempts: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+
+    class SlowClock:
+        sleep = staticmethod(lambda _: None)
+        monotonic = staticmethod(lambda: now[0])
+
+    def act() -> None:
+        now[0] += seconds
+        raise ConnectionResetError(104, "reset")
+
+    monkeypatch.setattr(retry, "time", SlowClock)
+    with pytest.raises(StoreError, match=f"reset, {attempts} times in {attempts * seconds} s"):
+        retrying("s3://b/k", act)

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 #: Powers of two up to the longest sentence that can be asked for, a million tokens.
 LENGTH_BINS = 20
 
-#: Records of NamedTuples with the fields ``file``, ``chunk`` and ``digest`` (hexadecimal), perhaps ``lengths`` (a uint32
-#: for each bin, the last ones may be missing); the others are integers too.
+#: NamedTuples with the fields ``file``, ``chunk`` and ``digest`` (hexadecimal), perhaps ``lengths`` (a uint32 for each
+#: bin, the last ones may be missing); the others are integers too.
 Record = Any
 Table = NDArray[np.void]
 

@@ -24,6 +24,7 @@ from trainer.nights.lease import Busy, hold
 from trainer.nights.settings import Settings, add_arguments, read_settings
 from trainer.nights.state import REFUSED, folder_of, load_state
 from trainer.progress import warn
+from trainer.report import require_page
 
 __all__ = ["add_arguments", "retrain", "run"]
 
@@ -61,6 +62,8 @@ def retrain(settings: Settings) -> dict[str, Any]:
     """
     own = settings.own
     files = read_eval_files(own)
+    if own.report:
+        require_page(own.report, "--report")
     with hold(own.model, folder_of(own.model), own.lease_minutes * 60) as lease:
         state = making.tidy(own.model, load_state(own.model))
         state, night, known = survey.find_night(settings, state, lease)

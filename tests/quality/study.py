@@ -57,8 +57,8 @@ class Trial:
 DEFAULT = Trial()
 PARTS: dict[str, list[Trial]] = {
     "defaults": [DEFAULT],
-    "learning rate": [replace(DEFAULT, learning_rate=rate) for rate in (0.025, 0.03, 0.05, 0.06, 0.08)],
-    "epochs": [replace(DEFAULT, epochs=epochs, passes=epochs) for epochs in (1, 2, 10)],
+    "learning rate": [replace(DEFAULT, learning_rate=rate) for rate in (0.025, 0.05, 0.06)],
+    "epochs": [replace(DEFAULT, epochs=epochs, passes=epochs) for epochs in (1, 10)],
     "sharing": [replace(DEFAULT, sharing=sharing) for sharing in ("window", "pair")],
     "order": [replace(DEFAULT, order=order) for order in ("text", "windows", "all")],
     "frozen draw": [replace(DEFAULT, passes=1)],

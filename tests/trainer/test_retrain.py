@@ -114,6 +114,22 @@ def test_force_and_other_settings_train_on_the_same_text(nights: Nights) -> None
     assert made["settings"]["init_from"] == "none"
 
 
+def test_a_page_is_written_of_what_is_published_and_of_what_is_refused(nights: Nights) -> None:
+    page, pairs = nights.folder / "page.html", nights.folder / "pairs.tsv"
+    pairs.write_text("w0\tw1\t9\nw0\tw21\t1\nw2\tw3\t8\nw2\tw30\t2\n")
+    first = nights.night(report=str(page), similarity=(str(pairs),))
+    assert first["version"] in page.read_text()
+    nights.add()
+    second = nights.night(report=str(page), similarity=(str(pairs),), min_overlap=1.0)
+    assert second["status"] == "refused"
+    text = page.read_text()
+    assert second["version"] in text
+    assert f"version {first['version']}" in text
+    assert "pairs" in text
+    with pytest.raises(UserError, match="--report: found a folder"):
+        nights.night(report=str(nights.folder))
+
+
 def test_a_refused_version_is_said_again_and_published_by_a_wider_gate(nights: Nights) -> None:
     first = nights.night()
     nights.add()

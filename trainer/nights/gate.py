@@ -6,7 +6,7 @@ Shapes: C common words, N words that are asked about, D dimensions.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -69,8 +69,8 @@ class EvalFiles:
         sha256: of each file.
     """
 
-    similarity: Mapping[str, Sequence[Pair]]
-    analogies: Mapping[str, Sequence[Question]]
+    similarity: Mapping[str, list[Pair]]
+    analogies: Mapping[str, list[Question]]
     sha256: Mapping[str, str]
 
 

@@ -18,6 +18,8 @@ from trainer.nights.lease import Lease
 from trainer.nights.settings import RetrainConfig, Settings
 from trainer.nights.state import PUBLISHED, REFUSED, Night, Outcome, State, save_state
 from trainer.pointer import Pointer, advance, read_pointer, swap
+from trainer.report import make_report
+from trainer.scores import EvalSets
 from trainer.staging import staged_version
 from trainer.store import load_model
 
@@ -48,6 +50,8 @@ def decide(settings: Settings, state: State, files: EvalFiles, lease: Lease) -> 
     checks, scores = _measure(settings, night, files)
     kind = PUBLISHED if all(check.passed for check in checks) else REFUSED
     lineage.add_verdict(own.model, night.version, kind, checks, scores, _now())
+    if own.report:
+        _write_report(own, night, files)
     lease.require()
     if kind == PUBLISHED:
         state = _publish(own, state, live)
@@ -92,6 +96,12 @@ def _measure(settings: Settings, night: Night, files: EvalFiles) -> tuple[list[C
             live_tokens = parents["dataset"]["corpus"]["tokens"]
     checks = check_corpus(CorpusTotals(**made["dataset"]["corpus"]), live_tokens, own) + checks
     return checks + check_scores(scores["new"], scores.get("live", {}), own), scores
+
+
+def _write_report(own: RetrainConfig, night: Night, files: EvalFiles) -> None:
+    sets = EvalSets(dict(files.similarity), dict(files.analogies))
+    report = make_report(own.model, night.version, compare=night.parent, sets=sets)
+    storage.write_bytes(own.report, report.page)
 
 
 def _publish(own: RetrainConfig, state: State, live: Pointer | None) -> State:

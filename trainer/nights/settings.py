@@ -74,6 +74,8 @@ class RetrainConfig:
     """Published versions to keep, the live one and those that a rollback can go to; and as many refused ones."""
     lease_minutes: float = 2.0
     """In an object store: how long the next one waits after a retraining was killed; on a local disk not at all."""
+    report: str = dataclasses.field(default="", metadata={"metavar": "PATH"})
+    """Write a page about the new version here, published or refused, beside the live one: a path or a URI."""
     quiet: bool = False
     """Show no progress of the training."""
     json: bool = False

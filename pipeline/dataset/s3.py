@@ -130,18 +130,10 @@ class S3:
     def unfinished(self, prefix: str) -> Iterator[tuple[StoredObject, str]]:
         """List uploads in parts that were neither completed nor aborted; their parts cost like objects."""
         bucket, start = split(prefix)
-        more = dict[str, str]()
-        while True:
-            page = retrying(
-                prefix,
-                lambda more=more: client().list_multipart_uploads(Bucket=bucket, Prefix=start, **more),  # type: ignore[misc]
-            )
-            for one in page.get("Uploads", ()):
-                found = StoredObject(f"s3://{bucket}/{one['Key']}", 0, one["Initiated"].timestamp())
-                yield found, one["UploadId"]
-            if not page.get("IsTruncated"):
-                return
-            more = {"KeyMarker": page["NextKeyMarker"], "UploadIdMarker": page["NextUploadIdMarker"]}
+        # MinIO lists uploads by no prefix, or by a whole key; S3 and others by any.
+        for one in [*_list_uploads(bucket, start)] or _list_uploads(bucket, ""):
+            if one["Key"].startswith(start):
+                yield StoredObject(f"s3://{bucket}/{one['Key']}", 0, one["Initiated"].timestamp()), one["UploadId"]
 
     def abort(self, uri: str, upload: str) -> None:
         """Remove an upload's parts."""
@@ -154,6 +146,19 @@ class S3:
                 pass
 
         retrying(uri, remove)
+
+
+def _list_uploads(bucket: str, start: str) -> Iterator[dict[str, Any]]:
+    more = dict[str, str]()
+    while True:
+        page = retrying(
+            f"s3://{bucket}/{start}",
+            lambda more=more: client().list_multipart_uploads(Bucket=bucket, Prefix=start, **more),  # type: ignore[misc]
+        )
+        yield from page.get("Uploads", ())
+        if not page.get("IsTruncated"):
+            return
+        more = {"KeyMarker": page["NextKeyMarker"], "UploadIdMarker": page["NextUploadIdMarker"]}
 
 
 def _put_parts(uri: str, upload: str, view: memoryview) -> list[dict[str, Any]]:

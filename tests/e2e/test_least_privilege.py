@@ -86,8 +86,18 @@ def account() -> Iterator[Account]:
         environment.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
         environment.setenv("AWS_DEFAULT_REGION", "us-east-1")
         environment.setattr(retry, "wait_s", lambda *_: 0.0)
-        yield Account(f"http://{host}:{port}", environment)
+        reset(f"http://{host}:{port}")
+        made = Account(f"http://{host}:{port}", environment)
+        yield made
+        made._ask_for_rights(False)
+        reset(f"http://{host}:{port}")
     server.stop()
+
+
+def reset(address: str) -> None:
+    """Forget all buckets and users: the servers of one process share them."""
+    with urllib.request.urlopen(urllib.request.Request(f"{address}/moto-api/reset", method="POST"), timeout=10):
+        pass
 
 
 def make_dataset() -> int:

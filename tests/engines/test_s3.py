@@ -164,11 +164,12 @@ storage.write_bytes({uri!r}, bytes(17 << 20))
 """
     assert stores.command("pipeline", before=code).returncode == -signal.SIGKILL
     assert not storage.exists(uri)
-    # MinIO lists an upload by its whole key alone; that `clean` finds them by the run's prefix is tested beside moto.
-    found = list(storage.unfinished_uploads(uri))
-    assert [one[0] for one in found] == [uri]
-    storage.abort_upload(*found[0][:2])
-    storage.abort_upload(*found[0][:2])
+    assert [one[0] for one in storage.unfinished_uploads(f"{bucket}/parts/")] == [uri]
+    assert [one[0] for one in storage.unfinished_uploads(f"{bucket}/par")] == [uri]
+    assert list(storage.unfinished_uploads(f"{bucket}/other/")) == []
+    clean = ["pipeline", "clean", "--output", f"{bucket}/parts", "--older-than"]
+    assert "found nothing to remove" in stores.succeed(*clean, "1h")
+    assert "removed unfinished uploads of run dead: 1" in stores.succeed(*clean, "0s")
     assert list(storage.unfinished_uploads(uri)) == []
 
 

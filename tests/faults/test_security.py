@@ -69,8 +69,8 @@ def store() -> Iterator[str]:
     host, port = server.get_host_and_port()
     session = boto3.session.Session(aws_access_key_id="a", aws_secret_access_key="b", region_name="us-east-1")
     client = session.client("s3", endpoint_url=f"http://{host}:{port}")
-    client.create_bucket(Bucket="pairs")
-    client.put_object(Bucket="pairs", Key="text/a.txt", Body=b"the fox saw the dog\n" * 300)
+    client.create_bucket(Bucket="guarded")
+    client.put_object(Bucket="guarded", Key="text/a.txt", Body=b"the fox saw the dog\n" * 300)
     yield f"http://{host}:{port}"
     server.stop()
 
@@ -81,31 +81,31 @@ def bucket_files(address: str, folder: Path) -> None:
 
     session = boto3.session.Session(aws_access_key_id="a", aws_secret_access_key="b", region_name="us-east-1")
     client = session.client("s3", endpoint_url=address)
-    for number, one in enumerate(client.list_objects_v2(Bucket="pairs")["Contents"]):
-        (folder / f"{number}").write_bytes(client.get_object(Bucket="pairs", Key=one["Key"])["Body"].read())
+    for number, one in enumerate(client.list_objects_v2(Bucket="guarded")["Contents"]):
+        (folder / f"{number}").write_bytes(client.get_object(Bucket="guarded", Key=one["Key"])["Body"].read())
 
 
 @pytest.mark.filterwarnings("ignore:datetime.datetime.utcnow:DeprecationWarning")
 def test_the_keys_of_a_store_are_shown_nowhere(store: str, tmp_path: Path) -> None:
     keys = {"AWS_ENDPOINT_URL": store, "AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": SECRET,
             "AWS_SESSION_TOKEN": TOKEN, "AWS_DEFAULT_REGION": "us-east-1"}  # fmt: skip
-    data, model = "s3://pairs/data", "s3://pairs/model"
+    data, model = "s3://guarded/data", "s3://guarded/model"
     words = ["--min-count", "1", "--sample", "0", "--shard-pairs", "2000"]
     shape = ["--dim", "8", "--device", "cpu"]
     commands = {
         0: [
-            ["pipeline", "--input", "s3://pairs/text/*", "--output", data, *words],
+            ["pipeline", "--input", "s3://guarded/text/*", "--output", data, *words],
             ["trainer", "train", "--data", data, "--model", model, *shape, "--checkpoint-pairs", "500"],
         ],
         1: [
             ["pipeline", "--input", "s3://none/*", "--output", data, *words],
-            ["trainer", "train", "--data", "s3://pairs/none", "--model", model, *shape],
-            ["pipeline", "--input", "s3://pairs/text/*", "--output", f"s3://{KEY}:{SECRET}@pairs/x", *words],
-            ["pipeline", "--input", f"s3://{KEY}:{SECRET[:9]}/{SECRET}@pairs/text/*", "--output", data, *words],
-            ["pipeline", "verify", "--output", f"s3://{KEY}:{SECRET}@pairs/data"],
-            ["trainer", "train", "--data", f"s3://{KEY}:{SECRET}@pairs/data", "--model", model, *shape],
-            ["trainer", "train", "--data", data, "--model", f"s3://{KEY}:{SECRET}@pairs/model", *shape],
-            ["trainer", "neighbors", "--model", f"s3://{KEY}:{SECRET}@pairs/model", "fox"],
+            ["trainer", "train", "--data", "s3://guarded/none", "--model", model, *shape],
+            ["pipeline", "--input", "s3://guarded/text/*", "--output", f"s3://{KEY}:{SECRET}@guarded/x", *words],
+            ["pipeline", "--input", f"s3://{KEY}:{SECRET[:9]}/{SECRET}@guarded/text/*", "--output", data, *words],
+            ["pipeline", "verify", "--output", f"s3://{KEY}:{SECRET}@guarded/data"],
+            ["trainer", "train", "--data", f"s3://{KEY}:{SECRET}@guarded/data", "--model", model, *shape],
+            ["trainer", "train", "--data", data, "--model", f"s3://{KEY}:{SECRET}@guarded/model", *shape],
+            ["trainer", "neighbors", "--model", f"s3://{KEY}:{SECRET}@guarded/model", "fox"],
         ],
     }
     statuses, text = run_all([*commands[0], *commands[1]], **keys)

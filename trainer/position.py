@@ -50,8 +50,8 @@ class Progress:
         return cls(losses=[0.0] * epochs, epoch_pairs=[0] * epochs, run=run)
 
 
-_KINDS = {"int": int, "float": (int, float), "str": str, "dict": dict}
-_ITEMS = {"losses": "float", "epoch_pairs": "int", "audit": "dict", "followed": "str"}
+_KINDS = {"int": int, "float": (int, float), "str": str, "dict": dict, "point": list}
+_ITEMS = {"losses": "float", "epoch_pairs": "int", "audit": "dict", "followed": "str", "history": "point"}
 
 
 def parse_progress(fields: Any) -> Progress:
@@ -72,6 +72,9 @@ def parse_progress(fields: Any) -> Progress:
                 raise TypeError(f"{name} holds another kind of value than {kind}")
             if kind == "int" and not 0 <= one < 1 << 63:
                 raise ValueError(f"{name} is out of range")
+    for point in progress.history:
+        if len(point) != 4 or not all(type(number) in (int, float) for number in point):
+            raise TypeError("history holds another kind of point than four numbers")
     if len(progress.epoch_pairs) != len(progress.losses):
         raise ValueError("of another version")
     return progress

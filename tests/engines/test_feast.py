@@ -20,7 +20,8 @@ from pipeline.dataset.vocab import make_vocabulary
 from tests.engines import install
 from tests.engines.documents import read_blocks
 from tests.engines.feast_stores import FEAST, Session, postgres, redis
-from trainer.neighbors import find_neighbors
+from trainer.lookup import Vectors
+from trainer.neighbors import Query, find_neighbors
 from trainer.store import Model, save_model
 
 pytestmark = pytest.mark.engines
@@ -161,10 +162,16 @@ def test_joins_find_the_version_of_their_time(ran: SimpleNamespace) -> None:
         require_rows(found | {"token": TOKENS}, versions)
 
 
+def neighbors(model: Model, tokens: list[str]) -> list[dict[str, Any]]:
+    """Our own answers: five nearest words of each token."""
+    rows = [model.vocabulary.id_of(token) for token in tokens]
+    queries = [Query(token, ((row or 0, 1),), is_word=True) for token, row in zip(tokens, rows, strict=True)]
+    return find_neighbors(Vectors(model), queries, 5)
+
+
 def test_searches_find_our_neighbors(ran: SimpleNamespace) -> None:
     model = MODELS["second"]
-    rows = [model.vocabulary.id_of(token) for token in QUERIES]
-    expected = find_neighbors(model.input_VD, model.vocabulary, [row for row in rows if row is not None], 5)
+    expected = neighbors(model, QUERIES)
     answers = json.loads((ran.folder / "search.json").read_text())
     assert len(answers) == len(expected) == len(QUERIES)
     for answer, entry in zip(answers, expected, strict=True):
@@ -185,7 +192,7 @@ def test_what_the_page_prints(ran: SimpleNamespace) -> None:
     assert str(rows["king"][2][:3]) in ran.printed["Look up, python"]
     assert ran.printed["What was known when, python"].endswith("  first\n\n[1 rows x 4 columns]\n")
     model = MODELS["second"]
-    [entry] = find_neighbors(model.input_VD, model.vocabulary, [model.vocabulary.id_of("king") or 0], 5)
+    [entry] = neighbors(model, ["king"])
     nearest = [f"{found['cosine']:.3f}  {found['token']}" for found in entry["neighbors"]]
     lines = ran.printed["PostgreSQL, and vector search, python"].splitlines()
     assert lines == ["1.000  king", *nearest]

@@ -22,9 +22,12 @@ CONTAINER = """
 set -e
 mount -t tmpfs tmpfs /mnt
 cp -r "$1"/. /mnt && chmod -R a+rwX /mnt
-mount --bind /mnt /tmp
+if [ "${2#/tmp/}" != "$2" ]; then  # a checkout in the folder that is about to be hidden
+  mkdir -p "/mnt/${2#/tmp/}" && mount --bind "$2" "/mnt/${2#/tmp/}"
+fi
+mount --rbind /mnt /tmp
 mount --bind / / && mount -o remount,ro,bind /
-shift
+shift 2
 cd /tmp
 exec setpriv --reuid=10001 --regid=10001 --clear-groups --no-new-privs \
   --inh-caps=-all,+dac_read_search --ambient-caps=-all,+dac_read_search --bounding-set=-all,+dac_read_search "$@"
@@ -102,7 +105,19 @@ def test_it_runs_without_rights_on_files_that_cannot_be_written(wheel: Path, tmp
     [block] = re.findall(r"^ENV PATH=\S+ ((?:.*\\\n)*.*)$", (IMAGES / "Dockerfile").read_text(), re.MULTILINE)
     variables = block.replace("\\\n", " ").split()
     assert {"HOME=/tmp", "NUMBA_CACHE_DIR=/tmp/numba"} <= set(variables)
-    command = ["unshare", "--mount", "bash", "-c", CONTAINER, "bash", str(place), "env", "-i", "PATH=/usr/bin:/bin"]
+    command = [
+        "unshare",
+        "--mount",
+        "bash",
+        "-c",
+        CONTAINER,
+        "bash",
+        str(place),
+        sys.prefix,
+        "env",
+        "-i",
+        "PATH=/usr/bin:/bin",
+    ]
     done = call(*command, *variables, "PYTHONPATH=/tmp/site", "PYTHONWARNINGS=ignore", "bash", "-c", script)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "verified run " in done.stdout

@@ -54,11 +54,12 @@ def check_settings(values: dict[str, Any], kinds: Mapping[str, type], path: str)
         elif kinds[name] is tuple and isinstance(value, list) and all(isinstance(item, str) for item in value):
             values[name] = tuple(value)
         elif type(value) is not kinds[name]:
-            raise UserError(f"--config {path}: {name}: found {value!r}, expected {kinds[name].__name__}")
+            expected = "a list of texts" if kinds[name] is tuple else kinds[name].__name__
+            raise UserError(f"--config {path}: {name}: found {value!r}, expected {expected}")
     return values
 
 
 def _kind(field: dataclasses.Field[Any]) -> type:
     if field.metadata.get("many"):
-        return list
+        return tuple
     return str if field.default is dataclasses.MISSING else type(field.default)

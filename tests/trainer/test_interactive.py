@@ -117,6 +117,13 @@ class Terminal:
                 self.raw += data
         return self.seen
 
+    def interrupt(self) -> None:
+        """Press Ctrl-C until something comes: Python hears it only while it waits for a key."""
+        for _ in range(DEADLINE_S):
+            self.type("\x03")
+            if select.select([self.handle], [], [], 1)[0]:
+                return
+
     def type(self, text: str) -> None:
         """Press keys."""
         os.write(self.handle, text.encode())
@@ -146,7 +153,9 @@ def test_a_person_at_a_terminal(model: str) -> None:
         assert "fox   0.9939  7  2" in person.wait_for("\n\n> ")
         person.type("dogg\n")
         assert "error: found no 'dogg' (close spellings: dog)" in person.wait_for("> ")
-        person.type("half a line\x03")
+        person.type("half a line")
+        person.wait_for("half a line")
+        person.interrupt()
         assert "found" not in person.wait_for("> ")
         person.type("\x10\x10\n")  # back in the history, twice: dog
         assert "fox   0.9939  7  2" in person.wait_for("\n\n> ")

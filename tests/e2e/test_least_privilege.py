@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 
 boto3 = pytest.importorskip("boto3")
-moto_server = pytest.importorskip("moto.server")
+pytest.importorskip("moto.server")
 
 from pipeline.cli import main as pipeline  # noqa: E402
 from pipeline.dataset import retry, s3, storage  # noqa: E402
+from tests.serving import moto_s3  # noqa: E402
 from trainer.cli import main as trainer  # noqa: E402
 
 pytestmark = [pytest.mark.e2e, pytest.mark.filterwarnings("ignore:datetime.datetime.utcnow:DeprecationWarning")]
@@ -79,19 +80,15 @@ class Account:
 
 @pytest.fixture(scope="module")
 def account() -> Iterator[Account]:
-    server = moto_server.ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    server.start()
-    host, port = server.get_host_and_port()
-    with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+    with moto_s3() as address, pytest.MonkeyPatch.context() as environment:
+        environment.setenv("AWS_ENDPOINT_URL", address)
         environment.setenv("AWS_DEFAULT_REGION", "us-east-1")
         environment.setattr(retry, "wait_s", lambda *_: 0.0)
-        reset(f"http://{host}:{port}")
-        made = Account(f"http://{host}:{port}", environment)
+        reset(address)
+        made = Account(address, environment)
         yield made
         made._ask_for_rights(False)
-        reset(f"http://{host}:{port}")
-    server.stop()
+        reset(address)
 
 
 def reset(address: str) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 boto3 = pytest.importorskip("boto3")
-moto_server = pytest.importorskip("moto.server")
+pytest.importorskip("moto.server")
 
 import botocore.exceptions  # noqa: E402
 import botocore.httpsession  # noqa: E402
@@ -26,6 +26,7 @@ from pipeline.dataset.schema import FormatError  # noqa: E402
 from pipeline.dataset.storage import PointerMovedError  # noqa: E402
 from pipeline.inputs import list_inputs  # noqa: E402
 from tests.e2e.test_text_to_vectors import planted_text  # noqa: E402
+from tests.serving import moto_s3  # noqa: E402
 from trainer.checkpoint import Checkpoints, remove_checkpoints  # noqa: E402
 from trainer.cli import main as trainer  # noqa: E402
 from trainer.lookup import load  # noqa: E402
@@ -37,17 +38,13 @@ pytestmark = [pytest.mark.e2e, pytest.mark.filterwarnings("ignore:datetime.datet
 
 @pytest.fixture(scope="module")
 def bucket() -> Iterator[str]:
-    server = moto_server.ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    server.start()
-    host, port = server.get_host_and_port()
-    with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+    with moto_s3() as address, pytest.MonkeyPatch.context() as environment:
+        environment.setenv("AWS_ENDPOINT_URL", address)
         for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
             environment.setenv(name, "none")
         environment.setenv("AWS_DEFAULT_REGION", "us-east-1")
         boto3.client("s3").create_bucket(Bucket="pairs")
         yield "s3://pairs"
-    server.stop()
 
 
 def test_files_and_the_pointer(bucket: str) -> None:

@@ -14,7 +14,6 @@ import urllib.request
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import pytest
@@ -23,6 +22,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from tests.e2e.test_text_to_vectors import planted_text
 from tests.engines import install, servers
+from tests.serving import serving
 
 pytestmark = pytest.mark.engines
 ROOT = Path(__file__).resolve().parents[2]
@@ -99,14 +99,8 @@ class Answer(BaseHTTPRequestHandler):
 def google() -> Iterator[Google]:
     server = Google(("127.0.0.1", 0), Answer)
     server.jobs = []
-    thread = Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
+    with serving(server):
         yield server
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 def account(path: Path, port: int) -> Path:

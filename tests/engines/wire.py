@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.engines import install, servers
+from tests.serving import serving
 
 TOXIPROXY = ("github.com/Shopify/toxiproxy/v2/cmd/server", "v2.12.0", "server")
 
@@ -89,14 +90,8 @@ class Faulty(http.server.ThreadingHTTPServer):
 def faulty(upstream: str) -> Iterator[Faulty]:
     """Run our proxy before a store."""
     server = Faulty(upstream)
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
-    thread.start()
-    try:
+    with serving(server):
         yield server
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):

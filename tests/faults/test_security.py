@@ -10,16 +10,16 @@ import json
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 
 from pipeline.dataset.redact import redact
 from tests.faults.support import ROOT
 from tests.faults.test_store_faults import Faulty
+from tests.serving import moto_s3, serving
 from tests.support import group_of, make_dataset
 
 # Signs that a URI, a header or JSON would write in another way are left out, so that no spelling is missed.
@@ -62,25 +62,24 @@ def require_hidden(text: str, folder: Path) -> None:
 @pytest.fixture(scope="module")
 def store() -> Iterator[str]:
     """A stand-in for S3 with some text in it; its address."""
-    boto3 = pytest.importorskip("boto3")
-    moto_server = pytest.importorskip("moto.server")
-    server = moto_server.ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    server.start()
-    host, port = server.get_host_and_port()
-    session = boto3.session.Session(aws_access_key_id="a", aws_secret_access_key="b", region_name="us-east-1")
-    client = session.client("s3", endpoint_url=f"http://{host}:{port}")
-    client.create_bucket(Bucket="guarded")
-    client.put_object(Bucket="guarded", Key="text/a.txt", Body=b"the fox saw the dog\n" * 300)
-    yield f"http://{host}:{port}"
-    server.stop()
+    with moto_s3() as address:
+        client = client_of(address)
+        client.create_bucket(Bucket="guarded")
+        client.put_object(Bucket="guarded", Key="text/a.txt", Body=b"the fox saw the dog\n" * 300)
+        yield address
+
+
+def client_of(address: str) -> Any:
+    """A client with keys of its own, not the environment's."""
+    session = pytest.importorskip("boto3").session.Session(
+        aws_access_key_id="a", aws_secret_access_key="b", region_name="us-east-1"
+    )
+    return session.client("s3", endpoint_url=address)
 
 
 def bucket_files(address: str, folder: Path) -> None:
     """Copy all that is in the bucket to a folder."""
-    import boto3
-
-    session = boto3.session.Session(aws_access_key_id="a", aws_secret_access_key="b", region_name="us-east-1")
-    client = session.client("s3", endpoint_url=address)
+    client = client_of(address)
     for number, one in enumerate(client.list_objects_v2(Bucket="guarded")["Contents"]):
         (folder / f"{number}").write_bytes(client.get_object(Bucket="guarded", Key=one["Key"])["Body"].read())
 
@@ -133,12 +132,8 @@ def guarded(tmp_path: Path) -> Iterator[str]:
     (tmp_path / "served").mkdir()
     handler = functools.partial(Guarded, directory=str(tmp_path / "served"))
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
-    thread.start()
-    yield f"127.0.0.1:{server.server_address[1]}"
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with serving(server):
+        yield f"127.0.0.1:{server.server_address[1]}"
 
 
 def test_a_password_in_a_web_address_is_shown_nowhere(guarded: str, tmp_path: Path) -> None:

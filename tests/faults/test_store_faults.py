@@ -6,7 +6,6 @@ import functools
 import http.server
 import socket
 import struct
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +18,7 @@ from pipeline.dataset import objects, retry, storage
 from pipeline.dataset.reader import open_dataset
 from pipeline.dataset.retry import ATTEMPTS, StoreError, retrying, transient_reason, wait_s
 from pipeline.dataset.schema import FormatError
+from tests.serving import serving
 from tests.support import group_of, make_dataset
 from trainer.cli import main
 
@@ -90,12 +90,8 @@ def store(tmp_path: Path) -> Iterator[tuple[str, list[str]]]:
     handler = functools.partial(type("Handler", (Faulty,), {"faults": faults}), directory=str(tmp_path))
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_address[1]}/data", faults
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with serving(server):
+        yield f"http://127.0.0.1:{server.server_address[1]}/data", faults
 
 
 def read_all(uri: str) -> list[Any]:

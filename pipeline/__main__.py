@@ -1,8 +1,17 @@
-"""``python -m pipeline``; nothing is defined here, since workers could not import it."""
+"""``python -m pipeline``, which is ``pairstream-pipeline`` as well; workers could not import what is defined here."""
 
 import sys
 
+from pipeline.dataset.ending import end_with
+
+# isort: split
 from pipeline.cli import main
 
+
+def run() -> int:
+    """Run the command line; what to exit with."""
+    return end_with(main())
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run())

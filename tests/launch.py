@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline.dataset.ending import end_with
+
 ROOT = Path(__file__).resolve().parents[1]
 NEVER = "-1:0:trainer.loop.Loop._step:0"
 
@@ -80,7 +82,7 @@ def main() -> int:
 
     rank, number, method, calls = sys.argv[1].split(":")
     stop_at(int(rank), int(number), method, int(calls))
-    return trainer(sys.argv[2:])
+    return end_with(trainer(sys.argv[2:]))
 
 
 KILL, TERM = int(signal.SIGKILL), int(signal.SIGTERM)

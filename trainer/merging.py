@@ -85,7 +85,9 @@ class Merger:
         self._processes, self._shares_V, self._rule = processes, shares_V, rule
         self._live = {name: _as_rows(array) for name, array in arrays.items()}
         for live_VD in self._live.values():
-            processes.give(live_VD)
+            given_VD = live_VD.contiguous()  # rows may lie apart
+            processes.give(given_VD)
+            live_VD.copy_(given_VD)
         self._base = {name: live_VD.clone() for name, live_VD in self._live.items()}
         frequent = np.argsort(-shares_V, kind="stable")[: len(shares_V) // FREQUENT_PART]
         self._is_frequent_V = np.zeros(len(shares_V), bool)

@@ -94,9 +94,10 @@ def stage_model(model_uri: str, version: str, model: Model, run: dict[str, Any])
     """
     folder = version_folder(model_uri, version)
     _require_model(model, storage.redact(folder))
-    tables = {"input": np.ascontiguousarray(model.input_VD), "output": np.ascontiguousarray(model.output_VD)}
     contents: dict[str, storage.Bytes] = {
-        TABLES: safetensors.numpy.save(tables),
+        TABLES: safetensors.numpy.save(
+            {"input": np.ascontiguousarray(model.input_VD), "output": np.ascontiguousarray(model.output_VD)}
+        ),
         VOCAB: memoryview(save_vocab(model.vocabulary)),
     }
     info = {name: model.info[name] for name in _SECTIONS} | {

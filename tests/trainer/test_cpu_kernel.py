@@ -344,6 +344,20 @@ def test_one_thread_gives_the_same_bits(predict: str, sharing: str) -> None:
     assert first[2].tobytes() == second[2].tobytes()
 
 
+@pytest.mark.parametrize(("plain", "rounding"), [(False, 0), (True, 1e-5)])
+def test_rows_may_lie_apart(plain: bool, rounding: float) -> None:
+    batch = make_batch(8, [5] * 200, words=200, dim=20, plain=plain)
+    loss, *tables = batch.train()
+    rooms = [np.full((200, 32), 7, np.float32) for _ in tables]
+    spread = [room[:, :20] for room in rooms]
+    spread[0][:], spread[1][:] = batch.input_VD, batch.output_VD
+    found = train_batch(batch.center, batch.context, *spread, batch.alias, **batch.settings)
+    assert found == pytest.approx(loss, rel=rounding)
+    for room, expected in zip(rooms, tables, strict=True):
+        np.testing.assert_allclose(room[:, :20], expected, rtol=rounding, atol=rounding)
+        assert (room[:, 20:] == 7).all()
+
+
 @pytest.mark.parametrize("sharing", SHARING)
 @pytest.mark.parametrize("predict", ["center", "context"])
 def test_draws_do_not_depend_on_the_number_of_threads(predict: str, sharing: str) -> None:
@@ -436,6 +450,7 @@ def test_vocabulary_of_one_word_is_refused() -> None:
         ("context", np.zeros(2, np.int32), "context_B: found 2 ids, expected 3"),
         ("input_VD", np.zeros((40, 8)), "input_VD: found 2 dimensions of float64"),
         ("output_VD", np.zeros((40, 16), np.float32)[:, ::2], "output_VD: found a strided"),
+        ("output_VD", np.zeros((40, 16), np.float32)[:, :8], r"output_VD: found strides of \(64, 4\) bytes"),
         ("output_VD", np.zeros((40, 9), np.float32), r"output_VD: found shape \(40, 9\)"),
         ("alias", np.zeros(7, np.uint32), "alias: found 7 numbers, expected 2 for each of 40 words"),
     ],

@@ -37,7 +37,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def words(data: str, model: Path, *more: str) -> list[str]:
-    flags = ["--dim", "8", "--epochs", "2", "--threads", "1", "--device", "cpu", "--merge-pairs", "60", "--audit"]
+    flags = ["--dim", "20", "--epochs", "2", "--threads", "1", "--device", "cpu", "--merge-pairs", "60", "--audit"]
     return ["train", "--data", data, "--model", str(model), *flags, "--json", *more]
 
 

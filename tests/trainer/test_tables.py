@@ -35,11 +35,20 @@ def test_normal_is_standard_normal() -> None:
 
 
 @pytest.mark.parametrize("init", ["word2vec", "uniform", "normal"])
-def test_blocks_leave_no_mark(init: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = initial_tables(init, 100, 7, seed=5)
+@pytest.mark.parametrize("dim", [7, 19])
+def test_blocks_leave_no_mark(init: str, dim: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = initial_tables(init, 100, dim, seed=5)
     monkeypatch.setattr(tables, "_BLOCK_NUMBERS", 64)
-    for one, other in zip(whole, initial_tables(init, 100, 7, seed=5), strict=True):
+    for one, other in zip(whole, initial_tables(init, 100, dim, seed=5), strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize(("dim", "apart"), [(4, 4), (16, 16), (17, 32), (100, 112), (128, 128)])
+def test_rows_begin_with_cache_lines(dim: int, apart: int) -> None:
+    for table_VD in initial_tables("uniform", 9, dim, seed=1):
+        assert table_VD.shape == (9, dim)
+        assert table_VD.strides == (4 * apart, 4)
+        assert table_VD.ctypes.data % 64 == 0
 
 
 def test_another_seed_is_another_table() -> None:

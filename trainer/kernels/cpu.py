@@ -72,8 +72,8 @@ def train_batch(
     Args:
         center_B: int32, ids below V (not checked).
         context_B: int32, ids below V (not checked).
-        input_VD: C-contiguous.
-        output_VD: C-contiguous.
+        input_VD: a row's numbers side by side; the rows may lie apart.
+        output_VD: laid out like input_VD.
         alias: uint32[2V], from `trainer.negatives.build_alias`.
         negatives: K, at least 1.
         predict: center or context.
@@ -105,7 +105,8 @@ def train_batch(
     slope = (learning_rate_end - learning_rate_start) / center_B.size
     cuts = cut_segments(output_ids_B, SEGMENT_PAIRS, longest)
 
-    common = (input_VD, output_VD), _read_only(alias), negatives, longest, excluded
+    where = input_VD.ctypes.data, output_VD.ctypes.data, input_VD.strides[0], input_VD.shape[1]
+    common = _read_only(alias), negatives, longest, excluded
     rates, seed = (float(learning_rate_start), slope), np.uint64(key & _KEY_MASK)
 
     shares = _deal_segments(len(cuts) - 1, threads)
@@ -115,9 +116,9 @@ def train_batch(
         scratch = make_scratch(shape, negatives, longest, input_VD.shape[1], pool_rows)
         for share in shares:
             if plain:
-                loss += _train_plain(*pairs, *share, *common, rates, seed, pool_rows)
+                loss += _train_plain(*pairs, *share, (input_VD, output_VD), *common, rates, seed, pool_rows)
             else:
-                loss += train_segments(shape, *pairs, *share, *common, rates, seed, scratch)
+                loss += train_segments(shape, *pairs, *share, where, *common, rates, seed, scratch)
         return loss
 
     if threads == 1:
@@ -167,12 +168,16 @@ def _check_arrays(center_B: Array, context_B: Array, input_VD: Array, output_VD:
                 f"{name}: found {array.ndim} dimensions of {array.dtype},"
                 f" expected {dimensions} of {np.dtype(dtype).name}"
             )
-        if not (array.flags.c_contiguous and array.flags.aligned):
-            raise ValueError(f"{name}: found a strided or unaligned array, expected a C-contiguous one")
+        if (array.shape[-1] > 1 and array.strides[-1] != array.itemsize) or not array.flags.aligned:
+            raise ValueError(f"{name}: found a strided or unaligned array, expected numbers side by side")
     if center_B.shape != context_B.shape:
         raise ValueError(f"context_B: found {context_B.size} ids, expected {center_B.size}, as many as centers")
     if input_VD.shape != output_VD.shape:
         raise ValueError(f"output_VD: found shape {output_VD.shape}, expected that of input_VD, {input_VD.shape}")
+    if input_VD.strides != output_VD.strides:
+        raise ValueError(
+            f"output_VD: found strides of {output_VD.strides} bytes, expected input_VD's, {input_VD.strides}"
+        )
     if not (input_VD.flags.writeable and output_VD.flags.writeable):
         raise ValueError("input_VD, output_VD: found a read-only table, expected two that can be updated in place")
     if alias.size != 2 * len(input_VD):

@@ -65,16 +65,17 @@ def train_segment(
 ) -> Any:
     """Train pairs start … stop − 1 one window after the other; returns their summed loss.
 
-    `output_ids_B` are the words predicted; a run of equal ones, cut after `longest` pairs, is a window. `tables` are
-    (input_VD, output_VD), updated in place; `exclude` (draw again a window's output word, draw again its first input
-    word, mask each pair's input word); `rates` (learning rate at pair 0, its change a pair); `state` the generator's.
+    `output_ids_B` are the words predicted; a run of equal ones, cut after `longest` pairs, is a window. `tables` tell
+    where the rows that are updated lie (addresses of the first input and output row, bytes from row to row, D);
+    `exclude` (draw again a window's output word, draw again its first input word, mask each pair's input word);
+    `rates` (learning rate at pair 0, its change a pair); `state` the generator's.
 
     The loop must count no references to arrays: an atomic instruction waits for all stores before it. So it has no
     slices, swaps no arrays, and hands out addresses.
     """
-    input_VD, output_VD = tables
+    input_base, output_base, row_bytes, dim = tables
     redraw_output, redraw_input, mask_input = exclude
-    dim, used = input_VD.shape[1], negatives + 1
+    used = negatives + 1
     columns = shape.outputs
     tiles = -(-used // columns)
     stride = scratch.gradient.size // tiles * 4
@@ -84,7 +85,6 @@ def train_segment(
         scratch.spare_rows.ctypes.data,
     )  # fmt: skip
     nowhere = scratch.spare.ctypes.data
-    input_base, output_base, row_bytes = input_VD.ctypes.data, output_VD.ctypes.data, dim * 4
     pooled = scratch.pool.size > 0
     pool_state = mix(state ^ POOL_STREAM)
     turn = fill_pool(scratch.pool, pool_state, alias)

@@ -21,7 +21,7 @@ from trainer.kernels.shape import host_lanes
 from trainer.kernels.simd import LONG, WORD, Vectors
 
 SUMS = 20  # independent ones: more than a processor has in flight
-ROUNDS = 50_000
+ROUNDS = 500_000  # a burst of milliseconds: to hand it to a thread takes .05
 BURSTS = 100  # short ones, of which the fastest was not disturbed
 BURST_ROWS = 20_000
 AHEAD = 16  # rows that are on their way

@@ -56,12 +56,16 @@ def draw(state: Any, alias: Any, excluded_1: Any, excluded_2: Any) -> Any:
 
 
 @jit()
-def roll_pool(pool: Any, turn: Any, state: Any, alias: Any) -> Any:
-    """Replace the pool's oldest id by a fresh draw; returns it. Draws are numbered: the next one can be prefetched."""
-    fresh = choose(mix(state + np.uint64(turn) * GOLDEN), alias)
-    fetch_column(mix(state + np.uint64(turn + 1) * GOLDEN), alias)
-    pool[turn & (pool.size - 1)] = fresh
-    return fresh
+def draw_pooled(turn: Any, state: Any, alias: Any) -> Any:
+    """The pool's draw of a number: being numbered, draws can be looked at before their turn."""
+    return choose(mix(state + np.uint64(turn) * GOLDEN), alias)
+
+
+@jit()
+def roll_pool(pool: Any, turn: Any, state: Any, alias: Any) -> None:
+    """Replace the pool's oldest id by a fresh draw. The next one is looked at soon, so the one after is prefetched."""
+    pool[turn & (pool.size - 1)] = draw_pooled(turn, state, alias)
+    fetch_column(mix(state + np.uint64(turn + 2) * GOLDEN), alias)
 
 
 @jit()

@@ -62,18 +62,22 @@ def source_digest() -> int:
     return int.from_bytes(hashlib.blake2b(text, digest_size=4).digest(), "little")
 
 
-def _prefetch(_context: Any, address: Any) -> Any:
-    def emit(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-        word = ir.IntType(32)
-        pointer = builder.inttoptr(arguments[0], ir.IntType(8).as_pointer())
-        kind = ir.FunctionType(ir.VoidType(), [pointer.type, word, word, word])
-        instruction = builder.module.declare_intrinsic("llvm.prefetch", [pointer.type], kind)
-        read, into_nearest_cache, data = word(0), word(3), word(1)
-        builder.call(instruction, [pointer, read, into_nearest_cache, data])
-        return context.get_dummy_value()
+def _prefetch_for(write: int) -> Callable[[int], None]:
+    def prefetch(_context: Any, address: Any) -> Any:
+        def emit(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+            word = ir.IntType(32)
+            pointer = builder.inttoptr(arguments[0], ir.IntType(8).as_pointer())
+            kind = ir.FunctionType(ir.VoidType(), [pointer.type, word, word, word])
+            instruction = builder.module.declare_intrinsic("llvm.prefetch", [pointer.type], kind)
+            into_nearest_cache, data = word(3), word(1)
+            builder.call(instruction, [pointer, word(write), into_nearest_cache, data])
+            return context.get_dummy_value()
 
-    return types.void(types.int64), emit
+        return types.void(types.int64), emit
+
+    return cast(Callable[[int], None], intrinsic(prefetch))
 
 
-# Ask for the 64-byte line at an address (int64) ahead of its use; for compiled code only.
-prefetch = cast(Callable[[int], None], intrinsic(_prefetch))
+# Ask for the 64-byte line at an address (int64) ahead of its use; for compiled code only. One that will be changed is
+# asked for alone: another core that had it would have to be told at the first change, and threads share rows.
+prefetch, prefetch_to_write = _prefetch_for(0), _prefetch_for(1)

@@ -78,8 +78,10 @@ class _Tile:
                 kept = [lane if lane < valid - first else lanes for lane in range(lanes)]
                 sign = v.shuffle(sign, v.constant(0), kept)
             here = [LONG(first)]
-            score = v.add(v.sums(flat[first : first + lanes]), v.load(b.gep(bias, here)))
-            gradient = self._gradient(v.multiply(score, sign), sign, rate, losses)
+            # The products with the sign that need no score are taken before there is one: this is a chain of waits.
+            signed_bias = v.multiply(v.load(b.gep(bias, here)), sign)
+            score = v.fused(v.sums(flat[first : first + lanes]), sign, signed_bias)
+            gradient = self._gradient(score, sign, rate, losses)
             v.store(gradient, b.gep(place, here))
 
     def _gradient(self, score: Any, sign: Any, rate: Any, losses: Any) -> Any:
@@ -91,7 +93,7 @@ class _Tile:
         factor = v.multiply_add(v.absolute(h), v.constant(2), v.constant(1))
         v.store(v.multiply(v.load(product), factor), product)
         weight = b.fneg(v.multiply(sign, v.splat(rate)))
-        return v.multiply_add(weight, h, v.multiply(weight, v.constant(0.5)))
+        return v.fused(weight, h, v.multiply(weight, v.constant(0.5)))
 
 
 def _emit_score(builder: Any, shape: Shape, arguments: Any) -> None:

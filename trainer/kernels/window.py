@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from trainer.kernels.draws import ABSENT, POOL_STREAM, draw_outputs, fill_pool, mix, roll_pool
+from trainer.kernels.draws import ABSENT, POOL_STREAM, draw_outputs, draw_pooled, fill_pool, mix, roll_pool
 from trainer.kernels.ids import ID_BYTES, SEEN, run_length
-from trainer.kernels.jit import jit, prefetch, source_digest
+from trainer.kernels.jit import jit, prefetch, prefetch_to_write, source_digest
 from trainer.kernels.scratch import LINE_BYTES, Addresses
 from trainer.kernels.step import (
     LN_2,
@@ -26,13 +26,34 @@ from trainer.kernels.step import (
 )
 
 MAX_PREFETCH_LINES = 8  # more of a row is late anyway, and fills the buffers
+IDS_AHEAD_BYTES = 512
 
 
 @jit()
 def fetch_row(base: Any, row: Any, row_bytes: Any) -> None:
     address = base + row * row_bytes
     for offset in range(0, min(row_bytes, MAX_PREFETCH_LINES * LINE_BYTES), LINE_BYTES):
-        prefetch(address + offset)
+        prefetch_to_write(address + offset)
+
+
+@jit()
+def fetch_inputs(input_ids_B: Any, start: Any, end: Any, reach: Any, base: Any, row_bytes: Any) -> Any:
+    """Prefetch a window's inputs that no window before it had; returns how many words it reaches to the right.
+
+    Words come into sight on the right, where the second half of a window's pairs lie. `reach` is what the window
+    before returned.
+    """
+    right = (end - start + 1) >> 1
+    for b in range(end - max(right - reach + 1, 0), end):
+        fetch_row(base, np.int64(input_ids_B[b]), row_bytes)
+    return max(reach - 1, right)
+
+
+@jit()
+def fetch_ids(output_ids_B: Any, input_ids_B: Any, start: Any) -> None:
+    """Prefetch what is read some windows later."""
+    prefetch(output_ids_B.ctypes.data + ID_BYTES * start + IDS_AHEAD_BYTES)
+    prefetch(input_ids_B.ctypes.data + ID_BYTES * start + IDS_AHEAD_BYTES)
 
 
 @jit()
@@ -89,25 +110,28 @@ def train_segment(
     pool_state = mix(state ^ POOL_STREAM)
     turn = fill_pool(scratch.pool, pool_state, alias)
     loss, factors, terms = 0.0, 0, 0
-    now, following = 0, scratch.ids.size // 2
-    begin = end = next_end = start
+    now, following, reach = 0, scratch.ids.size // 2, 0
+    begin = end = start
+    next_end = after_end = tile_end(output_ids_B, start, stop, longest)
     while begin < stop:
-        # Draw one window ahead, so that its rows are on their way while this one is computed.
+        # Outputs are drawn one window ahead. Rows are asked for two windows ahead, in three places: more requests at
+        # once than a core has room for would stop it.
         if end < stop:
-            next_end = tile_end(output_ids_B, end, stop, longest)
             word, other = np.int64(output_ids_B[end]), np.int64(input_ids_B[end])
             if pooled:
-                fresh = roll_pool(scratch.pool, turn, pool_state, alias)
+                roll_pool(scratch.pool, turn, pool_state, alias)
                 turn += 1
-                fetch_row(output_base, fresh, row_bytes)
             excluded = word if redraw_output else ABSENT
             state = draw_outputs(
                 scratch.ids, following, state, alias, scratch.pool, negatives, word, excluded,
                 other if redraw_input else ABSENT,
             )  # fmt: skip
-            for m in range(1 if pooled else used):  # the pool's rows are at hand
+            for m in range(1, 1 if pooled else used):
                 fetch_row(output_base, max(np.int64(scratch.ids[following + m]), 0), row_bytes)
-            fetch_row(input_base, np.int64(input_ids_B[next_end - 1]), row_bytes)
+        if next_end < stop:
+            after_end = tile_end(output_ids_B, next_end, stop, longest)
+            fetch_row(output_base, np.int64(output_ids_B[next_end]), row_bytes)
+            fetch_ids(output_ids_B, input_ids_B, next_end)
         if begin < end:
             pairs = end - begin
             repeated = place_rows(
@@ -120,12 +144,15 @@ def train_segment(
                 mask_terms(scratch, now, used, columns, input_ids_B, begin, pairs, mask_input, MASKED)
             taken, factors = score_window(shape, scratch, at, pairs, tiles, stride, rate, dim, factors)
             loss += taken
+            if pooled:
+                fetch_row(output_base, draw_pooled(turn, pool_state, alias), row_bytes)
+            reach = fetch_inputs(input_ids_B, next_end, after_end, reach, input_base, row_bytes)
             if masked:
                 mask_terms(scratch, now, used, columns, input_ids_B, begin, pairs, mask_input, ZERO)
             if repeated:
                 pairs = merge_repeats(scratch, used, columns, pairs, nowhere)
             update_window(shape, at, pairs, tiles, stride, dim)
-        begin, end = end, next_end
+        begin, end, next_end = end, next_end, after_end
         now, following = following, now
     return loss + take_losses(scratch.losses) + terms * LN_2
 

@@ -5,6 +5,8 @@ Shapes: B pairs, V vocabulary rows, D dimensions.
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -17,20 +19,26 @@ from trainer.tables import Tables
 
 
 class FusedEngine:
-    """The Numba kernel: threads without locks."""
+    """The Numba kernel: threads without locks, which begin with a row group while the last of them ends the one before.
+
+    What several threads return is the loss of an earlier step; `drain` has the rest.
+    """
 
     step_pairs = 0  # the kernel's draws count from the start of the row group
 
     def __init__(self, config: TrainConfig, tables: Tables, counts_V: npt.NDArray[np.int64]) -> None:
         """Take the tables over; compiles, or loads what was compiled before."""
-        from trainer.kernels.cpu import train_batch
+        from trainer.kernels.cpu import start_batch
         from trainer.negatives import build_alias, check_exclude, unigram_weights
 
         probabilities_V = unigram_weights(counts_V, config.power)
         check_exclude(config.exclude, int(np.count_nonzero(probabilities_V)))
         self._tables = tables
         self._alias = build_alias(probabilities_V)
-        self._train_batch = train_batch
+        self._start_batch = start_batch
+        self._running: deque[Callable[[], float]] = deque()
+        self._most_running = 2 if config.threads > 1 else 1
+        self._owed = 0.0
         self._settings: dict[str, Any] = {
             "negatives": config.negatives,
             "predict": config.predict,
@@ -45,16 +53,33 @@ class FusedEngine:
         dim = self._tables[0].shape[1]
         tables = np.zeros((2, dim), np.float32), np.zeros((2, dim), np.float32)
         alias = np.array([1, 1, 1, 0], np.uint32)
-        self._train_batch(
+        self._start_batch(
             *pair, *tables, alias, learning_rate_start=0.0, learning_rate_end=0.0, key=0, **self._settings
-        )
+        )()
 
     def step(
         self, center_B: Ids, context_B: Ids, *, lr_start: float, lr_end: float, key: int, first_row: int = 0
     ) -> float:
-        """See Engine."""
+        """See Engine and RunsAhead."""
         assert first_row == 0
-        return self._train_batch(
+        self._wait(self._most_running - 1)
+        self._running.append(self._start(center_B, context_B, lr_start, lr_end, key))
+        if self._most_running == 1:
+            self._wait(0)
+        return self._take_losses()
+
+    def drain(self) -> float:
+        """See RunsAhead."""
+        self._wait(0)
+        return self._take_losses()
+
+    def measure(self, center_B: Ids, context_B: Ids, *, key: int) -> float:
+        """See Engine. Rows are written back as they were: at rate 0 they do not change."""
+        self._wait(0)
+        return self._start(center_B, context_B, 0.0, 0.0, key)()
+
+    def _start(self, center_B: Ids, context_B: Ids, lr_start: float, lr_end: float, key: int) -> Callable[[], float]:
+        return self._start_batch(
             center_B,
             context_B,
             *self._tables,
@@ -65,24 +90,32 @@ class FusedEngine:
             **self._settings,
         )
 
-    def measure(self, center_B: Ids, context_B: Ids, *, key: int) -> float:
-        """See Engine. Rows are written back as they were: at rate 0 they do not change."""
-        return self.step(center_B, context_B, lr_start=0.0, lr_end=0.0, key=key)
+    def _wait(self, running: int) -> None:
+        while len(self._running) > running:
+            self._owed += self._running.popleft()()
+
+    def _take_losses(self) -> float:
+        losses, self._owed = self._owed, 0.0
+        return losses
 
     def tables(self) -> Tables:
         """See Engine."""
+        self._wait(0)
         return self._tables
 
     def live(self) -> dict[str, Any]:
         """See Engine."""
+        self._wait(0)
         return dict(zip(("input", "output"), self._tables, strict=True))
 
     def state(self) -> State:
         """See Engine."""
+        self._wait(0)
         return {"input": self._tables[0].copy(), "output": self._tables[1].copy()}
 
     def load_state(self, state: State) -> None:
         """See Engine."""
+        self._wait(0)
         require_state(state, dict(zip(("input", "output"), self._tables, strict=True)))
         for table_VD, name in zip(self._tables, ("input", "output"), strict=True):
             table_VD[:] = state[name]

@@ -208,8 +208,7 @@ class Loop:
         ours = np.array([tally.loss, tally.pairs, tally.first_loss, due, *stop], np.float64)
         processes.add(ours)
         loss, pairs = float(ours[0]), round(ours[1])
-        if not math.isfinite(loss):
-            raise UserError(diverged(self.config, "the loss"))
+        self._require_finite(loss)
         if self._merging is not None:
             self._merging.merge(pairs, self._rate(progress.pairs), full)
         progress.losses[place.epoch] += loss
@@ -231,6 +230,10 @@ class Loop:
             self._saver.wait()
             raise Stopped(number)
 
+    def _require_finite(self, loss: float) -> None:
+        if not math.isfinite(loss):
+            raise UserError(diverged(self.config, "the loss"))
+
     def _note(self) -> None:
         """Add a point to the history."""
         progress = self.progress
@@ -243,7 +246,9 @@ class Loop:
     def _save(self) -> None:
         """Copy the state now; it is written while training goes on."""
         self._saver.plan(self.progress.pairs)
-        self.progress.losses[self.progress.epoch] += pending_loss(self.engine)
+        owed = pending_loss(self.engine)
+        self._require_finite(owed)
+        self.progress.losses[self.progress.epoch] += owed
         if self.audit is not None:
             self.audit.gather()
         if self.processes.rank == 0:

@@ -15,7 +15,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -27,9 +27,10 @@ from pipeline.dataset.reader import Dataset, open_dataset
 from tests.bench.machine_limits import peak_gflops, row_rate
 from tests.bench.support import machine, spread
 from tests.quality.corpora import ROOT, plain_words, shared_folder
-from trainer.kernels.cpu import SHARING, train_batch
+from trainer.kernels.cpu import SHARING, start_batch
 from trainer.negatives import build_alias, unigram_weights
 from trainer.reading import epoch_order, read_ahead
+from trainer.tables import initial_tables
 
 Pairs = tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]
 WARM_UP = 4096
@@ -40,14 +41,17 @@ class Subject:
     """Tables of some size, and steps on them."""
 
     def __init__(self, counts_V: npt.NDArray[Any], dim: int = 100, negatives: int = 5, **settings: Any) -> None:
-        rng, self.dim, self.negatives, self.settings = np.random.default_rng(1), dim, negatives, settings
-        shape = len(counts_V), dim
-        self.tables = (rng.random(shape, np.float32) - np.float32(0.5)) / np.float32(dim), np.zeros(shape, np.float32)
+        self.dim, self.negatives, self.settings = dim, negatives, settings
+        self.tables = initial_tables("word2vec", len(counts_V), dim, seed=1)
         self.alias = build_alias(unigram_weights(counts_V, 0.75))
 
     def train(self, pairs: Pairs, key: int = 0) -> None:
         """One batch."""
-        train_batch(
+        self.start(pairs, key)()
+
+    def start(self, pairs: Pairs, key: int = 0) -> Callable[[], float]:
+        """Begin with a batch; what waits for it."""
+        return start_batch(
             *pairs, *self.tables, self.alias, negatives=self.negatives, learning_rate_start=0.025,
             learning_rate_end=0.025, key=key, **self.settings,
         )  # fmt: skip
@@ -101,14 +105,17 @@ def gensim_rate(text: Path, work: Path, threads: int, path: str) -> float:
 def fed_from_shards(dataset: Dataset, subject: Subject, groups: int) -> tuple[float, float]:
     """Pairs a second of a kernel that reads its pairs as the trainer does, and the share of time that it waits."""
     places, waited, pairs = epoch_order(dataset, 1, 0)[:groups], 0.0, 0
+    running: Callable[[], float] = float
     start = time.perf_counter()
     with closing(read_ahead(dataset, places)) as reading:
         for key in range(len(places)):
             asked = time.perf_counter()
             place, center_N, context_N = next(reading)
             waited += time.perf_counter() - asked
-            subject.train((center_N, context_N), key)
+            before, running = running, subject.start((center_N, context_N), key)
+            before()
             pairs += place.group.rows
+    running()
     seconds = time.perf_counter() - start
     return pairs / seconds, waited / seconds
 

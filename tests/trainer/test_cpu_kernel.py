@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -332,6 +332,18 @@ def test_nan_comes_out_in_the_loss() -> None:
     batch = make_batch(1, [4, 4])
     batch.output_VD[batch.center[0]] = np.nan
     assert math.isnan(batch.train()[0])
+
+
+def test_nan_leaves_nothing_behind() -> None:
+    batch = make_batch(8, [5] * 200, words=200, dim=20, negatives=8)
+    expected = batch.train()
+    spoilt = replace(
+        batch, input_VD=np.full_like(batch.input_VD, np.nan), output_VD=np.full_like(batch.input_VD, np.inf)
+    )
+    assert math.isnan(spoilt.train()[0])
+    found = batch.train()
+    assert found[0] == expected[0]
+    np.testing.assert_array_equal(found[1], expected[1])
 
 
 @pytest.mark.parametrize("sharing", SHARING)

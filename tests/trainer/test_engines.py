@@ -15,7 +15,7 @@ from pipeline.dataset.schema import FormatError
 from tests.support import group_of
 from trainer import reference
 from trainer.config import TrainConfig
-from trainer.engine import Engine
+from trainer.engine import Engine, pending_loss
 from trainer.engines import make_engine
 from trainer.errors import UserError
 from trainer.fused import FusedEngine
@@ -150,6 +150,26 @@ def test_measuring_trains_nothing(engine: str) -> None:
     assert tested.measure(center, context, key=3) == pytest.approx(30 * 4 * math.log(2), rel=1e-6)
     for found, expected in zip(tested.tables(), before, strict=True):
         np.testing.assert_array_equal(found, expected)
+
+
+def test_threads_that_run_ahead_are_waited_for() -> None:
+    pairs = some_pairs(300_000)
+    engine, alone = build(make_config("fused", threads=2)), build(make_config("fused"))
+    still = {"lr_start": 0.0, "lr_end": 0.0}
+    losses = [
+        sum(one.step(*pairs, key=key, **still) for key in range(5)) + pending_loss(one) for one in (engine, alone)
+    ]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-9)
+    before = engine.state()
+    for ask in (engine.state, engine.live, lambda: dict(zip(("input", "output"), engine.tables(), strict=True))):
+        engine.step(*pairs, lr_start=0.1, lr_end=0.1, key=1)
+        engine.step(*pairs, lr_start=0.1, lr_end=0.1, key=2)
+        engine.load_state(before)
+        np.testing.assert_array_equal(engine.tables()[0], before["input"])
+        engine.step(*pairs, lr_start=0.1, lr_end=0.1, key=1)
+        seen = np.array(ask()["input"])
+        pending_loss(engine)
+        np.testing.assert_array_equal(seen, engine.tables()[0])
 
 
 def test_a_measured_loss_is_that_of_the_step() -> None:

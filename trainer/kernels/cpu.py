@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -20,7 +21,7 @@ import numpy.typing as npt
 
 from trainer.errors import UserError
 from trainer.kernels.draws import POOL_ROWS
-from trainer.kernels.scratch import make_scratch
+from trainer.kernels.scratch import Scratch, clear, make_scratch
 from trainer.kernels.shape import Shape, shape_for
 from trainer.kernels.window import cut_segments, train_segments
 from trainer.negatives import check_exclude
@@ -34,7 +35,12 @@ _KEY_MASK = (1 << 64) - 1
 Array = npt.NDArray[Any]
 
 
-def train_batch(
+def train_batch(*arrays: Array, **settings: Any) -> float:
+    """Train on a batch as `start_batch` does, and wait; returns the loss summed over its pairs."""
+    return start_batch(*arrays, **settings)()
+
+
+def start_batch(
     center_B: Array,
     context_B: Array,
     input_VD: npt.NDArray[np.float32],
@@ -51,8 +57,11 @@ def train_batch(
     sharing: str = "window",
     shape: Shape | None = None,
     plain: bool = False,
-) -> float:
-    """Train on a batch in place; returns the loss summed over its pairs.
+) -> Callable[[], float]:
+    """Begin to train on a batch in place; returns what waits for it, and returns the loss summed over its pairs.
+
+    One thread is this one, and done at the return. Several begin with the batch when they are done with those before,
+    so that none waits at the end of one for the others.
 
     A pair's loss is the sum of its 1 + K terms, from the scores before its update.
 
@@ -93,7 +102,7 @@ def train_batch(
     _check_arrays(center_B, context_B, input_VD, output_VD, alias)
     _check_choices(negatives, predict, exclude, sharing, threads, rows=len(input_VD))
     if center_B.size == 0:
-        return 0.0
+        return float
     window = predict == "center"
     longest = TILE_PAIRS if window and sharing != "pair" else 1
     shape = shape or shape_for(negatives + 1)
@@ -111,9 +120,10 @@ def train_batch(
 
     shares = _deal_segments(len(cuts) - 1, threads)
 
-    def train_shares(_thread: int) -> float:
+    def train_shares() -> float:
         loss, pairs = 0.0, (output_ids_B, input_ids_B, cuts)
-        scratch = make_scratch(shape, negatives, longest, input_VD.shape[1], pool_rows)
+        scratch = _scratch(threading.get_ident(), shape, negatives, longest, input_VD.shape[1], pool_rows)
+        clear(scratch)
         for share in shares:
             if plain:
                 loss += _train_plain(*pairs, *share, (input_VD, output_VD), *common, rates, seed, pool_rows)
@@ -122,8 +132,11 @@ def train_batch(
         return loss
 
     if threads == 1:
-        return float(train_shares(0))
-    return float(sum(_threads(threads, os.getpid()).map(train_shares, range(threads))))
+        loss = float(train_shares())
+        return lambda: loss
+    pool = _threads(threads, os.getpid())
+    parts = [pool.submit(train_shares) for _ in range(threads)]
+    return lambda: float(sum(part.result() for part in parts))
 
 
 def _train_plain(*arguments: Any) -> float:
@@ -140,6 +153,12 @@ def _deal_segments(segments: int, threads: int) -> Iterator[tuple[int, int]]:
         shares.append((first, last))
         first = last
     return iter(shares)
+
+
+@functools.lru_cache(maxsize=64)
+def _scratch(_thread: int, *sizes: Any) -> Scratch:
+    """Each thread's own: to make one takes as long as a thousand windows."""
+    return make_scratch(*sizes)
 
 
 @functools.lru_cache(maxsize=1)

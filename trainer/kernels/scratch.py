@@ -65,20 +65,27 @@ def make_scratch(shape: Shape, negatives: int, longest: int, dim: int, pool_rows
         tile, column = divmod(m, shape.outputs)
         signs[tile, column::COLUMNS] = 1 if m else -1
     spare = aligned((1 + (longest if tiles > 1 else 0), dim + shape.lanes), np.float32)
-    losses = aligned(2 * shape.lanes, np.float32)
-    losses[shape.lanes :] = 1
-    return Scratch(
+    scratch = Scratch(
         inputs=aligned(max(rows, SEEN), np.int64),
         outputs=aligned(room, np.int64, spare.ctypes.data),
         ids=aligned(2 * room, np.int32, ABSENT),
         gradient=aligned(tiles * rows * COLUMNS, np.float32),
         bias=aligned(tiles * rows * COLUMNS, np.float32),
         signs=signs.ravel(),
-        losses=losses,
+        losses=aligned(2 * shape.lanes, np.float32),
         spare=spare,
         spare_rows=spare.ctypes.data + spare.strides[0] * np.arange(1, len(spare), dtype=np.int64),
         pool=aligned(pool_rows, np.int64),
     )
+    clear(scratch)
+    return scratch
+
+
+def clear(scratch: Scratch) -> None:
+    """Forget everything: rows with NaN leave some, which would spoil the next tables."""
+    for array in (scratch.gradient, scratch.bias, scratch.spare, scratch.losses):
+        array[...] = 0
+    scratch.losses[scratch.losses.size // 2 :] = 1
 
 
 def aligned(shape: tuple[int, ...] | int, kind: Any, value: float = 0) -> Any:

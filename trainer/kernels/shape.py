@@ -5,6 +5,7 @@ A Shape goes along as an argument whose Numba type holds its numbers: each shape
 
 from __future__ import annotations
 
+import functools
 import platform
 from dataclasses import dataclass
 from typing import Any
@@ -54,6 +55,7 @@ def shape_for(outputs: int, lanes: int | None = None, registers: int | None = No
     return Shape(lanes, inputs=4 if wide else 2, outputs=columns, vectors=2 if wide else 1)
 
 
+@functools.lru_cache
 def host_lanes() -> int:
     """Floats of a vector register: 16 with AVX-512, 8 with AVX, otherwise 4."""
     features = llvm.get_host_cpu_features()

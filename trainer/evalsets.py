@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 
-from pipeline.dataset.schema import FormatError
+from pipeline.dataset import storage
+from pipeline.dataset.schema import FormatError, sha256_hex
+from trainer.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,41 @@ class Question:
 
     section: str
     words: tuple[str, str, str, str]
+
+
+@dataclass(frozen=True)
+class EvalSets:
+    """Files by their names as given, read before anything costs time.
+
+    Attributes:
+        similarity: pairs by file.
+        analogies: questions by file.
+        sha256: of each file.
+    """
+
+    similarity: dict[str, list[Pair]] = field(default_factory=dict)
+    analogies: dict[str, list[Question]] = field(default_factory=dict)
+    sha256: dict[str, str] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return bool(self.similarity or self.analogies)
+
+
+def read_evalsets(similarity: Sequence[str], analogies: Sequence[str]) -> EvalSets:
+    """Read the files of --similarity and --analogies.
+
+    Raises:
+        UserError: there is no such file.
+        FormatError: it is no UTF-8, or has a line that cannot be read.
+    """
+    sets = EvalSets()
+    for path in similarity:
+        text, sets.sha256[path] = _read(path, "--similarity")
+        sets.similarity[path] = parse_similarity(text, path)
+    for path in analogies:
+        text, sets.sha256[path] = _read(path, "--analogies")
+        sets.analogies[path] = parse_analogies(text, path)
+    return sets
 
 
 def parse_similarity(text: str, path: str) -> list[Pair]:
@@ -84,3 +121,16 @@ def _parse_number(text: str) -> float | None:
     except ValueError:
         return None
     return value if math.isfinite(value) else None
+
+
+def _read(path: str, flag: str) -> tuple[str, str]:
+    """Text and SHA-256 of a file that ``flag`` names."""
+    try:
+        data = storage.read_bytes(path)
+        return data.decode("utf-8-sig"), sha256_hex(data)
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+        raise UserError(f"{flag}: found no file {storage.redact(path)}, expected one") from None
+    except UnicodeDecodeError as error:
+        raise FormatError(
+            f"{storage.redact(path)}: found a byte that is no UTF-8 at {error.start}, expected text"
+        ) from None

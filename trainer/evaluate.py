@@ -20,10 +20,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.dataset import storage
-from pipeline.dataset.schema import FormatError
 from trainer.errors import UserError
-from trainer.evalsets import Pair, Question, parse_analogies, parse_similarity
+from trainer.evalsets import Pair, Question, read_evalsets
 from trainer.store import Floats, Model, load_model
 from trainer.vectors import add_model_arguments, frequency_order, pick_table, unit_rows
 
@@ -144,16 +142,16 @@ def run(args: argparse.Namespace) -> int:
         raise UserError("evaluate: found neither --similarity nor --analogies, expected at least one file")
     if args.analogy_vocab < 1:
         raise UserError(f"--analogy-vocab: found {args.analogy_vocab}, expected at least 1")
-    pairs = {path: parse_similarity(read_text(path, "--similarity"), path) for path in args.similarity}
-    questions = {path: parse_analogies(read_text(path, "--analogies"), path) for path in args.analogies}
+    sets = read_evalsets(args.similarity, args.analogies)
     vectors = rank_vectors(load_model(args.model, args.version), args.vectors)
     result = {
         "vectors": args.vectors,
         "tokens": len(vectors.unit_VD),
         "dim": vectors.unit_VD.shape[1],
-        "similarity": [{"file": path} | score_similarity(lines, vectors) for path, lines in pairs.items()],
+        "similarity": [{"file": path} | score_similarity(pairs, vectors) for path, pairs in sets.similarity.items()],
         "analogies": [
-            {"file": path} | score_analogies(lines, vectors, args.analogy_vocab) for path, lines in questions.items()
+            {"file": path} | score_analogies(asked, vectors, args.analogy_vocab)
+            for path, asked in sets.analogies.items()
         ],
     }
     print(json.dumps(_rounded(result)) if args.json else describe(result))
@@ -196,20 +194,3 @@ def _rounded(value: Any) -> Any:
     if isinstance(value, list):
         return [_rounded(item) for item in value]
     return round(value, 4) if isinstance(value, float) else value
-
-
-def read_text(path: str, flag: str) -> str:
-    """Read an evaluation file that ``flag`` names.
-
-    Raises:
-        UserError: there is no such file.
-        FormatError: it is no UTF-8.
-    """
-    try:
-        return storage.read_bytes(path).decode("utf-8-sig")
-    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
-        raise UserError(f"{flag}: found no file {storage.redact(path)}, expected one") from None
-    except UnicodeDecodeError as error:
-        raise FormatError(
-            f"{storage.redact(path)}: found a byte that is no UTF-8 at {error.start}, expected text"
-        ) from None

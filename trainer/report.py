@@ -23,12 +23,13 @@ from pipeline.dataset.schema import FormatError
 from trainer import store
 from trainer.drift import measure_drift
 from trainer.errors import UserError
+from trainer.evalsets import EvalSets, read_evalsets
 from trainer.mapped import map_model
 from trainer.report_drift import drift_section
 from trainer.report_quality import quality_section
 from trainer.report_training import training_section
 from trainer.report_words import MOST_WORDS, map_section, neighbors_section
-from trainer.scores import EvalSets, Score, read_evalsets, score_model
+from trainer.scores import Score, score_model
 from trainer.store import Model
 
 

@@ -17,9 +17,9 @@ from typing import Any
 
 from pipeline.dataset import storage
 from trainer.errors import Stopped
+from trainer.evalsets import read_evalsets
 from trainer.nights import judgement, making, survey
 from trainer.nights.child import PipelineFailed
-from trainer.nights.gate import read_eval_files
 from trainer.nights.lease import Busy, hold
 from trainer.nights.settings import Settings, add_arguments, read_settings
 from trainer.nights.state import REFUSED, folder_of, load_state
@@ -61,21 +61,21 @@ def retrain(settings: Settings) -> dict[str, Any]:
         Stopped: a signal asked for it.
     """
     own = settings.own
-    files = read_eval_files(own)
+    sets = read_evalsets(own.similarity, own.analogies)
     if own.report:
         require_page(own.report, "--report")
     with hold(own.model, folder_of(own.model), own.lease_minutes * 60) as lease:
         state = making.tidy(own.model, load_state(own.model))
         state, night, known = survey.find_night(settings, state, lease)
         if night is None:
-            return survey.report(settings, state, known, files, lease)
+            return survey.report(settings, state, known, sets, lease)
         dataset, state = making.make_dataset(settings, state, lease)
         if (settled := survey.settle_same_text(settings, state)) is not None:
-            return survey.report(settings, *settled, files, lease)
+            return survey.report(settings, *settled, sets, lease)
         if not (state.night and state.night.version):
             making.train_candidate(settings, state, dataset)
             state = making.stage(settings, state, dataset)
-        return judgement.decide(settings, state, files, lease)
+        return judgement.decide(settings, state, sets, lease)
 
 
 def describe(result: dict[str, Any]) -> str:

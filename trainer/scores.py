@@ -1,27 +1,16 @@
-"""Evaluation sets, read once, and what models score on them: for reports."""
+"""What models score on evaluation sets: for reports."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from pipeline.dataset import storage
-from trainer.evalsets import Pair, Question, parse_analogies, parse_similarity
-from trainer.evaluate import RankedVectors, rank_vectors, read_text, score_analogies, score_similarity
+from trainer.evalsets import EvalSets, Pair, Question
+from trainer.evaluate import RankedVectors, rank_vectors, score_analogies, score_similarity
 from trainer.store import Model
-
-
-@dataclass(frozen=True)
-class EvalSets:
-    """Parsed files by their names as given."""
-
-    similarity: dict[str, list[Pair]] = field(default_factory=dict)
-    analogies: dict[str, list[Question]] = field(default_factory=dict)
-
-    def __bool__(self) -> bool:
-        return bool(self.similarity or self.analogies)
 
 
 @dataclass(frozen=True)
@@ -43,19 +32,6 @@ class Score:
     scored: int
     of: int
     part: bool = False
-
-
-def read_evalsets(similarity: Sequence[str], analogies: Sequence[str]) -> EvalSets:
-    """Read evaluation files.
-
-    Raises:
-        UserError: there is no such file.
-        FormatError: a line that cannot be read.
-    """
-    return EvalSets(
-        {path: parse_similarity(read_text(path, "--similarity"), path) for path in similarity},
-        {path: parse_analogies(read_text(path, "--analogies"), path) for path in analogies},
-    )
 
 
 def score_model(model: Model, sets: EvalSets) -> list[Score]:

@@ -10,9 +10,10 @@ from typing import Any
 from pipeline.dataset import storage
 from trainer.board import Board, require_tensorboard
 from trainer.config import TrainConfig
+from trainer.evalsets import EvalSets, read_evalsets
 from trainer.loop import Loop
 from trainer.report import Report, make_report, require_page, summary
-from trainer.scores import EvalSets, Score, read_evalsets, score_model
+from trainer.scores import Score, score_model
 from trainer.store import Model
 
 

@@ -12,6 +12,7 @@ from pipeline.dataset.manifest import CorpusTotals
 from pipeline.dataset.schema import FormatError
 from tests.trainer.test_align import make_model
 from trainer.errors import UserError
+from trainer.evalsets import read_evalsets
 from trainer.nights.align import common_rows
 from trainer.nights.gate import (
     Check,
@@ -19,7 +20,6 @@ from trainer.nights.gate import (
     check_scores,
     check_space,
     neighbor_overlap,
-    read_eval_files,
     score,
 )
 from trainer.nights.settings import RetrainConfig
@@ -106,13 +106,13 @@ def test_files_are_read_before_and_scored_by_kind(tmp_path: Path) -> None:
     (tmp_path / "s.tsv").write_text("w0\tw1\t1\nw0\tw2\t2\nw1\tw2\t3\n")
     (tmp_path / "a.txt").write_text(": x\nw0 w1 w2 w3\n")
     config = dataclasses.replace(CONFIG, similarity=(f"{tmp_path}/s.tsv",), analogies=(f"{tmp_path}/a.txt",))
-    files = read_eval_files(config)
+    sets = read_evalsets(config.similarity, config.analogies)
     model: Model = make_model(["w0", "w1", "w2", "w3"], 3)
-    scores = score(model, files)
+    scores = score(model, sets)
     assert list(scores["similarity"]) == [f"{tmp_path}/s.tsv"]
     assert scores["analogies"][f"{tmp_path}/a.txt"] in (0.0, 1.0)
     with pytest.raises(UserError, match=r"--similarity: found no file .*none"):
-        read_eval_files(dataclasses.replace(CONFIG, similarity=(f"{tmp_path}/none",)))
+        read_evalsets([f"{tmp_path}/none"], [])
     (tmp_path / "s.tsv").write_bytes(b"\xff")
     with pytest.raises(FormatError, match="found a byte that is no UTF-8"):
-        read_eval_files(config)
+        read_evalsets(config.similarity, [])

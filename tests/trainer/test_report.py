@@ -17,8 +17,8 @@ from trainer import train
 from trainer.cli import main, make_command_parser
 from trainer.config import TrainConfig, read_config
 from trainer.errors import UserError
+from trainer.evalsets import read_evalsets
 from trainer.report import make_report
-from trainer.scores import read_evalsets
 from trainer.showing import Results
 from trainer.store import Model, load_model, save_model
 

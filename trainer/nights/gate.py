@@ -12,11 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.dataset import storage
 from pipeline.dataset.manifest import CorpusTotals
-from pipeline.dataset.schema import FormatError, sha256_hex
-from trainer.errors import UserError
-from trainer.evalsets import Pair, Question, parse_analogies, parse_similarity
+from trainer.evalsets import EvalSets
 from trainer.evaluate import rank_vectors, score_analogies, score_similarity
 from trainer.nights.align import common_rows
 from trainer.nights.settings import RetrainConfig
@@ -59,45 +56,14 @@ class Check:
         return {**asdict(self), "found": self.found if math.isfinite(self.found) else None, "passed": self.passed}
 
 
-@dataclass(frozen=True)
-class EvalFiles:
-    """The user's evaluation files, read before anything costs time.
-
-    Attributes:
-        similarity: pairs by file.
-        analogies: questions by file.
-        sha256: of each file.
-    """
-
-    similarity: Mapping[str, list[Pair]]
-    analogies: Mapping[str, list[Question]]
-    sha256: Mapping[str, str]
-
-
-def read_eval_files(config: RetrainConfig) -> EvalFiles:
-    """Read all --similarity and --analogies files.
-
-    Raises:
-        UserError: one is not there.
-        FormatError: one cannot be read.
-    """
-    texts = {path: _read(path, flag) for flag, paths in (("--similarity", config.similarity),
-             ("--analogies", config.analogies)) for path in paths}  # fmt: skip
-    return EvalFiles(
-        {path: parse_similarity(texts[path][0], path) for path in config.similarity},
-        {path: parse_analogies(texts[path][0], path) for path in config.analogies},
-        {path: sha256 for path, (_, sha256) in texts.items()},
-    )
-
-
-def score(model: Model, files: EvalFiles) -> dict[str, dict[str, float]]:
+def score(model: Model, sets: EvalSets) -> dict[str, dict[str, float]]:
     """Scores of a model by kind and file."""
-    if not files.sha256:
+    if not sets:
         return {}
     vectors = rank_vectors(model)
     return {
-        "similarity": {path: score_similarity(pairs, vectors)["spearman"] for path, pairs in files.similarity.items()},
-        "analogies": {path: score_analogies(asked, vectors)["accuracy"] for path, asked in files.analogies.items()},
+        "similarity": {path: score_similarity(pairs, vectors)["spearman"] for path, pairs in sets.similarity.items()},
+        "analogies": {path: score_analogies(asked, vectors)["accuracy"] for path, asked in sets.analogies.items()},
     }
 
 
@@ -168,15 +134,3 @@ def _nearest(unit_CD: Floats, words: Ids, top: int) -> list[set[int]]:
     scores = unit_CD[words] @ unit_CD.T
     scores[np.arange(len(words)), words] = -np.inf
     return [set(top_rows(row, top).tolist()) for row in scores]
-
-
-def _read(path: str, flag: str) -> tuple[str, str]:
-    try:
-        data = storage.read_bytes(path)
-        return data.decode("utf-8-sig"), sha256_hex(data)
-    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
-        raise UserError(f"{flag}: found no file {storage.redact(path)}, expected one") from None
-    except UnicodeDecodeError as error:
-        raise FormatError(
-            f"{storage.redact(path)}: found a byte that is no UTF-8 at {error.start}, expected text"
-        ) from None

@@ -12,14 +12,14 @@ from pipeline.dataset import storage
 from pipeline.dataset.manifest import CorpusTotals
 from pipeline.dataset.schema import FormatError, canonical_json, sha256_hex
 from pipeline.dataset.storage import PointerMovedError
+from trainer.evalsets import EvalSets
 from trainer.nights import lineage, making
-from trainer.nights.gate import Check, EvalFiles, check_corpus, check_scores, check_space, score
+from trainer.nights.gate import Check, check_corpus, check_scores, check_space, score
 from trainer.nights.lease import Lease
 from trainer.nights.settings import RetrainConfig, Settings
 from trainer.nights.state import PUBLISHED, REFUSED, Night, Outcome, State, save_state
 from trainer.pointer import Pointer, advance, read_pointer, swap
 from trainer.report import make_report
-from trainer.scores import EvalSets
 from trainer.staging import staged_version
 from trainer.store import load_model
 
@@ -29,13 +29,13 @@ _GATE = (
 )  # fmt: skip
 
 
-def gate_digest(own: RetrainConfig, files: EvalFiles) -> str:
+def gate_digest(own: RetrainConfig, sets: EvalSets) -> str:
     """What the gate's verdict follows from, beside the two versions."""
     limits = {name: getattr(own, name) for name in _GATE}
-    return hashlib.sha256(canonical_json({"limits": limits, "files": dict(files.sha256)})).hexdigest()
+    return hashlib.sha256(canonical_json({"limits": limits, "files": dict(sets.sha256)})).hexdigest()
 
 
-def decide(settings: Settings, state: State, files: EvalFiles, lease: Lease) -> dict[str, Any]:
+def decide(settings: Settings, state: State, sets: EvalSets, lease: Lease) -> dict[str, Any]:
     """Measure the night's staged version; publish it or refuse it.
 
     Raises:
@@ -44,21 +44,21 @@ def decide(settings: Settings, state: State, files: EvalFiles, lease: Lease) -> 
         Busy: another retraining took over.
     """
     own, night = settings.own, making.night_of(state)
-    live, gate = read_pointer(own.model), gate_digest(own, files)
+    live, gate = read_pointer(own.model), gate_digest(own, sets)
     if live is not None and live.version == night.version:  # the process died behind the swap
         return _finish(settings, state, PUBLISHED, gate, _recorded(own, night))
-    checks, scores = _measure(settings, night, files)
+    checks, scores = _measure(settings, night, sets)
     kind = PUBLISHED if all(check.passed for check in checks) else REFUSED
     lineage.add_verdict(own.model, night.version, kind, checks, scores, _now())
     if own.report:
-        _write_report(own, night, files)
+        _write_report(own, night, sets)
     lease.require()
     if kind == PUBLISHED:
         state = _publish(own, state, live)
     return _finish(settings, state, kind, gate, [check.to_dict() for check in checks])
 
 
-def decide_again(settings: Settings, state: State, refused: Outcome, files: EvalFiles, lease: Lease) -> dict[str, Any]:
+def decide_again(settings: Settings, state: State, refused: Outcome, sets: EvalSets, lease: Lease) -> dict[str, Any]:
     """Hold a refused version against a gate that was changed since."""
     live = read_pointer(settings.own.model)
     made = lineage.load_lineage(settings.own.model, refused.version) or {}
@@ -71,7 +71,7 @@ def decide_again(settings: Settings, state: State, refused: Outcome, files: Eval
     )  # fmt: skip
     state = dataclasses.replace(state, night=night)
     save_state(settings.own.model, state)
-    return decide(settings, state, files, lease)
+    return decide(settings, state, sets, lease)
 
 
 def digest_of(pointer: Pointer | None) -> str:
@@ -79,18 +79,18 @@ def digest_of(pointer: Pointer | None) -> str:
     return sha256_hex(pointer.data) if pointer else ""
 
 
-def _measure(settings: Settings, night: Night, files: EvalFiles) -> tuple[list[Check], dict[str, Any]]:
+def _measure(settings: Settings, night: Night, sets: EvalSets) -> tuple[list[Check], dict[str, Any]]:
     own = settings.own
     made = lineage.load_lineage(own.model, night.version)
     if made is None:
         raise FormatError(f"{storage.redact(own.model)}: found no lineage of version {night.version}, expected one")
     new = load_model(own.model, night.version)
-    scores: dict[str, Any] = {"new": score(new, files)}
+    scores: dict[str, Any] = {"new": score(new, sets)}
     live_tokens = None
     checks = []
     if night.parent:
         old, parents = load_model(own.model, night.parent), lineage.load_lineage(own.model, night.parent)
-        scores["live"] = score(old, files)
+        scores["live"] = score(old, sets)
         checks = check_space(old, new, own)
         if parents and not night.only_new and not parents["night"]["only_new"]:
             live_tokens = parents["dataset"]["corpus"]["tokens"]
@@ -98,8 +98,7 @@ def _measure(settings: Settings, night: Night, files: EvalFiles) -> tuple[list[C
     return checks + check_scores(scores["new"], scores.get("live", {}), own), scores
 
 
-def _write_report(own: RetrainConfig, night: Night, files: EvalFiles) -> None:
-    sets = EvalSets(dict(files.similarity), dict(files.analogies))
+def _write_report(own: RetrainConfig, night: Night, sets: EvalSets) -> None:
     report = make_report(own.model, night.version, compare=night.parent, sets=sets)
     storage.write_bytes(own.report, report.page)
 

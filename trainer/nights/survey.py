@@ -11,10 +11,10 @@ from typing import Any
 from pipeline.dataset import storage
 from pipeline.dataset.schema import canonical_json
 from trainer.errors import UserError
+from trainer.evalsets import EvalSets
 from trainer.nights import judgement, making
 from trainer.nights.child import run_pipeline
 from trainer.nights.corpus import Corpus, all_of, load_files, new_of, save_files
-from trainer.nights.gate import EvalFiles
 from trainer.nights.lease import Lease
 from trainer.nights.lineage import known_files
 from trainer.nights.settings import RetrainConfig, Settings
@@ -71,14 +71,14 @@ def settle_same_text(settings: Settings, state: State) -> tuple[State, Outcome] 
     return None
 
 
-def report(settings: Settings, state: State, known: Outcome | None, files: EvalFiles, lease: Lease) -> dict[str, Any]:
+def report(settings: Settings, state: State, known: Outcome | None, sets: EvalSets, lease: Lease) -> dict[str, Any]:
     """Say that there is nothing to train on; text that was refused is refused again, or held against a changed gate."""
     own, live = settings.own, read_pointer(settings.own.model)
     version = live.version if live else ""
     published = (live.version, *live.withdrawn) if live else ()
     if known is not None and known.kind == REFUSED and known.version not in published:
-        if known.gate != judgement.gate_digest(own, files) and staged_version(own.model, known.version):
-            return judgement.decide_again(settings, state, known, files, lease)
+        if known.gate != judgement.gate_digest(own, sets) and staged_version(own.model, known.version):
+            return judgement.decide_again(settings, state, known, sets, lease)
         about = f"version {known.version} of the same text, at {known.at}: {'; '.join(known.reasons)}; live: {version}"
         return {"status": REFUSED, "version": known.version, "live": version, "reasons": known.reasons, "about": about}
     about = f"live: version {version} in {storage.redact(own.model)}" if version else "no model yet, and no text"

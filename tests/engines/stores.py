@@ -19,6 +19,7 @@ import pytest
 
 from pipeline.cli import main as pipeline
 from pipeline.dataset import storage
+from pipeline.dataset.storage import PointerMovedError
 from pipeline.folders import list_files
 from tests.engines import install, servers
 from tests.engines.conftest import Record
@@ -153,6 +154,32 @@ def whole_way(engine: str, root: str, corpus: Path, expected: str, record: Recor
     assert "verified run" in succeed("pipeline", "verify", "--output", f"{root}/data")
     assert train_and_export(root) == on_disk(corpus)
     assert not [file.name for file in list_files(f"{root}/model") if file.name.startswith("checkpoints/")]
+
+
+def use_files(folder: str) -> None:
+    """Write, read by ranges, list and remove files; a pointer moves for one who knows where it is."""
+    uri, large = f"{folder}/LATEST.json", f"{folder}/large.gz"
+    assert storage.read_pointer(uri) is None
+    assert not storage.exists(uri)
+    data = bytes(range(256)) * 80_000  # several requests, both ways
+    storage.write_bytes(large, data)
+    assert storage.read_range(large, 300, 7) == data[300:307]
+    assert storage.read_range(large, len(data) - 3, 99) == data[-3:]
+    assert storage.read_range(large, len(data), 9) == b""
+    with storage.open_binary(large) as stream:
+        assert stream.read() == data
+    storage.write_bytes(f"{folder}/empty", b"")
+    assert storage.exists(f"{folder}/empty")
+    assert storage.read_bytes(f"{folder}/empty") == b""
+    storage.swap_pointer(uri, None, b"one")
+    storage.swap_pointer(uri, b"one", b"two")
+    storage.swap_pointer(uri, b"one", b"two")
+    for expected in (b"one", None):
+        with pytest.raises(PointerMovedError):
+            storage.swap_pointer(uri, expected, b"three")
+    storage.remove_file(uri)
+    storage.remove_file(uri)
+    assert sorted(file.name for file in list_files(folder)) == ["empty", "large.gz"]
 
 
 @functools.cache

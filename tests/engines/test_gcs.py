@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from pipeline.dataset import retry, storage
-from pipeline.dataset.storage import PointerMovedError
 from pipeline.folders import list_files
 from tests.engines import stores, wire
 from tests.engines.conftest import Record
@@ -30,28 +29,7 @@ def test_every_step(bucket: str, corpus: Path, in_process: str, record: Record) 
 
 
 def test_files_ranges_and_the_pointer(bucket: str) -> None:
-    uri = f"{bucket}/files/LATEST.json"
-    assert storage.read_pointer(uri) is None
-    assert not storage.exists(uri)
-    data = bytes(range(256)) * 80_000  # several requests, both ways
-    storage.write_bytes(f"{bucket}/files/large.gz", data)
-    assert storage.read_range(f"{bucket}/files/large.gz", 300, 7) == data[300:307]
-    assert storage.read_range(f"{bucket}/files/large.gz", len(data) - 3, 99) == data[-3:]
-    assert storage.read_range(f"{bucket}/files/large.gz", len(data), 9) == b""
-    with storage.open_binary(f"{bucket}/files/large.gz") as stream:
-        assert stream.read() == data
-    storage.write_bytes(f"{bucket}/files/empty", b"")
-    assert storage.exists(f"{bucket}/files/empty")
-    assert storage.read_bytes(f"{bucket}/files/empty") == b""
-    storage.swap_pointer(uri, None, b"one")
-    storage.swap_pointer(uri, b"one", b"two")
-    storage.swap_pointer(uri, b"one", b"two")
-    for expected in (b"one", None):
-        with pytest.raises(PointerMovedError):
-            storage.swap_pointer(uri, expected, b"three")
-    storage.remove_file(uri)
-    storage.remove_file(uri)
-    assert [file.name for file in list_files(f"{bucket}/files")] == ["empty", "large.gz"]
+    stores.use_files(f"{bucket}/files")
 
 
 def test_two_publishers(bucket: str) -> None:

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from pipeline.dataset import retry, s3, storage
-from pipeline.dataset.storage import PointerMovedError
 from pipeline.folders import list_files
 from tests.engines import stores
 from tests.engines.conftest import Record
@@ -38,28 +37,8 @@ def test_every_step(bucket: str, corpus: Path, in_process: str, record: Record) 
 
 def test_files_ranges_and_the_pointer(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(s3, "PART_BYTES", 5 << 20)
-    uri = f"{bucket}/files/LATEST.json"
-    assert storage.read_pointer(uri) is None
-    data = bytes(range(256)) * 80_000
-    storage.write_bytes(f"{bucket}/files/large.gz", data)
+    stores.use_files(f"{bucket}/files")
     assert "-" in s3.client().head_object(Bucket="pairs", Key="files/large.gz")["ETag"], "expected an upload in parts"
-    assert storage.read_range(f"{bucket}/files/large.gz", 300, 7) == data[300:307]
-    assert storage.read_range(f"{bucket}/files/large.gz", len(data) - 3, 99) == data[-3:]
-    assert storage.read_range(f"{bucket}/files/large.gz", len(data), 9) == b""
-    with storage.open_binary(f"{bucket}/files/large.gz") as stream:
-        assert stream.read() == data
-    storage.write_bytes(f"{bucket}/files/empty", b"")
-    assert storage.exists(f"{bucket}/files/empty")
-    assert storage.read_bytes(f"{bucket}/files/empty") == b""
-    storage.swap_pointer(uri, None, b"one")
-    storage.swap_pointer(uri, b"one", b"two")
-    storage.swap_pointer(uri, b"one", b"two")
-    for expected in (b"one", None):
-        with pytest.raises(PointerMovedError):
-            storage.swap_pointer(uri, expected, b"three")
-    storage.remove_file(uri)
-    storage.remove_file(uri)
-    assert names(f"{bucket}/files") == ["empty", "large.gz"]
 
 
 def test_a_file_that_changes_while_it_is_read_is_none_of_both(bucket: str) -> None:

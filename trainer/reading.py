@@ -19,7 +19,8 @@ import numpy.typing as npt
 
 from pipeline.dataset.reader import Dataset, RowGroupRef
 
-READ_THREADS = 2  # one row group more than this is in memory beside the one in use: 8 MiB each
+READ_THREADS = 2  # one row group more than this is in memory beside those in use: 8 MiB each
+TRAINING_THREADS = 3  # that one which decodes keeps busy: with zstd it takes a quarter of their time
 MOST_READ_THREADS = 12  # about 1 G pairs/s
 
 Ids = npt.NDArray[np.int32]
@@ -92,7 +93,8 @@ def batch_edges(center_N: Ids, batch_size: int) -> list[int]:
 
 def read_threads(device: str, threads: int) -> int:
     """How many threads decode: on a GPU's machine, where training takes none, as many as may be used, within reason."""
-    return min(max(threads, READ_THREADS), MOST_READ_THREADS) if device == "cuda" else READ_THREADS
+    wanted = threads if device == "cuda" else -(-threads // TRAINING_THREADS)
+    return min(max(wanted, READ_THREADS), MOST_READ_THREADS)
 
 
 def read_ahead(

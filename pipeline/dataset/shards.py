@@ -207,10 +207,11 @@ class _Window(io.RawIOBase):
         self._position = base[whence] + position
         return self._position
 
-    def read(self, size: int | None = -1) -> bytes:
+    def read(self, size: int | None = -1) -> memoryview:
+        """Bytes where they are: copying them takes up to a third of the time, and Arrow needs no copy."""
         start = self._position - self._offset
         stop = len(self._data) if size is None or size < 0 else min(start + size, len(self._data))
         if start < 0:
             raise OSError(f"read at {self._position}, before the row group's start {self._offset}")
         self._position += max(0, stop - start)
-        return bytes(self._data[start:stop])
+        return self._data[start:stop]

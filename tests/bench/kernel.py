@@ -29,7 +29,7 @@ from tests.bench.support import machine, spread
 from tests.quality.corpora import ROOT, plain_words, shared_folder
 from trainer.kernels.cpu import SHARING, start_batch
 from trainer.negatives import build_alias, unigram_weights
-from trainer.reading import epoch_order, read_ahead
+from trainer.reading import epoch_order, read_ahead, read_threads
 from trainer.tables import initial_tables
 
 Pairs = tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]
@@ -107,7 +107,8 @@ def fed_from_shards(dataset: Dataset, subject: Subject, groups: int) -> tuple[fl
     places, waited, pairs = epoch_order(dataset, 1, 0)[:groups], 0.0, 0
     running: Callable[[], float] = float
     start = time.perf_counter()
-    with closing(read_ahead(dataset, places)) as reading:
+    threads = read_threads("cpu", subject.settings["threads"])
+    with closing(read_ahead(dataset, places, threads)) as reading:
         for key in range(len(places)):
             asked = time.perf_counter()
             place, center_N, context_N = next(reading)

@@ -160,7 +160,7 @@ def test_memory_that_runs_out_is_one_line(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_more_threads_decode_for_a_gpu() -> None:
     assert [read_threads("cuda", threads) for threads in (1, 8, 64)] == [2, 8, 12]
-    assert read_threads("cpu", 64) == 2
+    assert [read_threads("cpu", threads) for threads in (1, 2, 8, 64)] == [2, 2, 3, 12]
 
 
 @pytest.fixture(scope="module")

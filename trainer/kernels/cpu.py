@@ -114,6 +114,7 @@ def start_batch(
     slope = (learning_rate_end - learning_rate_start) / center_B.size
     cuts = cut_segments(output_ids_B, SEGMENT_PAIRS, longest)
 
+    whole = _whole_rows(input_VD), _whole_rows(output_VD), input_VD.shape[1]
     where = input_VD.ctypes.data, output_VD.ctypes.data, input_VD.strides[0], input_VD.shape[1]
     common = _read_only(alias), negatives, longest, excluded
     rates, seed = (float(learning_rate_start), slope), np.uint64(key & _KEY_MASK)
@@ -126,7 +127,7 @@ def start_batch(
         clear(scratch)
         for share in shares:
             if plain:
-                loss += _train_plain(*pairs, *share, (input_VD, output_VD), *common, rates, seed, pool_rows)
+                loss += _train_plain(*pairs, *share, whole, *common, rates, seed, pool_rows)
             else:
                 loss += train_segments(shape, *pairs, *share, where, *common, rates, seed, scratch)
         return loss
@@ -137,6 +138,11 @@ def start_batch(
     pool = _threads(threads, os.getpid())
     parts = [pool.submit(train_shares) for _ in range(threads)]
     return lambda: float(sum(part.result() for part in parts))
+
+
+def _whole_rows(table_VD: Array) -> Array:
+    """The table with the gaps between its rows, which is contiguous: only then loops become vector code."""
+    return np.lib.stride_tricks.as_strided(table_VD, (len(table_VD), table_VD.strides[0] // table_VD.itemsize))
 
 
 def _train_plain(*arguments: Any) -> float:

@@ -41,17 +41,18 @@ def window_end(output_ids_B: Any, start: Any, stop: Any, longest: Any) -> Any:
 
 
 @jit(allocates=True)
-def train_window(input_ids_C: Any, output_ids_M: Any, input_VD: Any, output_VD: Any, mask_input: Any, rate: Any) -> Any:
+def train_window(input_ids_C: Any, output_ids_M: Any, tables: Any, dim: Any, mask_input: Any, rate: Any) -> Any:
     """One step, every gradient from the rows as they were before; returns the summed loss."""
+    input_VD, output_VD = tables
     loss = 0.0
-    changes_CD = np.zeros((input_ids_C.size, input_VD.shape[1]), np.float32)
-    changes_MD = np.zeros((output_ids_M.size, input_VD.shape[1]), np.float32)
+    changes_CD = np.zeros((input_ids_C.size, dim), np.float32)
+    changes_MD = np.zeros((output_ids_M.size, dim), np.float32)
     for c in range(input_ids_C.size):
         for m in range(output_ids_M.size):
             word = output_ids_M[m]
             if word == ABSENT or (m > 0 and mask_input and word == input_ids_C[c]):
                 continue
-            input_D, output_D = input_VD[input_ids_C[c]], output_VD[word]
+            input_D, output_D = input_VD[input_ids_C[c], :dim], output_VD[word, :dim]
             label = ONE if m == 0 else ZERO
             score = dot(input_D, output_D)
             signed = -score if m == 0 else score
@@ -60,10 +61,10 @@ def train_window(input_ids_C: Any, output_ids_M: Any, input_VD: Any, output_VD: 
             add_scaled(changes_CD[c], gradient, output_D)
             add_scaled(changes_MD[m], gradient, input_D)
     for c in range(input_ids_C.size):
-        add_scaled(input_VD[input_ids_C[c]], ONE, changes_CD[c])
+        add_scaled(input_VD[input_ids_C[c], :dim], ONE, changes_CD[c])
     for m in range(output_ids_M.size):
         if output_ids_M[m] != ABSENT:
-            add_scaled(output_VD[output_ids_M[m]], ONE, changes_MD[m])
+            add_scaled(output_VD[output_ids_M[m], :dim], ONE, changes_MD[m])
     return loss
 
 
@@ -73,9 +74,9 @@ def _compiled(sources: int) -> Any:
         output_ids_B: Any, input_ids_B: Any, cuts: Any, first: Any, last: Any, tables: Any, alias: Any,
         negatives: Any, longest: Any, exclude: Any, rates: Any, key: Any, pool_rows: Any,
     ) -> Any:  # fmt: skip
-        """See window.train_segments: the same draws, the same steps."""
+        """See window.train_segments: the same draws, the same steps. `tables` are (input_VD, output_VD, D)."""
         loss = 0.0 * sources  # named here so that the cache's key holds it: see jit.source_digest
-        input_VD, output_VD = tables
+        input_VD, output_VD, dim = tables
         redraw_output, redraw_input, mask_input = exclude
         pool, output_ids_M = np.zeros(pool_rows, np.int64), np.zeros(negatives + 1, np.int32)
         for segment in range(first, last):
@@ -94,7 +95,7 @@ def _compiled(sources: int) -> Any:
                     other if redraw_input else ABSENT,
                 )  # fmt: skip
                 rate = np.float32(rates[0] + rates[1] * begin)
-                loss += train_window(input_ids_B[begin:end], output_ids_M, input_VD, output_VD, mask_input, rate)
+                loss += train_window(input_ids_B[begin:end], output_ids_M, (input_VD, output_VD), dim, mask_input, rate)
                 begin = end
         return loss
 

@@ -3,8 +3,8 @@
     python -m tests.bench [--text FILE] [--runs 3] [--threads 2] [--epochs 1] [--work work/bench]
 
 FILE has one sentence a line, tokens separated by white space; by default the wiki corpus beside the checkout as
-a–z words. The shards are written with --compression lz4, which is read fastest, one pass an epoch.
-Prints the medians and ratios as a table.
+a–z words. The shards are written with --compression lz4, one pass an epoch: the shortest way from text to vectors.
+Prints the medians and ratios as a table: speed and, of the wiki corpus, the scores of what both have trained.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.quality.corpora import ROOT, plain_words, shared_folder
+from tests.quality.lane import GENSIM, score
 
 SETTINGS = "D=100, window 5, 5 negatives, sample 1e-3, min_count 5"
 
@@ -35,8 +36,8 @@ def timed(words: Sequence[str]) -> tuple[dict[str, Any], float]:
     return json.loads(done.stdout.splitlines()[-1]), seconds
 
 
-def measure(text: Path, work: Path, threads: int, epochs: int) -> dict[str, float]:
-    """One round: gensim, then ours, each from text to vectors; raw words a second and seconds."""
+def measure(text: Path, work: Path, threads: int, epochs: int, shared: Path | None) -> dict[str, float]:
+    """One round: gensim, then ours, each from text to vectors; raw words a second, seconds, scores."""
     shutil.rmtree(work / "data", ignore_errors=True)
     data, model = str(work / "data"), str(work / "model")
     peer = ["-m", "tests.bench.gensim_peer", str(text), str(work / "gensim.bin"), str(epochs), str(threads)]
@@ -59,6 +60,10 @@ def measure(text: Path, work: Path, threads: int, epochs: int) -> dict[str, floa
         "our pipeline, tokens/s": words / built["seconds"],
         "gensim text to vectors, s": gensim_s,
         "our text to vectors, s": built_s + trained_s + exported_s,
+    } | {
+        f"{whose} {name}": value
+        for whose, file in (("gensim", "gensim.bin"), ("our", "ours.bin"))
+        for name, value in (score(str(work / file), shared) if shared else {}).items()
     }
 
 
@@ -72,8 +77,9 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=ROOT / "work" / "bench")
     args = parser.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)
+    shared = None if args.text else shared_folder()
     text = args.text or plain_words(shared_folder(), args.work)
-    rounds = [measure(text, args.work, args.threads, args.epochs) for _ in range(args.runs)]
+    rounds = [measure(text, args.work, args.threads, args.epochs, shared) for _ in range(args.runs)]
     middle = {name: statistics.median(one[name] for one in rounds) for name in rounds[0]}
     print(f"{platform.machine()}, {args.threads} threads, medians of {args.runs} interleaved runs; {SETTINGS}\n")
     span = "one epoch" if args.epochs == 1 else f"{args.epochs} epochs"
@@ -85,6 +91,10 @@ def main() -> None:
         ratios = [one[peer] / one[ours] if faster else one[ours] / one[peer] for one in rounds]
         cells = " | ".join(unit.format(middle[name]) for name in (peer, ours))
         print(f"| {what} | {cells} | {statistics.median(ratios):.1f} ({min(ratios):.1f} to {max(ratios):.1f}) |")
+    for name in GENSIM if shared else ():
+        ratios = [one[f"our {name}"] / one[f"gensim {name}"] for one in rounds]
+        cells = " | ".join(f"{middle[f'{whose} {name}']:.3f}" for whose in ("gensim", "our"))
+        print(f"| {name} | {cells} | {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}) |")
     for name in ("our pipeline, tokens/s", "our training, pairs/s"):
         print(f"| {name.removeprefix('our ')} | | {middle[name]:,.0f} | |")
 

@@ -24,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.dataset.reader import Dataset, open_dataset
+from tests.bench.engines import Pairs, engine_rate, other_engines
 from tests.bench.machine_limits import peak_gflops, row_rate
 from tests.bench.support import machine, spread
 from tests.quality.corpora import ROOT, plain_words, shared_folder
@@ -32,7 +33,6 @@ from trainer.negatives import build_alias, unigram_weights
 from trainer.reading import epoch_order, read_ahead, read_threads
 from trainer.tables import initial_tables
 
-Pairs = tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]
 WARM_UP = 4096
 SHORT = 200_000  # pairs are enough where one thread works
 
@@ -135,6 +135,10 @@ def compare(args: argparse.Namespace, text: Path, batches: Sequence[Pairs], coun
             for name, settings in kernels():
                 subject = Subject(counts_V, threads=threads, **settings)
                 rounds.setdefault(name, []).append(subject.rate(batches) * words_a_pair)
+            few = batches[0][0][:SHORT], batches[0][1][:SHORT]
+            for name, settings in other_engines(threads).items():
+                pairs_of = batches[0] if name == "CUDA" else few
+                rounds.setdefault(name, []).append(engine_rate(pairs_of, counts_V, threads, settings) * words_a_pair)
         for name, rates in rounds.items():
             rate = statistics.median(rates)
             plain = spread([ours / other for ours, other in zip(rates, rounds["plain loops, window"], strict=True)], 1)
@@ -142,7 +146,7 @@ def compare(args: argparse.Namespace, text: Path, batches: Sequence[Pairs], coun
             times = spread([one / max(both) for one, *both in zip(rates, *peers, strict=True)], 1) if peers else ""
             pairs = "" if name.startswith("gensim") else f"{rate / words_a_pair / 1e6:.1f}"
             gflops = rate / words_a_pair * 3600 / 1e9
-            work = "" if name.startswith("gensim") else f"{gflops:.0f} | {gflops / peak:.0%}"
+            work = "" if name.startswith(("gensim", "CUDA")) else f"{gflops:.0f} | {gflops / peak:.0%}"
             print(
                 f"| {threads} | {name} | {rate / 1e6:.2f} | {pairs} | {work or ' | '} | {plain} | {times} |", flush=True
             )

@@ -29,6 +29,15 @@ def command(*words: str) -> dict[str, object]:
     return result
 
 
+def score(vectors: str, shared: Path) -> dict[str, float]:
+    """What exported vectors come to on the three sets."""
+    return {
+        name: float(value["spearman" if "spearman" in value else "accuracy"])
+        for name, value in command(str(shared / "measure" / "score.py"), vectors).items()
+        if isinstance(value, dict)
+    }
+
+
 def train_and_score(text: Path, work: Path, shared: Path, seed: int) -> dict[str, float]:
     """Build the dataset, train, export and score one seed."""
     data, model, vectors = (str(work / f"{name}-{seed}") for name in ("data", "model", "vectors"))
@@ -42,14 +51,9 @@ def train_and_score(text: Path, work: Path, shared: Path, seed: int) -> dict[str
         "--seed", str(seed), "--overwrite", "--quiet", "--json",
     )  # fmt: skip
     command("-m", "trainer", "export", "--model", model, "--format", "parquet", "--to", vectors, "--json")
-    scores = command(str(shared / "measure" / "score.py"), vectors)
     subprocess.run(["rm", "-rf", data, model], check=True)
     print(f"seed {seed}: pipeline {built['seconds']} s, training {trained['seconds']} s, loss {trained['loss']}")
-    return {
-        name: float(value["spearman" if "spearman" in value else "accuracy"])
-        for name, value in scores.items()
-        if isinstance(value, dict)
-    }
+    return score(vectors, shared)
 
 
 def main() -> int:

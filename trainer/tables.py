@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from pipeline.dataset.vocab import Vocabulary
 from trainer.errors import UserError
+from trainer.kernels.lines import LINE_BYTES, aligned
 from trainer.store import Model
 
 Floats = npt.NDArray[np.float32]
@@ -19,7 +20,7 @@ Tables = tuple[Floats, Floats]
 
 _PURPOSE = int.from_bytes(b"tables", "big")
 _BLOCK_NUMBERS = 1 << 22
-_LINE_NUMBERS = 16  # float32 numbers of a cache line
+_LINE_NUMBERS = LINE_BYTES // np.dtype(np.float32).itemsize
 
 
 def initial_tables(init: str, rows: int, dim: int, seed: int) -> Tables:
@@ -51,10 +52,8 @@ def empty_table(rows: int, dim: int) -> Floats:
 
     The kernel trains a sixth more pairs a second on such rows. The gap between two rows is at most 15 numbers.
     """
-    wide = _row_numbers(dim)
-    room = np.zeros(rows * wide + _LINE_NUMBERS, np.float32)
-    start = -room.ctypes.data // room.itemsize % _LINE_NUMBERS
-    return room[start : start + rows * wide].reshape(rows, wide)[:, :dim]
+    table_VD: Floats = aligned((rows, _row_numbers(dim)), np.float32)[:, :dim]
+    return table_VD
 
 
 def _row_numbers(dim: int) -> int:

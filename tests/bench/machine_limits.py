@@ -17,6 +17,7 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from trainer.kernels.jit import REORDER, jit, prefetch
+from trainer.kernels.lines import LINE_BYTES
 from trainer.kernels.shape import host_lanes
 from trainer.kernels.simd import LONG, WORD, Vectors
 
@@ -25,7 +26,6 @@ ROUNDS = 500_000  # a burst of milliseconds: to hand it to a thread takes .05
 BURSTS = 100  # short ones, of which the fastest was not disturbed
 BURST_ROWS = 20_000
 AHEAD = 16  # rows that are on their way
-LINE_BYTES = 64
 
 
 @intrinsic

@@ -8,10 +8,9 @@ import numpy as np
 
 from trainer.kernels.draws import ABSENT
 from trainer.kernels.ids import SEEN
+from trainer.kernels.lines import aligned
 from trainer.kernels.shape import Shape
 from trainer.kernels.tiles import COLUMNS
-
-LINE_BYTES = 64
 
 
 class Scratch(NamedTuple):
@@ -55,7 +54,7 @@ class Addresses(NamedTuple):
 
 
 def make_scratch(shape: Shape, negatives: int, longest: int, dim: int, pool_rows: int) -> Scratch:
-    """Room for windows of up to `longest` pairs."""
+    """Room for windows of up to `longest` pairs; `clear` makes it ready."""
     used = negatives + 1
     tiles = -(-used // shape.outputs)
     rows = longest + shape.inputs
@@ -65,7 +64,7 @@ def make_scratch(shape: Shape, negatives: int, longest: int, dim: int, pool_rows
         tile, column = divmod(m, shape.outputs)
         signs[tile, column::COLUMNS] = 1 if m else -1
     spare = aligned((1 + (longest if tiles > 1 else 0), dim + shape.lanes), np.float32)
-    scratch = Scratch(
+    return Scratch(
         inputs=aligned(max(rows, SEEN), np.int64),
         outputs=aligned(room, np.int64, spare.ctypes.data),
         ids=aligned(2 * room, np.int32, ABSENT),
@@ -77,22 +76,10 @@ def make_scratch(shape: Shape, negatives: int, longest: int, dim: int, pool_rows
         spare_rows=spare.ctypes.data + spare.strides[0] * np.arange(1, len(spare), dtype=np.int64),
         pool=aligned(pool_rows, np.int64),
     )
-    clear(scratch)
-    return scratch
 
 
 def clear(scratch: Scratch) -> None:
-    """Forget everything: rows with NaN leave some, which would spoil the next tables."""
+    """Make it ready for a batch, whatever the one before left: rows with NaN leave some."""
     for array in (scratch.gradient, scratch.bias, scratch.spare, scratch.losses):
         array[...] = 0
     scratch.losses[scratch.losses.size // 2 :] = 1
-
-
-def aligned(shape: tuple[int, ...] | int, kind: Any, value: float = 0) -> Any:
-    """An array that begins with a cache line: what straddles two costs twice."""
-    size = int(np.prod(shape)) * np.dtype(kind).itemsize
-    room = np.zeros(size + LINE_BYTES, np.uint8)
-    start = -room.ctypes.data % LINE_BYTES
-    array = room[start : start + size].view(kind).reshape(shape)
-    array[...] = value
-    return array

@@ -12,7 +12,8 @@ import numpy as np
 from trainer.kernels.draws import ABSENT, POOL_STREAM, draw_outputs, draw_pooled, fill_pool, mix, roll_pool
 from trainer.kernels.ids import ID_BYTES, SEEN, run_length
 from trainer.kernels.jit import jit, prefetch, prefetch_to_write, source_digest
-from trainer.kernels.scratch import LINE_BYTES, Addresses
+from trainer.kernels.lines import LINE_BYTES
+from trainer.kernels.scratch import Addresses
 from trainer.kernels.step import (
     LN_2,
     MASKED,

@@ -48,7 +48,7 @@ class CudaEngine:
         shape = choose_shape(config.dim, config.negatives, per_pair=per_pair, arithmetic=config.arithmetic)
         device = torch.device(DEVICE)
         with self._memory_errors():
-            self._tables = tuple(torch.from_numpy(np.array(table_VD)).to(device) for table_VD in tables)
+            self._tables = tuple(torch.from_numpy(table_VD).to(device, copy=True).contiguous() for table_VD in tables)
             self._launcher = Launcher(
                 (self._tables[0], self._tables[1]),
                 alias_tensor(build_alias(probabilities_V), device),

@@ -5,7 +5,6 @@ Shapes: B pairs, V vocabulary rows, D dimensions.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -36,9 +35,7 @@ class FusedEngine:
         self._tables = tables
         self._alias = build_alias(probabilities_V)
         self._start_batch = start_batch
-        self._running: deque[Callable[[], float]] = deque()
-        self._most_running = 2 if config.threads > 1 else 1
-        self._owed = 0.0
+        self._wait: Callable[[], float] = float  # for the step that runs; its loss, however often it is called
         self._settings: dict[str, Any] = {
             "negatives": config.negatives,
             "predict": config.predict,
@@ -62,20 +59,17 @@ class FusedEngine:
     ) -> float:
         """See Engine and RunsAhead."""
         assert first_row == 0
-        self._wait(self._most_running - 1)
-        self._running.append(self._start(center_B, context_B, lr_start, lr_end, key))
-        if self._most_running == 1:
-            self._wait(0)
-        return self._take_losses()
+        before, self._wait = self._wait, self._start(center_B, context_B, lr_start, lr_end, key)
+        return before() if self._settings["threads"] > 1 else self.drain()
 
     def drain(self) -> float:
         """See RunsAhead."""
-        self._wait(0)
-        return self._take_losses()
+        before, self._wait = self._wait, float
+        return before()
 
     def measure(self, center_B: Ids, context_B: Ids, *, key: int) -> float:
         """See Engine. Rows are written back as they were: at rate 0 they do not change."""
-        self._wait(0)
+        self._wait()
         return self._start(center_B, context_B, 0.0, 0.0, key)()
 
     def _start(self, center_B: Ids, context_B: Ids, lr_start: float, lr_end: float, key: int) -> Callable[[], float]:
@@ -90,32 +84,24 @@ class FusedEngine:
             **self._settings,
         )
 
-    def _wait(self, running: int) -> None:
-        while len(self._running) > running:
-            self._owed += self._running.popleft()()
-
-    def _take_losses(self) -> float:
-        losses, self._owed = self._owed, 0.0
-        return losses
-
     def tables(self) -> Tables:
         """See Engine."""
-        self._wait(0)
+        self._wait()
         return self._tables
 
     def live(self) -> dict[str, Any]:
         """See Engine."""
-        self._wait(0)
+        self._wait()
         return dict(zip(("input", "output"), self._tables, strict=True))
 
     def state(self) -> State:
         """See Engine."""
-        self._wait(0)
+        self._wait()
         return {"input": self._tables[0].copy(), "output": self._tables[1].copy()}
 
     def load_state(self, state: State) -> None:
         """See Engine."""
-        self._wait(0)
+        self._wait()
         require_state(state, dict(zip(("input", "output"), self._tables, strict=True)))
         for table_VD, name in zip(self._tables, ("input", "output"), strict=True):
             table_VD[:] = state[name]

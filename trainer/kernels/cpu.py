@@ -114,8 +114,8 @@ def start_batch(
     slope = (learning_rate_end - learning_rate_start) / center_B.size
     cuts = cut_segments(output_ids_B, SEGMENT_PAIRS, longest)
 
-    whole = _whole_rows(input_VD), _whole_rows(output_VD), input_VD.shape[1]
-    where = input_VD.ctypes.data, output_VD.ctypes.data, input_VD.strides[0], input_VD.shape[1]
+    dim, tables = input_VD.shape[1], (input_VD, output_VD)
+    where = input_VD.ctypes.data, output_VD.ctypes.data, input_VD.strides[0], dim
     common = _read_only(alias), negatives, longest, excluded
     rates, seed = (float(learning_rate_start), slope), np.uint64(key & _KEY_MASK)
 
@@ -123,11 +123,11 @@ def start_batch(
 
     def train_shares() -> float:
         loss, pairs = 0.0, (output_ids_B, input_ids_B, cuts)
-        scratch = _scratch(threading.get_ident(), shape, negatives, longest, input_VD.shape[1], pool_rows)
+        scratch = _scratch(threading.get_ident(), shape, negatives, longest, dim, pool_rows)
         clear(scratch)
         for share in shares:
             if plain:
-                loss += _train_plain(*pairs, *share, whole, *common, rates, seed, pool_rows)
+                loss += _train_plain(tables, *pairs, *share, *common, rates, seed, pool_rows)
             else:
                 loss += train_segments(shape, *pairs, *share, where, *common, rates, seed, scratch)
         return loss
@@ -145,10 +145,13 @@ def _whole_rows(table_VD: Array) -> Array:
     return np.lib.stride_tricks.as_strided(table_VD, (len(table_VD), table_VD.strides[0] // table_VD.itemsize))
 
 
-def _train_plain(*arguments: Any) -> float:
+def _train_plain(
+    tables: tuple[Array, Array], output_ids_B: Array, input_ids_B: Array, cuts: Array, first: int, last: int, *rest: Any
+) -> float:
     from trainer.kernels.plain import train_segments as train_plain
 
-    return float(train_plain(*arguments))
+    whole = *map(_whole_rows, tables), tables[0].shape[1]
+    return float(train_plain(output_ids_B, input_ids_B, cuts, first, last, whole, *rest))
 
 
 def _deal_segments(segments: int, threads: int) -> Iterator[tuple[int, int]]:

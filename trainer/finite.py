@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from trainer.config import TrainConfig
 from trainer.engine import Engine
 from trainer.errors import UserError
@@ -17,6 +19,16 @@ def require_finite(config: TrainConfig, engine: Engine) -> None:
     for name, table_VD in zip(("input", "output"), engine.tables(), strict=True):
         if not is_finite(table_VD):
             raise UserError(diverged(config, f"the {name} table"))
+
+
+def require_finite_loss(config: TrainConfig, loss: float) -> None:
+    """Refuse a loss that is NaN or Inf.
+
+    Raises:
+        UserError: it is.
+    """
+    if not math.isfinite(loss):
+        raise UserError(diverged(config, "the loss"))
 
 
 def diverged(config: TrainConfig, where: str) -> str:

@@ -6,7 +6,6 @@ Shape suffix: N pairs of a row group.
 from __future__ import annotations
 
 import contextlib
-import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -21,8 +20,8 @@ from trainer.checkpoint import Checkpoints
 from trainer.config import TrainConfig
 from trainer.curve import Point, is_due, note
 from trainer.engine import Engine, pending_loss
-from trainer.errors import Stopped, UserError
-from trainer.finite import diverged, require_finite
+from trainer.errors import Stopped
+from trainer.finite import require_finite, require_finite_loss
 from trainer.position import Progress
 from trainer.processes import Processes
 from trainer.progress import Meter
@@ -208,7 +207,7 @@ class Loop:
         ours = np.array([tally.loss, tally.pairs, tally.first_loss, due, *stop], np.float64)
         processes.add(ours)
         loss, pairs = float(ours[0]), round(ours[1])
-        self._require_finite(loss)
+        require_finite_loss(self.config, loss)
         if self._merging is not None:
             self._merging.merge(pairs, self._rate(progress.pairs), full)
         progress.losses[place.epoch] += loss
@@ -230,10 +229,6 @@ class Loop:
             self._saver.wait()
             raise Stopped(number)
 
-    def _require_finite(self, loss: float) -> None:
-        if not math.isfinite(loss):
-            raise UserError(diverged(self.config, "the loss"))
-
     def _note(self) -> None:
         """Add a point to the history."""
         progress = self.progress
@@ -247,7 +242,7 @@ class Loop:
         """Copy the state now; it is written while training goes on."""
         self._saver.plan(self.progress.pairs)
         owed = pending_loss(self.engine)
-        self._require_finite(owed)
+        require_finite_loss(self.config, owed)
         self.progress.losses[self.progress.epoch] += owed
         if self.audit is not None:
             self.audit.gather()

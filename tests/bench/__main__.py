@@ -78,7 +78,7 @@ def main() -> None:
     args = parser.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)
     shared = None if args.text else shared_folder()
-    text = args.text or plain_words(shared_folder(), args.work)
+    text = plain_words(shared, args.work) if shared else args.text
     rounds = [measure(text, args.work, args.threads, args.epochs, shared) for _ in range(args.runs)]
     middle = {name: statistics.median(one[name] for one in rounds) for name in rounds[0]}
     print(f"{platform.machine()}, {args.threads} threads, medians of {args.runs} interleaved runs; {SETTINGS}\n")

@@ -105,19 +105,8 @@ def test_it_runs_without_rights_on_files_that_cannot_be_written(wheel: Path, tmp
     [block] = re.findall(r"^ENV PATH=\S+ ((?:.*\\\n)*.*)$", (IMAGES / "Dockerfile").read_text(), re.MULTILINE)
     variables = block.replace("\\\n", " ").split()
     assert {"HOME=/tmp", "NUMBA_CACHE_DIR=/tmp/numba"} <= set(variables)
-    command = [
-        "unshare",
-        "--mount",
-        "bash",
-        "-c",
-        CONTAINER,
-        "bash",
-        str(place),
-        sys.prefix,
-        "env",
-        "-i",
-        "PATH=/usr/bin:/bin",
-    ]
+    hidden = ["unshare", "--mount", "bash", "-c", CONTAINER, "bash", str(place), sys.prefix]
+    command = [*hidden, "env", "-i", "PATH=/usr/bin:/bin"]
     done = call(*command, *variables, "PYTHONPATH=/tmp/site", "PYTHONWARNINGS=ignore", "bash", "-c", script)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "verified run " in done.stdout

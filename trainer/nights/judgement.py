@@ -32,7 +32,7 @@ _GATE = (
 def gate_digest(own: RetrainConfig, sets: EvalSets) -> str:
     """What the gate's verdict follows from, beside the two versions."""
     limits = {name: getattr(own, name) for name in _GATE}
-    return hashlib.sha256(canonical_json({"limits": limits, "files": dict(sets.sha256)})).hexdigest()
+    return hashlib.sha256(canonical_json({"limits": limits, "files": sets.sha256})).hexdigest()
 
 
 def decide(settings: Settings, state: State, sets: EvalSets, lease: Lease) -> dict[str, Any]:

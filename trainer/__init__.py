@@ -5,20 +5,21 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from trainer.lookup import UnknownTokenError, Vectors, load
+    from trainer.stream import PairStream
 
-__all__ = ["UnknownTokenError", "Vectors", "load"]
+__all__ = ["PairStream", "UnknownTokenError", "Vectors", "load"]
 
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from trainer import lookup
-
-    return getattr(lookup, name)
+    module = importlib.import_module("trainer.stream" if name == "PairStream" else "trainer.lookup")
+    return getattr(module, name)
 
 
 def __dir__() -> list[str]:

@@ -53,9 +53,9 @@ class Audit:
         with np.errstate(over="ignore"):
             self._since[1, place.index] += np.int64(hash_pairs(center_N, context_N))
 
-    def gather(self) -> None:
-        """Add up what all processes have counted; every process must call it equally often."""
-        self._processes.add(self._since)
+    def gather(self, peers: Processes) -> None:
+        """Add up what some processes have counted; each of them must call it equally often."""
+        peers.all_reduce(self._since)
         self._counted += self._since
         self._since[:] = 0
 
@@ -69,15 +69,15 @@ class Audit:
         Raises:
             UserError: a pair was left out, came twice, or was another one.
         """
-        self.gather()
-        self._processes.give(self._counted)  # after a resumption only process 0 knows what came before
+        self.gather(self._processes)
+        self._processes.broadcast(self._counted)  # after a resumption only process 0 knows what came before
         found = np.zeros(3, np.int64)
         share = places[self._processes.rank :: self._processes.size]
         for place, center_N, context_N in read_ahead(dataset, share):
             pairs, hashes = self._counted[:, place.index]
             found += (max(center_N.size - pairs, 0), max(pairs - center_N.size, 0), 0)
             found[2] += pairs == center_N.size and int(hashes) != hash_pairs(center_N, context_N)
-        self._processes.add(found)
+        self._processes.all_reduce(found)
         result = {"pairs": int(self._counted[0].sum())}
         result.update(zip(("missing", "repeated", "altered_row_groups"), map(int, found), strict=True))
         if found.any():

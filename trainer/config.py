@@ -13,8 +13,8 @@ from typing import Any
 
 from pipeline.dataset.flags import add_flags, flag_of, parse_size
 from trainer.errors import UserError
+from trainer.merge_plan import MERGE_RULES
 from trainer.negatives import EXCLUDE
-from trainer.rounds import MERGE_RULES
 from trainer.schedule import SCHEDULES
 from trainer.toml import read_toml
 
@@ -57,7 +57,8 @@ class TrainConfig:
     power: float = _shapes(0.75)
     """Negatives are drawn by count^power; 0 is uniform, 1 plain frequency."""
     learning_rate: float = _shapes(0.0)
-    """Learning rate at the start; 0 stands for 0.04 with sgd, 0.05 with adagrad, 0.001 with adam."""
+    """Learning rate at the start; 0 stands for 0.04 with sgd, 0.05 with adagrad, 0.001 with adam. With sgd and several
+    processes that default grows, up to twice as much for 16."""
     epochs: int = _shapes(1)
     """Times to walk over the corpus; a dataset with as many passes has fresh draws for each."""
     device: str = _shapes("auto", ("auto", "cpu", "cuda"))
@@ -98,11 +99,15 @@ class TrainConfig:
     """A model to start from: its words keep their vectors, other words start anew."""
     init_version: str = ""
     """Version of --init-from; by default its live one."""
-    merge_pairs: int = _size(4 << 20)
-    """Several processes (torchrun): pairs that each of them trains before they merge their tables."""
-    merge: str = _choice("saturating", *MERGE_RULES)
-    """Several processes: how they join the changes of a row: their sum, their average, or from the one for rare words
-    to the other for frequent ones."""
+    merge_pairs: int = _size(0)
+    """Several processes (torchrun): pairs that each of them trains, at most, before they join their tables; 0 takes as
+    many as make 48 joins an epoch. A join also comes after each row group that is longer."""
+    merge_alone: float = 0.05
+    """Several processes: share of the first epoch that the first process trains by itself, before the others start from
+    its tables."""
+    merge: str = _choice("adasum", *MERGE_RULES)
+    """Several processes: how they join the changes of a row. adasum adds what is at right angles and averages what is
+    parallel; average and sum are for comparison."""
     follow_latest: bool = False
     """Begin each epoch with the run that is published by then, if it knows all words of the one before."""
     resume: str = _choice("auto", "auto", "never", "must")
@@ -218,7 +223,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "dim": (1, 1 << 16), "negatives": (1, 1 << 12), "power": (0, math.inf), "learning_rate": (0, math.inf),
     "epochs": (1, 1_000_000), "threads": (0, 4096), "seed": (0, 2**63 - 1), "batch_size": (0, 1 << 30),
     "min_learning_rate_fraction": (0, 1), "clip_norm": (0, math.inf), "checkpoint_minutes": (0, math.inf),
-    "keep": (1, 1000), "checkpoint_pairs": (0, math.inf), "merge_pairs": (1, math.inf),
+    "keep": (1, 1000), "checkpoint_pairs": (0, math.inf), "merge_pairs": (0, math.inf), "merge_alone": (0, 1),
 }  # fmt: skip
 
 #: What the fused engine has no code for, and the value that asks for nothing.

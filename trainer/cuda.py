@@ -21,19 +21,21 @@ from trainer.engine import State, require_state
 from trainer.errors import UserError
 from trainer.feed import Slot
 from trainer.kernels.launch import Launcher, alias_tensor, choose_shape
+from trainer.merging import BLOCK_NUMBERS
 from trainer.negatives import build_alias, check_exclude, unigram_weights
 from trainer.reading import Ids
 from trainer.tables import Tables
 
 DEVICE = "cuda"
 SLOTS = 3  # one is trained, one copied to the device, one filled on the host
+_JOIN_COPIES = 6  # of a block: changes, what is sent, received, spread out, joined and sent back
 _RESERVE_BYTES = 256 << 20  # for row groups on their way, the kernel's code and PyTorch's own
 
 
 class CudaEngine:
     """The Triton kernel: negatives shared by a window, programs without locks; it runs ahead of its caller."""
 
-    step_pairs = 0  # the kernel's draws count from the start of the row group
+    step_pairs = 0  # a whole row group: one launch of the kernel
 
     def __init__(self, config: TrainConfig, tables: Tables, counts_V: npt.NDArray[np.int64]) -> None:
         """Move the tables to the device, and compile.
@@ -61,11 +63,8 @@ class CudaEngine:
         self._turn = 0
         self.measure(np.zeros(1, np.int32), np.zeros(1, np.int32), key=0)
 
-    def step(
-        self, center_B: Ids, context_B: Ids, *, lr_start: float, lr_end: float, key: int, first_row: int = 0
-    ) -> float:
+    def step(self, center_B: Ids, context_B: Ids, *, lr_start: float, lr_end: float, key: int) -> float:
         """See Engine, but that the loss is that of an earlier call, SLOTS before; `drain` has the rest."""
-        assert first_row == 0
         slot = self._slots[self._turn]
         self._turn = (self._turn + 1) % SLOTS
         loss = slot.collect()
@@ -119,23 +118,26 @@ class CudaEngine:
             ) from None
 
 
-def require_memory(config: TrainConfig, rows: int) -> None:
+def require_memory(config: TrainConfig, rows: int, processes: int = 1) -> None:
     """Refuse a model that the device has no room for, before its tables are made.
 
     Raises:
         UserError: with both numbers.
     """
     if torch.device(DEVICE).type == "cuda":
-        require_room(config, rows, torch.cuda.mem_get_info()[0])
+        require_room(config, rows, torch.cuda.mem_get_info()[0], processes)
 
 
-def require_room(config: TrainConfig, rows: int, free_bytes: int) -> None:
-    """Hold the tables of a vocabulary of so many rows against the bytes that are free.
+def require_room(config: TrainConfig, rows: int, free_bytes: int, processes: int = 1) -> None:
+    """Compare what a vocabulary of so many rows needs with the bytes that are free.
 
     Raises:
         UserError: they do not fit.
     """
-    needed = 2 * rows * config.dim * 4 + rows * 8 + _RESERVE_BYTES
+    table = rows * config.dim * 4
+    needed = 2 * table + rows * 8 + _RESERVE_BYTES
+    if processes > 1:  # the common base of both tables, and what a join sends, receives and joins of one
+        needed += 2 * table + _JOIN_COPIES * min(table, 4 * BLOCK_NUMBERS)
     if needed > free_bytes:
         raise UserError(
             f"--device cuda: found {free_bytes} bytes free on it, expected {needed} for {rows} words of --dim "

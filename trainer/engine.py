@@ -19,12 +19,10 @@ State = dict[str, npt.NDArray[Any]]
 class Engine(Protocol):
     """Holds the tables and updates them."""
 
-    #: Pairs that one call of `step` should have; 0 for a whole row group.
+    #: Pairs that one call of `step` should have, so that it does not take long; 0 for a whole row group.
     step_pairs: int
 
-    def step(
-        self, center_B: Ids, context_B: Ids, *, lr_start: float, lr_end: float, key: int, first_row: int = 0
-    ) -> float:
+    def step(self, center_B: Ids, context_B: Ids, *, lr_start: float, lr_end: float, key: int) -> float:
         """Train on pairs of one row group; returns the loss summed over them, each pair's before its update.
 
         Args:
@@ -32,8 +30,7 @@ class Engine(Protocol):
             context_B: ids below V.
             lr_start: learning rate at the first pair; it changes linearly.
             lr_end: learning rate after the last pair.
-            key: the row group's random stream, from 0 to 2⁶⁴ − 1.
-            first_row: where in the row group the pairs begin: 0 or a multiple of step_pairs.
+            key: the batch's random stream, from 0 to 2⁶⁴ − 1.
         """
 
     def measure(self, center_B: Ids, context_B: Ids, *, key: int) -> float:

@@ -29,8 +29,13 @@ def make_engine(config: TrainConfig, tables: Tables, counts_V: npt.NDArray[np.in
     return ReferenceEngine(config, tables, counts_V)
 
 
-def require_memory(config: TrainConfig, rows: int) -> None:
+def require_memory(config: TrainConfig, rows: int, processes: int = 1) -> None:
     """Refuse a model that the device has no room for, before its tables are made.
+
+    Args:
+        config: resolved.
+        rows: V.
+        processes: of the training; several hold the tables twice, and what they exchange.
 
     Raises:
         UserError: it has not.
@@ -38,4 +43,4 @@ def require_memory(config: TrainConfig, rows: int) -> None:
     if config.engine == "fused" and config.device == "cuda":
         from trainer import cuda
 
-        cuda.require_memory(config, rows)
+        cuda.require_memory(config, rows, processes)

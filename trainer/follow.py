@@ -28,7 +28,7 @@ def follow_latest(loop: Loop, epoch: int) -> None:
     Raises:
         FormatError: the new run is damaged.
     """
-    run = loop.processes.tell(_latest_run(loop.config.data) if loop.processes.rank == 0 else "")
+    run = loop.processes.broadcast_text(_latest_run(loop.config.data) if loop.processes.rank == 0 else "")
     if run == loop.dataset.run_id:
         return
     dataset = open_dataset(loop.config.data, run)
@@ -51,7 +51,6 @@ def follow_latest(loop: Loop, epoch: int) -> None:
         return
     loop.engine = carry_rows(loop, vocabulary, rows_V)
     loop.move(dataset, vocabulary, epoch)
-    loop.join_tables()
 
 
 def carry_rows(loop: Loop, vocabulary: Vocabulary, rows_V: npt.NDArray[np.int32]) -> Engine:

@@ -23,7 +23,7 @@ class FusedEngine:
     What several threads return is the loss of an earlier step; `drain` has the rest.
     """
 
-    step_pairs = 0  # the kernel's draws count from the start of the row group
+    step_pairs = 0  # a whole row group: the more pairs, the less often threads wait for each other
 
     def __init__(self, config: TrainConfig, tables: Tables, counts_V: npt.NDArray[np.int64]) -> None:
         """Take the tables over; compiles, or loads what was compiled before."""
@@ -54,11 +54,8 @@ class FusedEngine:
             *pair, *tables, alias, learning_rate_start=0.0, learning_rate_end=0.0, key=0, **self._settings
         )()
 
-    def step(
-        self, center_B: Ids, context_B: Ids, *, lr_start: float, lr_end: float, key: int, first_row: int = 0
-    ) -> float:
+    def step(self, center_B: Ids, context_B: Ids, *, lr_start: float, lr_end: float, key: int) -> float:
         """See Engine and RunsAhead."""
-        assert first_row == 0
         before, self._wait = self._wait, self._start(center_B, context_B, lr_start, lr_end, key)
         return before() if self._settings["threads"] > 1 else self.drain()
 

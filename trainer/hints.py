@@ -5,6 +5,7 @@ from __future__ import annotations
 from pipeline.dataset.flags import flag_of
 from pipeline.dataset.reader import Dataset
 from trainer.config import TrainConfig, usable_cores
+from trainer.merge_plan import supported_processes
 from trainer.processes import Processes
 from trainer.progress import warn
 
@@ -20,8 +21,9 @@ def warn_of_settings(asked: TrainConfig, config: TrainConfig, dataset: Dataset, 
         )
     if config.threads * processes.local_size > usable_cores():
         warn(f"--threads {config.threads} on {usable_cores()} cores: more threads than cores make it slower")
-    groups = len(dataset.row_groups(0))
-    if groups < processes.size:
+    supported = supported_processes(dataset.pairs_in_pass(0))
+    if processes.size > supported:
         warn(
-            f"{processes.size} processes for {groups} row groups: {processes.size - groups} of them have nothing to do"
+            f"{processes.size} processes share {dataset.pairs_in_pass(0):,} pairs an epoch, which are enough for "
+            f"{supported}: with more, the vectors may be worse"
         )

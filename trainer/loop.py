@@ -1,14 +1,15 @@
-"""The loop: row groups in order, one step each, merges, progress, checkpoints, and an orderly stop on a signal.
+"""The loop: batches in order, one step each, joins, progress, checkpoints, and an orderly stop on a signal.
 
-Shape suffix: N pairs of a row group.
+Shapes: B pairs of a batch.
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import astuple, dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -16,34 +17,38 @@ import numpy as np
 from pipeline.dataset.reader import Dataset
 from pipeline.dataset.vocab import Vocabulary
 from trainer.audit import Audit
+from trainer.batches import Batch, Batches
 from trainer.checkpoint import Checkpoints
 from trainer.config import TrainConfig
 from trainer.curve import Point, is_due, note
 from trainer.engine import Engine, pending_loss
 from trainer.errors import Stopped
 from trainer.finite import require_finite, require_finite_loss
+from trainer.loss_guard import LossGuard
+from trainer.merge_plan import default_merge_pairs, plan_merges
 from trainer.position import Progress
 from trainer.processes import Processes
 from trainer.progress import Meter
-from trainer.reading import Ids, Place, epoch_order, negatives_key, pairs_to_come, read_ahead, read_threads
-from trainer.rounds import cut_rounds
+from trainer.reading import epoch_order, negatives_key, pairs_to_come, read_threads
 from trainer.saving import Saver
 from trainer.schedule import learning_rate
+from trainer.sharing import Leg
 from trainer.signals import NUMBERS, Noted, noted_signals
 
 FIRST_PAIRS = 4096  # the loss before training is measured on so many
+ALONE = Processes()
 
 
 class Merging(Protocol):
-    """What brings the processes' tables together; see trainer.merging."""
+    """What joins the processes' tables; see trainer.merging."""
 
-    def merge(self, pairs: int, rate: float, full: bool) -> None:
-        """Called by every process at the end of each round, with the pairs of all."""
+    def merge(self) -> None:
+        """Called by every process at each join."""
 
 
 @dataclass
 class Tally:
-    """What this process has done since the last time that all knew of each other."""
+    """What this process has done since all processes last counted together."""
 
     pairs: int = 0
     loss: float = 0.0
@@ -60,11 +65,12 @@ class Loop:
         vocabulary: its words.
         engine: what to train.
         checkpoints: where to keep its state.
-        progress: where to begin; afterwards, where it ended. Processes agree on it at the end of each round.
+        progress: where to start; afterwards, where it ended. Processes agree on it at each join.
         processes: who trains.
-        audit: counts the pairs, None if nobody asked for it.
+        rate: learning rate at the start.
+        audit: counts the pairs, None without --audit.
         follow: called before an epoch, may move the loop to another run of the dataset.
-        watch: told of each point of the history, and of the one before it.
+        watch: called with each point of the history, and the one before it.
     """
 
     config: TrainConfig
@@ -74,6 +80,7 @@ class Loop:
     checkpoints: Checkpoints
     progress: Progress
     processes: Processes = field(default_factory=Processes)
+    rate: float = 0.0
     audit: Audit | None = None
     follow: Callable[[Loop, int], None] | None = None
     watch: Callable[[Point, Point], None] | None = None
@@ -84,12 +91,14 @@ class Loop:
         """Train to the end.
 
         Raises:
-            UserError: NaN or Inf in the loss or in a table.
-            Stopped: a signal asked for it.
+            UserError: NaN or Inf in the loss or in a table, a loss that rises.
+            Stopped: a signal came.
         """
         config, progress = self.config, self.progress
+        self.rate = self.rate or config.learning_rate
         done = sum(progress.epoch_pairs[: progress.epoch])
         self.total = done + pairs_to_come(self.dataset, progress.epoch, config.epochs)  # of all epochs
+        self._guard = LossGuard(config, self.processes.size, self.dataset.pairs_in_pass(0))
         self._meter = Meter(
             self.total, config.epochs, self.words_per_pair, seen_pairs=progress.pairs, seen_loss=sum(progress.losses),
             quiet=config.quiet or self.processes.rank > 0,
@@ -100,7 +109,7 @@ class Loop:
         with noted_signals() as noted:
             try:
                 for epoch in range(progress.epoch, config.epochs):
-                    if self.follow is not None and epoch > progress.epoch:
+                    if self.follow is not None and epoch > self.progress.epoch:
                         self.follow(self, epoch)
                     self._train_epoch(epoch, noted)
                 self._saver.wait()
@@ -114,71 +123,106 @@ class Loop:
         return self.dataset.total_tokens * self.config.epochs / self.total
 
     def _train_epoch(self, epoch: int, noted: Noted) -> None:
-        config, processes = self.config, self.processes
-        places = left = epoch_order(self.dataset, config.seed, epoch, config.shuffle)
-        self._epoch_start = self.progress.pairs
-        if epoch == self.progress.epoch:
-            self._epoch_start -= sum(place.group.rows for place in places[: self.progress.group]) + self.progress.row
-            left = places[self.progress.group :]
-        self._epoch_groups = len(places)
+        pairs = self.dataset.pairs_in_pass(epoch % self.dataset.passes)
+        self._epoch_start = sum(self.progress.epoch_pairs[:epoch])
         if self.audit is not None:
-            self.audit.begin_epoch(len(places))
-        rounds = list(cut_rounds(left, config.merge_pairs, processes.rank, processes.size))
-        own = [place for one in rounds for place in one.own]
-        threads = read_threads(config.device, config.threads)
-        with contextlib.closing(read_ahead(self.dataset, own, threads)) as reading:
-            for one in rounds:
-                for place, center_N, context_N in (next(reading) for _ in one.own):
-                    for first, last in self._cuts(place):
-                        self._step(place, center_N, context_N, first, last)
-                        if processes.size == 1:
-                            done = last == center_N.size
-                            self._settle(place, place.index + done, 0 if done else last, noted)
-                if processes.size > 1:
-                    self._settle(one.places[-1], one.places[-1].index + 1, 0, noted, one.full)
+            self.audit.begin_epoch(len(self.dataset.row_groups(epoch % self.dataset.passes)))
+        peers = self.processes
+        if peers.size > 1:
+            if epoch == 0 and not self.config.init_from:
+                self._train_alone(noted, round(pairs * self.config.merge_alone))
+            if self._merging is None:
+                self._join_tables()
+        self._train_batches(epoch, noted, peers)
         if self.audit is not None:
+            places = epoch_order(self.dataset, self.config.seed, epoch, self.config.shuffle)
             self.progress.audit.append(self.audit.end_epoch(self.dataset, places))
 
-    def _cuts(self, place: Place) -> Iterator[tuple[int, int]]:
-        rows, size = place.group.rows, self.engine.step_pairs or place.group.rows
-        begun = (self.progress.epoch, self.progress.group) == (place.epoch, place.index)
-        start = self.progress.row if begun else 0
-        return ((row, min(row + size, rows)) for row in range(start, rows, size))
+    def _train_alone(self, noted: Noted, until: int) -> None:
+        """Let process 0 train the first pairs; others take over its tables and its progress.
 
-    def _step(self, place: Place, center_N: Ids, context_N: Ids, first: int, last: int) -> None:
-        config, tally = self.config, self._tally
-        key = negatives_key(config.seed, place)
-        seen = self._epoch_start + place.before + first  # pairs of the run before these, whoever trains them
-        if seen == 0:
-            few = center_N[:FIRST_PAIRS]
-            tally.first_loss = self.engine.measure(few, context_N[:FIRST_PAIRS], key=key) / few.size
-        tally.loss += self.engine.step(
-            center_N[first:last], context_N[first:last],
-            lr_start=self._rate(seen), lr_end=self._rate(seen + last - first), key=key, first_row=first,
+        At first all processes would find the same way in which the tables grow, and go it N times as far.
+        """
+        processes, stopped = self.processes, 0
+        if self.progress.pairs >= until:
+            return
+        if processes.rank == 0:
+            with contextlib.suppress(Stopped):
+                self._train_batches(0, noted, ALONE, until)
+            stopped = noted.number or processes.requested_stop()
+        text = json.dumps([vars(self.progress), stopped])
+        fields, stopped = json.loads(processes.broadcast_text(text, lambda: self._forward(noted)))
+        if processes.rank:
+            self.progress = Progress(**fields)
+        if stopped:
+            raise Stopped(stopped)
+
+    def _forward(self, noted: Noted) -> None:
+        """Tell process 0, which trains alone, that this one got a signal."""
+        if noted.number:
+            self.processes.request_stop(noted.number)
+
+    def _train_batches(self, epoch: int, noted: Noted, peers: Processes, until: int | None = None) -> None:
+        """Train what is left of an epoch, shared among some processes; or up to so many pairs."""
+        largest = max((ref.rows for ref in self.dataset.row_groups(epoch % self.dataset.passes)), default=0)
+        plan = plan_merges(self._merge_pairs(epoch), largest)
+        size = plan.batch_size if self.processes.size > 1 else self.engine.step_pairs
+        batches = self._batches(epoch, peers, size)
+        threads = read_threads(self.config.device, self.config.threads)
+        with contextlib.closing(batches.read(threads)) as reading:
+            for number, batch in enumerate(reading, 1):
+                self._step(batch)
+                if peers.size == 1 or number % plan.batches == 0 or not batches.left:
+                    self._settle(batches, noted, peers)
+                if until is not None and self.progress.pairs >= until:
+                    return
+
+    def _merge_pairs(self, epoch: int) -> int:
+        """Pairs that each process trains between two joins."""
+        if self.config.merge_pairs:
+            return self.config.merge_pairs
+        table_bytes = 2 * 4 * len(self.vocabulary) * self.config.dim
+        pairs = self.dataset.pairs_in_pass(epoch % self.dataset.passes)
+        return default_merge_pairs(pairs, self.processes.size, table_bytes, self.config.device)
+
+    def _batches(self, epoch: int, peers: Processes, batch_size: int) -> Batches:
+        legs = self.progress.legs if epoch == self.progress.epoch else []
+        return Batches(
+            self.dataset, epoch, [Leg(*leg) for leg in legs], batch_size=batch_size, seed=self.config.seed,
+            shuffle=self.config.shuffle, rank=peers.rank, world_size=peers.size,
         )  # fmt: skip
-        tally.pairs += last - first
+
+    def _step(self, batch: Batch) -> None:
+        place, tally, config = batch.place, self._tally, self.config
+        if place is None:
+            return
+        key = negatives_key(config.seed, place, batch.first_row)
+        pairs = batch.center_B.size
+        seen = self._epoch_start + place.before + batch.first_row  # pairs of the run before these, whoever trains them
+        if seen == 0:
+            few = batch.center_B[:FIRST_PAIRS]
+            tally.first_loss = self.engine.measure(few, batch.context_B[:FIRST_PAIRS], key=key) / few.size
+        tally.loss += self.engine.step(
+            batch.center_B, batch.context_B, lr_start=self._rate(seen), lr_end=self._rate(seen + pairs), key=key
+        )
+        tally.pairs += pairs
         if self.audit is not None:
-            self.audit.count(place, center_N[first:last], context_N[first:last])
+            self.audit.count(place, batch.center_B, batch.context_B)
 
     def _rate(self, pairs: int) -> float:
         config = self.config
-        return learning_rate(
-            config.schedule, config.learning_rate, self.fraction(pairs), config.min_learning_rate_fraction
-        )
+        return learning_rate(config.schedule, self.rate, self.fraction(pairs), config.min_learning_rate_fraction)
 
     def fraction(self, pairs: int) -> float:
         """How much of the schedule is done after so many pairs of the run."""
         before, done = self.progress.turn_pairs, self.progress.turn_fraction
         return done + (pairs - before) / (self.total - before) * (1.0 - done)
 
-    def join_tables(self) -> None:
-        """Let all processes begin with process 0's tables, and merge from now on."""
-        if self.processes.size > 1:
-            from trainer.merging import Merger, update_shares
+    def _join_tables(self) -> None:
+        """Let all processes start with process 0's tables, and join their changes from now on."""
+        from trainer.merging import Merger
 
-            sample = float(self.dataset.manifest.options.get("sample", 0.0))
-            shares_V = update_shares(self.vocabulary.counts, sample)
-            self._merging = Merger(self.processes, self.engine.live(), shares_V, self.config.merge)
+        self._merging = Merger(self.processes, self.engine.live(), self.config.merge)
 
     def move(self, dataset: Dataset, vocabulary: Vocabulary, epoch: int) -> None:
         """Read another run of the dataset from an epoch on; the schedule goes on from where it is."""
@@ -187,45 +231,48 @@ class Loop:
         progress.followed.append(self.dataset.dataset_id)
         self.dataset, self.vocabulary, progress.run = dataset, vocabulary, dataset.run_id
         self.total = progress.pairs + pairs_to_come(dataset, epoch, self.config.epochs)
+        self._merging = None  # the tables are others now
         self._meter.retarget(self.total)
         self.checkpoints.move(dataset.dataset_id, dataset.run_id)
 
-    def _settle(self, place: Place, group: int, row: int, noted: Noted, full: bool = True) -> None:
-        """Agree on how far all are, then do what is due: merge, stop, checkpoint.
+    def _settle(self, batches: Batches, noted: Noted, peers: Processes) -> None:
+        """Agree on how far all are, then do what is due: join, stop, checkpoint.
 
         Raises:
-            UserError: NaN or Inf in the loss.
+            UserError: NaN or Inf in the loss, a loss that rises.
             Stopped: a process got a signal.
         """
-        progress, tally, processes = self.progress, self._tally, self.processes
-        stop = [noted.number == number for number in NUMBERS]
-        seen = progress.pairs + tally.pairs * processes.size
-        due = processes.rank == 0 and self._saver.is_due(seen)
-        noted_now = group == self._epoch_groups or is_due(progress.history, seen, self.total)
-        if noted_now or processes.size > 1:  # otherwise an engine that runs ahead may go on
+        progress, tally, epoch = self.progress, self._tally, batches.epoch
+        number = noted.number or (self.processes.requested_stop() if peers is not self.processes else 0)
+        stop = [number == one for one in NUMBERS]
+        seen = progress.pairs + tally.pairs * peers.size
+        due = peers.rank == 0 and self._saver.is_due(seen)
+        noted_now = not batches.left or is_due(progress.history, seen, self.total)
+        if noted_now or peers.size > 1:  # otherwise an engine that runs ahead may go on
             tally.loss += pending_loss(self.engine)
         ours = np.array([tally.loss, tally.pairs, tally.first_loss, due, *stop], np.float64)
-        processes.add(ours)
+        peers.all_reduce(ours)
         loss, pairs = float(ours[0]), round(ours[1])
         require_finite_loss(self.config, loss)
-        if self._merging is not None:
-            self._merging.merge(pairs, self._rate(progress.pairs), full)
-        progress.losses[place.epoch] += loss
-        progress.epoch_pairs[place.epoch] += pairs
+        if peers.size > 1 and self._merging is not None:
+            self._merging.merge()
+        progress.losses[epoch] += loss
+        progress.epoch_pairs[epoch] += pairs
         progress.pairs += pairs
         progress.first_loss += float(ours[2])
-        progress.epoch, progress.group, progress.row = place.epoch, group, row
+        progress.epoch, progress.legs = epoch, [list(astuple(leg)) for leg in batches.position()]
         progress.seconds = self._before_s + time.perf_counter() - self._started
         self._tally = Tally()
-        self._meter.add(place.epoch, pairs, loss, self._rate(progress.pairs))
+        self._guard.add(pairs, loss)
+        self._meter.add(epoch, pairs, loss, self._rate(progress.pairs))
         if noted_now:
             self._note()
-        # Alone, a signal is seen at once; otherwise all must have heard of it.
-        came = [number for number, seen in zip(NUMBERS, ours[4:], strict=True) if seen]
-        number = noted.number if processes.size == 1 else max(came, default=0)
-        if full and (ours[3] or number):
-            self._save()
-        if full and number:
+        # Several processes must all have heard of a signal; one alone sees it at once.
+        came = (one for one, count in zip(NUMBERS, ours[4:], strict=True) if count)
+        number = max(came, default=0) or (noted.number if peers.size == 1 else 0)
+        if ours[3] or number:
+            self._save(peers)
+        if number:
             self._saver.wait()
             raise Stopped(number)
 
@@ -238,14 +285,14 @@ class Loop:
         if self.watch is not None:
             self.watch(before, now)
 
-    def _save(self) -> None:
+    def _save(self, peers: Processes) -> None:
         """Copy the state now; it is written while training goes on."""
         self._saver.plan(self.progress.pairs)
         owed = pending_loss(self.engine)
         require_finite_loss(self.config, owed)
         self.progress.losses[self.progress.epoch] += owed
         if self.audit is not None:
-            self.audit.gather()
+            self.audit.gather(peers)
         if self.processes.rank == 0:
             require_finite(self.config, self.engine)
             state = self.engine.state() | (self.audit.state() if self.audit is not None else {})

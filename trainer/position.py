@@ -14,8 +14,7 @@ class Progress:
 
     Attributes:
         epoch: the epoch to go on in, from 0.
-        group: number of the row group to go on at, in that epoch's order.
-        row: pairs of it that are done.
+        legs: what was read of that epoch, as trainer.sharing.Leg has it: ranks, workers, batches of each, batch size.
         pairs: pairs seen in all epochs.
         losses: summed loss of each epoch so far.
         first_loss: mean loss of the first pairs, before any training.
@@ -30,8 +29,7 @@ class Progress:
     """
 
     epoch: int = 0
-    group: int = 0
-    row: int = 0
+    legs: list[list[int]] = field(default_factory=list)
     pairs: int = 0
     losses: list[float] = field(default_factory=list)
     first_loss: float = 0.0
@@ -50,8 +48,11 @@ class Progress:
         return cls(losses=[0.0] * epochs, epoch_pairs=[0] * epochs, run=run)
 
 
-_KINDS = {"int": int, "float": (int, float), "str": str, "dict": dict, "point": list}
-_ITEMS = {"losses": "float", "epoch_pairs": "int", "audit": "dict", "followed": "str", "history": "point"}
+_KINDS = {"int": int, "float": (int, float), "str": str, "dict": dict, "list": list}
+_ITEMS = {
+    "losses": "float", "epoch_pairs": "int", "audit": "dict", "followed": "str", "history": "list", "legs": "list",
+}  # fmt: skip
+_LEG_NUMBERS = 4
 
 
 def parse_progress(fields: Any) -> Progress:
@@ -61,7 +62,7 @@ def parse_progress(fields: Any) -> Progress:
         TypeError: other fields than Progress has, or of another kind.
         ValueError: a negative or enormous number, lists of different lengths.
     """
-    progress = Progress(**fields)
+    progress = Progress(**_from_version_0_1(fields))
     for name, plain in vars(Progress()).items():
         value = getattr(progress, name)
         if name in _ITEMS and not isinstance(value, list):
@@ -75,6 +76,21 @@ def parse_progress(fields: Any) -> Progress:
     for point in progress.history:
         if len(point) != 4 or not all(type(number) in (int, float) for number in point):
             raise TypeError("history holds another kind of point than four numbers")
+    for leg in progress.legs:
+        if len(leg) != _LEG_NUMBERS or not all(type(number) is int and 0 <= number < 1 << 63 for number in leg):
+            raise TypeError("legs holds another kind of leg than four whole numbers")
+        if not leg[0] or not leg[1]:
+            raise ValueError("legs holds one without ranks or workers")
     if len(progress.epoch_pairs) != len(progress.losses):
         raise ValueError("of another version")
     return progress
+
+
+def _from_version_0_1(fields: Any) -> Any:
+    """Version 0.1.0 counted whole row groups in the epoch's order, and pairs of one that was begun."""
+    if not isinstance(fields, dict) or "group" not in fields:
+        return fields
+    kept = {name: value for name, value in fields.items() if name not in ("group", "row")}
+    if fields.get("row"):
+        raise ValueError("of version 0.1.0, inside a row group: finish it with that version")
+    return {**kept, "legs": [[1, 1, fields["group"], 0]] if fields["group"] else []}

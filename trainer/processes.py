@@ -1,4 +1,4 @@
-"""The processes that train one model together, as torchrun starts them: who they are, and what they tell each other.
+"""The processes that train one model together, as torchrun starts them: who they are, and what they exchange.
 
 One process alone is a `Processes` too, and needs no PyTorch for it.
 """
@@ -10,7 +10,7 @@ import datetime
 import hashlib
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,14 +18,15 @@ import numpy.typing as npt
 
 from trainer.errors import LostProcessError, Stopped, ToldError, UserError
 
-TIMEOUT_MINUTES = 10  # for one exchange: a process that takes longer to read its share counts as lost
+TIMEOUT_MINUTES = 10  # for one collective: a process that takes longer to read its share counts as lost
+POLL_S = 0.1  # between two looks for a text of process 0
 LOST_WAIT_S = 2.0  # for a process that failed to say why, before it is called lost
 LEAVE_WAIT_S = 5.0  # for the others to leave as well, and to read why process 0 failed
 _ENVIRONMENT = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 
 class Processes:
-    """One process alone: whatever is asked of all is what it has itself.
+    """One process alone: what it has is what all have.
 
     Attributes:
         rank: this process, from 0; that one reads and writes the model's folder.
@@ -35,14 +36,26 @@ class Processes:
 
     rank, size, local_size = 0, 1, 1
 
-    def add(self, array: Any) -> None:
+    def all_reduce(self, array: Any) -> None:
         """Replace an array (NumPy's or a tensor) by its sum over all processes."""
 
-    def give(self, array: Any) -> None:
+    def broadcast(self, array: Any) -> None:
         """Replace an array by that of process 0."""
 
-    def tell(self, text: str) -> str:
-        """Return the text that process 0 calls this with."""
+    def exchange(self, blocks: Sequence[Any]) -> list[Any]:
+        """Send block n, a tensor, to process n; return what each process sent to this one.
+
+        All processes send tensors of one dtype and of one shape after the first axis.
+        """
+        return list(blocks)
+
+    def broadcast_text(self, text: str, meanwhile: Callable[[], None] | None = None) -> str:
+        """Return the text that process 0 calls this with; the others wait for it without a limit.
+
+        Args:
+            text: process 0's.
+            meanwhile: called a few times a second while this process waits.
+        """
         return text
 
     def require_equal(self, text: str, what: str) -> None:
@@ -51,6 +64,13 @@ class Processes:
         Raises:
             UserError: in every process, naming one that differs.
         """
+
+    def request_stop(self, number: int) -> None:
+        """Ask process 0, which the others are waiting for, to end as on this signal."""
+
+    def requested_stop(self) -> int:
+        """Return the signal that a waiting process asks to stop for, 0 for none."""
+        return 0
 
     def report(self, message: str) -> bool:
         """Note why this process ends; False where another one has said the same already."""
@@ -86,35 +106,65 @@ class JoinedProcesses(Processes):
             backend = "cpu:gloo,cuda:nccl" if device == "cuda" else "gloo"
             distributed.init_process_group(backend, timeout=limit)
         except (RuntimeError, ValueError) as error:
-            raise UserError(f"{self._name()}: found no way to the others ({_first_line(error)})") from None
+            raise UserError(f"{self._name()}: cannot reach the other processes ({_first_line(error)})") from None
         self._store = distributed.distributed_c10d._get_default_store()
+        self._texts = 0
 
-    def add(self, array: Any) -> None:
+    def all_reduce(self, array: Any) -> None:
         """See Processes."""
-        with self._exchange():
+        with self._collective():
             self._distributed.all_reduce(self._tensor(array))
 
-    def give(self, array: Any) -> None:
+    def broadcast(self, array: Any) -> None:
         """See Processes."""
-        with self._exchange():
+        with self._collective():
             self._distributed.broadcast(self._tensor(array), src=0)
 
-    def tell(self, text: str) -> str:
+    def exchange(self, blocks: Sequence[Any]) -> list[Any]:
         """See Processes."""
-        data = np.frombuffer(text.encode(), np.uint8)
-        size = np.array([data.size], np.int64)
-        self.give(size)
-        content = data.copy() if self.rank == 0 else np.zeros(int(size[0]), np.uint8)
-        self.give(content)
-        return content.tobytes().decode()
+        torch, first = self._torch, blocks[0]
+        counts = torch.tensor([len(block) for block in blocks], device=first.device)
+        received = torch.empty_like(counts)
+        with self._collective():
+            self._distributed.all_to_all_single(received, counts)
+            sizes = received.tolist()
+            content = torch.empty((sum(sizes), *first.shape[1:]), dtype=first.dtype, device=first.device)
+            self._distributed.all_to_all_single(content, torch.cat(list(blocks)), sizes, counts.tolist())
+        return list(torch.split(content, sizes))
+
+    def broadcast_text(self, text: str, meanwhile: Callable[[], None] | None = None) -> str:
+        """See Processes. It goes through the store: a collective would fail after TIMEOUT_MINUTES."""
+        key, self._texts = f"text/{self._texts}", self._texts + 1
+        with self._collective():
+            if self.rank == 0:
+                self._store.set(key, text)
+                return text
+            while not self._store.check([key]):
+                if self._store.check(["failed"]):
+                    raise ToldError("another process failed")
+                if meanwhile is not None:
+                    meanwhile()
+                time.sleep(POLL_S)
+            content: bytes = self._store.get(key)
+            return content.decode()
 
     def require_equal(self, text: str, what: str) -> None:
         """See Processes."""
         digests: npt.NDArray[np.int64] = np.zeros((self.size, 32), np.int64)
         digests[self.rank] = list(hashlib.sha256(text.encode()).digest())
-        self.add(digests)
+        self.all_reduce(digests)
         for other in np.flatnonzero((digests != digests[0]).any(axis=1)):
             raise UserError(f"process {other} of {self.size}: found {what} unlike process 0's, expected the same")
+
+    def request_stop(self, number: int) -> None:
+        """See Processes."""
+        with self._collective():
+            self._store.set("stop", str(number))
+
+    def requested_stop(self) -> int:
+        """See Processes."""
+        with self._collective():
+            return int(self._store.get("stop")) if self._store.check(["stop"]) else 0
 
     def report(self, message: str) -> bool:
         """See Processes."""
@@ -124,7 +174,7 @@ class JoinedProcesses(Processes):
         return True
 
     def close(self) -> None:
-        """See Processes. Nobody hangs up while another one may still be listening."""
+        """See Processes. No process hangs up while another one may still be listening."""
         with contextlib.suppress(RuntimeError):
             self._store.add("closing", 1)
             self._wait_for("closing", self.size)
@@ -151,7 +201,7 @@ class JoinedProcesses(Processes):
         return f"process {self.rank} of {self.size}"
 
     @contextlib.contextmanager
-    def _exchange(self) -> Iterator[None]:
+    def _collective(self) -> Iterator[None]:
         try:
             yield
         except RuntimeError as error:  # what gloo, NCCL and the store raise alike

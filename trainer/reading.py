@@ -48,9 +48,10 @@ def keyed_hash(seed: int, purpose: str, *numbers: int) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
 
 
-def negatives_key(seed: int, place: Place) -> int:
-    """Key of the draws of negatives for one row group: they depend on its place in the data alone."""
-    return keyed_hash(seed, "negatives", place.epoch, place.group.shard, place.group.group)
+def negatives_key(seed: int, place: Place, first_row: int = 0) -> int:
+    """Key of the draws of negatives for one batch: they depend on its place in the data alone."""
+    row = (first_row,) if first_row else ()
+    return keyed_hash(seed, "negatives", place.epoch, place.group.shard, place.group.group, *row)
 
 
 def epoch_order(dataset: Dataset, seed: int, epoch: int, shuffle: bool = True) -> list[Place]:

@@ -48,9 +48,7 @@ class ReferenceEngine:
             self._model = SGNS(tables, sparse=sparse).to(self._device)
             self._optimizer = _make_optimizer(config, self._model)
 
-    def step(
-        self, center_B: Ids, context_B: Ids, *, lr_start: float, lr_end: float, key: int, first_row: int = 0
-    ) -> float:
+    def step(self, center_B: Ids, context_B: Ids, *, lr_start: float, lr_end: float, key: int) -> float:
         """See Engine."""
         size, rows = self._config.batch_size, center_B.size
         total = torch.zeros((), dtype=torch.float64, device=self._device)
@@ -58,7 +56,7 @@ class ReferenceEngine:
             share = start / rows
             for group in self._optimizer.param_groups:
                 group["lr"] = lr_start + (lr_end - lr_start) * share
-            loss_B = self._loss(center_B[start : start + size], context_B[start : start + size], key, first_row + start)
+            loss_B = self._loss(center_B[start : start + size], context_B[start : start + size], key, start)
             total += loss_B.detach().double().sum()
             with self._memory_errors():
                 self._update(loss_B.sum())
@@ -127,7 +125,7 @@ class ReferenceEngine:
                 parameter.copy_(torch.from_numpy(kept[name]))
 
     def _loss(self, center_B: Ids, context_B: Ids, key: int, row: int) -> torch.Tensor:
-        """Losses [B] of a batch that begins at a row of its row group."""
+        """Losses [B] of pairs that begin at a row of a step."""
         config = self._config
         output_B, input_B = (center_B, context_B) if config.predict == "center" else (context_B, center_B)
         negatives_BK = self._sampler.draw(input_B, output_B, config.negatives, key=(key, row // config.batch_size))

@@ -20,6 +20,7 @@ from trainer.errors import UserError
 from trainer.follow import follow_latest
 from trainer.hints import warn_of_settings
 from trainer.loop import Loop
+from trainer.merge_plan import rate_factor
 from trainer.position import Progress
 from trainer.processes import Processes
 from trainer.progress import warn
@@ -55,7 +56,10 @@ def begin(asked: TrainConfig, config: TrainConfig, processes: Processes) -> Sess
     # A base model counts by its content: a path says nothing.
     shaping = {**config.shaping(), "init_from": base.info["files"]["model.safetensors"]["sha256"] if base else ""}
     dataset, identity, decision = _survey(config, shaping, processes)
-    settings = [shaping, config.merge, config.merge_pairs, config.audit, config.follow_latest]
+    settings = [
+        shaping, config.merge, config.merge_pairs, config.merge_alone, asked.learning_rate, config.audit,
+        config.follow_latest,
+    ]  # fmt: skip
     processes.require_equal(json.dumps(settings), "settings")
     processes.require_equal(dataset.dataset_id, f"the dataset of --data {storage.redact(config.data)}")
     if decision.finished is not None:
@@ -68,13 +72,14 @@ def begin(asked: TrainConfig, config: TrainConfig, processes: Processes) -> Sess
         config.model, identity.version, shaping, dataset.dataset_id, config.keep, run=dataset.run_id
     )
     loop = _make_loop(config, dataset, base, checkpoints, processes)
+    if not asked.learning_rate and config.optimizer == "sgd":
+        loop.rate = config.learning_rate * rate_factor(processes.size)
     resumed = processes.rank == 0 and _restore(loop, decision)
-    said = json.loads(processes.tell(json.dumps([resumed, vars(loop.progress)])))
+    resumed, fields = json.loads(processes.broadcast_text(json.dumps([resumed, vars(loop.progress)])))
     if processes.rank:
-        _read_run(loop, said[1]["run"])
-        loop.progress = Progress(**said[1])
-    loop.join_tables()
-    return Session(config, identity, loop, resumed=said[0])
+        _read_run(loop, fields["run"])
+        loop.progress = Progress(**fields)
+    return Session(config, identity, loop, resumed=resumed)
 
 
 def _survey(
@@ -82,15 +87,15 @@ def _survey(
 ) -> tuple[Dataset, Identity, Decision]:
     """Open the dataset and look into the model's folder; all processes see what process 0 saw."""
     if processes.rank:
-        said = json.loads(processes.tell(""))
-        dataset = open_dataset(config.data, said["run"])
-        identity = Identity(said["version"], dict(shaping), dataset.dataset_id)
-        return dataset, identity, Decision(finished=said["finished"])
+        found = json.loads(processes.broadcast_text(""))
+        dataset = open_dataset(config.data, found["run"])
+        identity = Identity(found["version"], dict(shaping), dataset.dataset_id)
+        return dataset, identity, Decision(finished=found["finished"])
     dataset, version = find_dataset(config, shaping)
     identity = Identity(version, dict(shaping), dataset.dataset_id)
     decision = decide(config, identity)
-    said = {"run": dataset.run_id, "version": version, "finished": decision.finished}
-    processes.tell(json.dumps(said))
+    found = {"run": dataset.run_id, "version": version, "finished": decision.finished}
+    processes.broadcast_text(json.dumps(found))
     return dataset, identity, decision
 
 
@@ -99,15 +104,15 @@ def _make_loop(
 ) -> Loop:
     vocabulary = dataset.vocabulary()
     return Loop(
-        config, dataset, vocabulary, _make_engine(config, vocabulary, base), checkpoints,
+        config, dataset, vocabulary, _make_engine(config, vocabulary, base, processes.size), checkpoints,
         Progress.start(config.epochs, dataset.run_id), processes,
         audit=Audit(processes) if config.audit else None,
         follow=follow_latest if config.follow_latest else None,
     )  # fmt: skip
 
 
-def _make_engine(config: TrainConfig, vocabulary: Vocabulary, base: Model | None) -> Engine:
-    require_memory(config, len(vocabulary))
+def _make_engine(config: TrainConfig, vocabulary: Vocabulary, base: Model | None, processes: int) -> Engine:
+    require_memory(config, len(vocabulary), processes)
     tables = initial_tables(config.init, len(vocabulary), config.dim, config.seed)
     return make_engine(config, warm_tables(tables, vocabulary, base) if base else tables, vocabulary.counts)
 
@@ -117,7 +122,7 @@ def _read_run(loop: Loop, run: str) -> None:
     if run != loop.dataset.run_id:
         loop.dataset = open_dataset(loop.config.data, run)
         loop.vocabulary = loop.dataset.vocabulary()
-        loop.engine = _make_engine(loop.config, loop.vocabulary, None)
+        loop.engine = _make_engine(loop.config, loop.vocabulary, None, loop.processes.size)
 
 
 def _restore(loop: Loop, decision: Decision) -> bool:

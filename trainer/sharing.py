@@ -1,13 +1,13 @@
-"""How ranks and the workers of their loaders share an epoch, and how far all of them are after a number of batches.
+"""How ranks and the workers of their loaders share an epoch, and where all of them are after a number of batches.
 
-Shares and the number of batches of each follow from sizes alone, so a position is three numbers (ranks, workers,
-batches received by each rank) and what is left at it can be dealt anew to other ranks and workers.
+Shares, and the number of batches in each, follow from sizes alone. So a position is a few numbers (ranks, workers,
+batch size, batches received by each rank), and what is left there can be shared among other ranks and workers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from trainer.reading import Place
@@ -17,11 +17,15 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """What is left of a row group: its batches from number `first` on."""
+    """What is left of a row group: its batches from number `first` on, of so many.
+
+    A row group that was begun is finished in batches of the size that it was begun with.
+    """
 
     place: Place
     first: int
     batches: int
+    batch_size: int
 
     @property
     def left(self) -> int:
@@ -37,16 +41,23 @@ class Leg:
         world_size: ranks.
         workers: workers of each rank's loader, 1 for none.
         received: batches that each rank got, empty ones included.
+        batch_size: pairs of a batch, 0 for whole row groups.
     """
 
     world_size: int
     workers: int
     received: int
+    batch_size: int
 
 
 def whole_epoch(places: Sequence[Place], batch_size: int) -> list[Piece]:
     """All batches of an epoch."""
-    return [Piece(place, 0, batch_count(place.group.rows, batch_size)) for place in places]
+    return [Piece(place, 0, batch_count(place.group.rows, batch_size), batch_size) for place in places]
+
+
+def cut_pieces(pieces: Sequence[Piece], batch_size: int) -> list[Piece]:
+    """Give row groups that were not begun another batch size."""
+    return [piece if piece.first else whole_epoch([piece.place], batch_size)[0] for piece in pieces]
 
 
 def batch_count(rows: int, batch_size: int) -> int:
@@ -109,7 +120,7 @@ def skip_batches(pieces: Sequence[Piece], batches: int) -> list[Piece]:
         skipped = min(batches, piece.left)
         batches -= skipped
         if piece.left > skipped:
-            left.append(Piece(piece.place, piece.first + skipped, piece.batches))
+            left.append(replace(piece, first=piece.first + skipped))
     return left
 
 

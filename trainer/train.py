@@ -64,10 +64,11 @@ def train(config: TrainConfig) -> dict[str, Any]:
             start_up_s = time.perf_counter() - started
             with results.watching(session.loop):
                 session.loop.run()
-                result = _finish(config, session, start_up_s) if processes.rank == 0 else {}
+                if processes.rank:  # nothing is left to do together: process 0 may take long to publish
+                    return {}
+                result = _finish(config, session, start_up_s)
                 result |= results.of_trained(session.loop, session.identity.version)
-        said: dict[str, Any] = json.loads(processes.tell(json.dumps(result)))
-    return said
+    return result
 
 
 def _finish(asked: TrainConfig, session: Session, start_up_s: float) -> dict[str, Any]:

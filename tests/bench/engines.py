@@ -38,6 +38,6 @@ def engine_rate(pairs: Pairs, counts_V: npt.NDArray[np.int64], threads: int, set
             pending_loss(engine)
             start, before = time.perf_counter(), first
         center_B, context_B = (ids[first : first + size] for ids in pairs)
-        engine.step(center_B, context_B, lr_start=0.025, lr_end=0.025, key=0, first_row=first)
+        engine.step(center_B, context_B, lr_start=0.025, lr_end=0.025, key=first)
     pending_loss(engine)
     return (len(pairs[0]) - before) / (time.perf_counter() - start)

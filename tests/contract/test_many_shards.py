@@ -20,7 +20,7 @@ from pipeline.dataset.shard_list import parse_shards, save_shards
 from pipeline.dataset.shards import shard_name
 from pipeline.dataset.vocab import make_vocabulary
 from tests.support import group_of, make_dataset, publish_dataset
-from trainer.stream import PairStream
+from trainer.batches import Batches
 
 SHARDS_COUNT, GROUPS = 100_000, 4
 ROWS = 1 << 20
@@ -94,9 +94,9 @@ def test_it_opens_and_holds_together(dataset: reader.Dataset) -> None:
 
 
 def test_each_rank_plans_its_share(dataset: reader.Dataset) -> None:
-    stream = PairStream(dataset, rank=3, world_size=8)
-    pieces, empty = stream._begin()
-    assert (len(pieces), empty) == (SHARDS_COUNT * GROUPS // 8, 0)
+    batches = Batches(dataset, 0, batch_size=0, seed=1, rank=3, world_size=8)
+    pieces = batches._pieces
+    assert len(pieces) == batches.left == batches.total == SHARDS_COUNT * GROUPS // 8
     assert len({(p.place.group.shard, p.place.group.group) for p in pieces}) == len(pieces)
     assert not any(hasattr(part, "__dict__") for part in (pieces[0], pieces[0].place, pieces[0].place.group))
 

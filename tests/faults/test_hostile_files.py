@@ -266,12 +266,15 @@ STATES: dict[str, Any] = {
     "no progress": lambda s: s.pop("progress"),
     "progress as a list": lambda s: s.update(progress=[]),
     "an enormous number": lambda s: s["progress"].update(pairs=1 << 70),
-    "a negative one": lambda s: s["progress"].update(row=-1),
-    "words for numbers": lambda s: s["progress"].update(group="1"),
+    "a negative one": lambda s: s["progress"].update(pairs=-1),
+    "words for numbers": lambda s: s["progress"].update(pairs="1"),
     "a truth value": lambda s: s["progress"].update(epoch=True),
     "words in a list": lambda s: s["progress"].update(losses=["x"], epoch_pairs=[1]),
     "a number for a list": lambda s: s["progress"].update(losses=1),
     "an unknown field": lambda s: s["progress"].update(more=1),
+    "legs in words": lambda s: s["progress"].update(legs=[["1", 1, 1, 1]]),
+    "a short leg": lambda s: s["progress"].update(legs=[[1, 1, 1]]),
+    "a leg of no ranks": lambda s: s["progress"].update(legs=[[0, 1, 1, 1]]),
     "audit in words": lambda s: s["progress"].update(audit=["x"]),
 }
 

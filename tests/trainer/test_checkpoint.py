@@ -19,7 +19,13 @@ from trainer.position import Progress
 
 CONFIG = {"dim": 2, "learning_rate": 0.025}
 PROGRESS = Progress(
-    epoch=1, group=2, row=3, pairs=40, losses=[1.5, 0.1 + 0.2], epoch_pairs=[30, 10], first_loss=4.2, seconds=1.25
+    epoch=1,
+    legs=[[1, 1, 2, 0], [2, 1, 3, 64]],
+    pairs=40,
+    losses=[1.5, 0.1 + 0.2],
+    epoch_pairs=[30, 10],
+    first_loss=4.2,
+    seconds=1.25,
 )
 
 

@@ -218,22 +218,6 @@ def test_a_state_that_does_not_fit_is_refused(engine: str) -> None:
         tested.load_state({**state, "input": state["input"][:-1]})
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
-def test_a_row_group_in_slices_is_the_row_group(optimizer: str) -> None:
-    center, context = some_pairs(reference.BATCHES_A_STEP * 2 + 30)
-    config = make_config("reference", optimizer=optimizer, batch_size=2)
-    whole, sliced = build(config), build(config)
-    cut = sliced.step_pairs
-    assert 0 < cut < center.size
-    middle = 0.2 + (0.1 - 0.2) * cut / center.size
-    one = whole.step(center, context, lr_start=0.2, lr_end=0.1, key=9)
-    other = sliced.step(center[:cut], context[:cut], lr_start=0.2, lr_end=middle, key=9)
-    other += sliced.step(center[cut:], context[cut:], lr_start=middle, lr_end=0.1, key=9, first_row=cut)
-    assert one == pytest.approx(other, rel=1e-6)
-    for found, expected in zip(sliced.tables(), whole.tables(), strict=True):
-        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
-
-
 @pytest.mark.parametrize(
     "config",
     [

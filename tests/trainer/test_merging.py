@@ -1,21 +1,25 @@
-"""Merging: all come to the same arrays; rare rows add up, frequent ones are averaged."""
+"""Joining: all processes come to the same arrays, rare rows add up, equal changes are averaged."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from trainer import merging
-from trainer.merging import Merger, joint_factor, update_shares
+from trainer.merging import Merger, join_changes
 from trainer.processes import Processes
 
 ROWS, DIM = 40, 5
+Table = npt.NDArray[np.float32]
 
 
 class Threads(Processes):
@@ -24,19 +28,18 @@ class Threads(Processes):
     def __init__(self, rank: int, size: int, shared: dict[str, Any]) -> None:
         self.rank, self.size, self._shared = rank, size, shared
 
-    def _exchange(self, array: Any, join: Callable[[list[Any]], Any]) -> None:
-        view = torch.from_numpy(array) if isinstance(array, np.ndarray) else array
-        self._shared["given"][self.rank] = view.clone()
+    def _share(self, value: Any) -> list[Any]:
+        self._shared["given"][self.rank] = value
         self._shared["barrier"].wait(20)
-        result = join(self._shared["given"])
+        given = list(self._shared["given"])
         self._shared["barrier"].wait(20)
-        view.copy_(result)
+        return given
 
-    def add(self, array: Any) -> None:
-        self._exchange(array, lambda given: sum(given[1:], given[0].clone()))
+    def broadcast(self, array: Any) -> None:
+        array.copy_(self._share(array.clone())[0])
 
-    def give(self, array: Any) -> None:
-        self._exchange(array, lambda given: given[0])
+    def exchange(self, blocks: Sequence[Any]) -> list[Any]:
+        return [given[self.rank] for given in self._share([block.clone() for block in blocks])]
 
 
 def run(size: int, work: Callable[[Processes], Any]) -> list[Any]:
@@ -45,103 +48,117 @@ def run(size: int, work: Callable[[Processes], Any]) -> list[Any]:
         return list(pool.map(work, [Threads(rank, size, shared) for rank in range(size)]))
 
 
-def counts() -> np.ndarray[Any, np.dtype[np.int64]]:
-    return np.arange(ROWS, 0, -1, dtype=np.int64) ** 3
-
-
-def changes(rank: int, rows: list[int]) -> np.ndarray[Any, np.dtype[np.float32]]:
+def change_of(rank: int, rows: list[int]) -> Table:
     change = np.zeros((ROWS, DIM), np.float32)
     change[rows] = np.random.default_rng(rank).normal(size=(len(rows), DIM))
     return change
 
 
-def merged(rule: str, size: int, rows: Callable[[int], list[int]], pairs: int = 3000) -> list[Any]:
-    def work(processes: Processes) -> Any:
-        tables = {name: np.full((ROWS, DIM), processes.rank + 1.0, np.float32) for name in ("input", "output")}
-        merger = Merger(processes, tables, update_shares(counts(), 0.0), rule)
-        start = tables["input"].copy()
-        tables["input"] += changes(processes.rank, rows(processes.rank))
-        merger.merge(pairs, 0.04, full=False)
-        part = tables["input"].copy()
-        merger.merge(0, 0.04, full=True)
-        return start, part, tables["input"], tables["output"]
+def brute_force(changes: list[Table], rule: str) -> Table:
+    """Row by row, number by number, as the papers have it."""
+    if rule != "adasum":
+        return np.asarray(sum(changes) / (1 if rule == "sum" else len(changes)), np.float32)
+    if len(changes) == 1:
+        return changes[0]
+    # The same tree: neighbours first, an odd one waits.
+    joined = []
+    for n in range(0, len(changes) - 1, 2):
+        out = np.zeros_like(changes[n])
+        for row, (x, y) in enumerate(zip(changes[n], changes[n + 1], strict=True)):
+            dot, xx, yy = float(x @ y), float(x @ x), float(y @ y)
+            out[row] = x * (1 - (dot / (2 * xx) if xx else 0)) + y * (1 - (dot / (2 * yy) if yy else 0))
+        joined.append(out)
+    return brute_force(joined + changes[2 * len(joined) :], rule)
 
-    return run(size, work)
 
+@pytest.mark.parametrize("rule", ["adasum", "sum", "average"])
+@pytest.mark.parametrize("few", [True, False], ids=["a few rows", "all rows"])
+@pytest.mark.parametrize("size", [2, 3, 5, 8])
+def test_all_come_to_the_joined_change(rule: str, few: bool, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(merging, "BLOCK_NUMBERS", 13 * DIM)  # several blocks, the last one shorter
 
-@pytest.mark.parametrize("rule", ["saturating", "sum", "average"])
-@pytest.mark.parametrize("few", [True, False], ids=["changed rows alone", "all rows"])
-@pytest.mark.parametrize("size", [2, 3])
-def test_all_come_to_the_joined_change(rule: str, few: bool, size: int) -> None:
     def rows(rank: int) -> list[int]:
         return [rank, rank + 1, 30] if few else list(range(ROWS))
 
-    results = merged(rule, size, rows)
-    total = sum(changes(rank, rows(rank)) for rank in range(size))
-    shares = update_shares(counts(), 0.0)
-    apart = sum((changes(rank, rows(rank)) ** 2).sum(axis=1) for rank in range(size))
-    together = np.maximum((total**2).sum(axis=1), 1e-30)
-    expected = np.minimum(joint_factor(shares * (3000 / size), 0.04, size), np.sqrt(apart / together))
-    factors = expected[:, None] if rule == "saturating" else {"sum": 1.0, "average": 1 / size}[rule]
-    for start, part, found, output in results:
-        assert (start == 1.0).all()  # process 0's
-        assert (output == 1.0).all()
-        np.testing.assert_array_equal(found, results[0][2])
-        np.testing.assert_allclose(found, 1.0 + total * factors, rtol=1e-5, atol=1e-6)
-        frequent = ROWS // merging.FREQUENT_PART
-        np.testing.assert_allclose(part[:frequent], found[:frequent])
-        np.testing.assert_array_equal(part, np.where(np.arange(ROWS)[:, None] < frequent, found, part))
-
-
-def test_a_joined_change_is_no_longer_than_independent_ones() -> None:
     def work(processes: Processes) -> Any:
-        tables = {name: np.zeros((ROWS, DIM), np.float32) for name in ("input", "output")}
-        merger = Merger(processes, tables, update_shares(counts(), 0.0), "saturating")
-        tables["input"] += 1.0  # all found the same
-        tables["output"][:, processes.rank] = 1.0  # each something else
-        merger.merge(0, 0.04, full=True)
-        return tables
+        # Rows that lie apart, as those of the compiled engine do.
+        wide = {name: np.full((ROWS, DIM + 3), processes.rank + 1.0, np.float32) for name in ("input", "output")}
+        tables = {name: table[:, :DIM] for name, table in wide.items()}
+        merger = Merger(processes, tables, rule)
+        start = tables["input"].copy()
+        found = []
+        for turn in range(2):  # the second from the first's result
+            tables["input"] += change_of(processes.rank + size * turn, rows(processes.rank))
+            merger.merge()
+            found.append(tables["input"].copy())
+        assert (wide["input"][:, DIM:] == processes.rank + 1.0).all()
+        return start, found, tables["output"].copy()
 
-    for tables in run(4, work):
-        np.testing.assert_allclose(tables["input"], 2.0, rtol=1e-6)
-        np.testing.assert_allclose(tables["output"][:, :4], 1.0, rtol=1e-6)
-
-
-def test_between_full_merges_rare_rows_stay_each_processes_own() -> None:
-    results = merged("sum", 2, lambda rank: [39])
-    for rank, (_, part, _, _) in enumerate(results):
-        np.testing.assert_allclose(part[39], 1.0 + changes(rank, [39])[39])
-
-
-def test_the_factor_goes_from_one_to_the_average() -> None:
-    updates = np.array([0.0, 1e-3, 10.0, 1000.0, 1e9])
-    factors = joint_factor(updates, 0.04, 4)
-    assert factors[0] == 1.0
-    assert factors[1] == pytest.approx(1.0, abs=1e-4)
-    assert factors[-1] == pytest.approx(0.25)
-    assert (np.diff(factors) < 0).all()
-    assert (joint_factor(updates, 0.0, 4) == 1.0).all()
+    results = run(size, work)
+    base = np.ones((ROWS, DIM), np.float32)
+    for turn in range(2):
+        base = base + brute_force([change_of(rank + size * turn, rows(rank)) for rank in range(size)], rule)
+        for start, found, output in results:
+            assert (start == 1.0).all()  # process 0's
+            assert (output == 1.0).all()
+            np.testing.assert_array_equal(found[turn], results[0][1][turn])
+            np.testing.assert_allclose(found[turn], base, rtol=1e-4, atol=1e-5)
 
 
-def test_shares_follow_the_subsampling_rule() -> None:
-    counts_V = np.array([900, 90, 10])
-    np.testing.assert_allclose(update_shares(counts_V, 0.0), [0.9, 0.09, 0.01])
-    kept = np.array([(0.1 / f) ** 0.5 + 0.1 / f if f > 0.27 else 1.0 for f in (0.9, 0.09, 0.01)])
-    weights = np.array([0.9, 0.09, 0.01]) * np.minimum(kept, 1.0)
-    np.testing.assert_allclose(update_shares(counts_V, 0.1), weights / weights.sum())
+@given(st.integers(2, 9), st.integers(0, 2**32 - 1))
+def test_adasum_averages_equal_changes_and_adds_those_at_right_angles(size: int, seed: int) -> None:
+    change = torch.from_numpy(np.random.default_rng(seed).normal(size=(3, 16)).astype(np.float32))
+    torch.testing.assert_close(join_changes([change] * size, "adasum"), change)
+    apart = [torch.zeros(3, 16) for _ in range(size)]
+    for n, one in enumerate(apart):
+        one[:, n] = n + 1.0
+    torch.testing.assert_close(join_changes(apart, "adasum"), sum(apart, torch.zeros(3, 16)))
+    alone = [change, *[torch.zeros(3, 16)] * (size - 1)]
+    torch.testing.assert_close(join_changes(alone, "adasum"), change)
 
 
-def test_an_optimizers_state_is_merged_by_its_kind() -> None:
+@given(st.integers(2, 8), st.integers(0, 2**32 - 1), st.floats(-12, 12))
+def test_a_joined_change_is_never_longer_than_independent_ones(size: int, seed: int, magnitude: float) -> None:
+    rng = np.random.default_rng(seed)
+    common = rng.normal(size=8) * rng.uniform(0, 3)
+    drawn = [(common + rng.normal(size=8)) * 10**magnitude for _ in range(size)]
+    changes = [torch.from_numpy(one)[None] for one in drawn]
+    joined = join_changes(changes, "adasum")
+    assert float(joined.square().sum()) <= float(sum(one.square().sum() for one in changes)) * (1 + 1e-9)
+
+
+def test_only_changed_rows_are_sent() -> None:
+    sent: list[int] = []
+
+    class Counting(Threads):
+        def exchange(self, blocks: Sequence[Any]) -> list[Any]:
+            sent.append(sum(block.numel() for block in blocks if block.dtype == torch.float32))
+            return super().exchange(blocks)
+
+    def work(processes: Processes) -> None:
+        tables = {"input": np.zeros((ROWS, DIM), np.float32)}
+        merger = Merger(processes, tables, "adasum")
+        tables["input"][7] += 1.0
+        merger.merge()
+
+    shared = {"given": [None] * 2, "barrier": threading.Barrier(2)}
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(work, [Counting(rank, 2, shared) for rank in range(2)]))
+    # One row from each to its owner, and the joined one from there to both.
+    assert sum(sent) == 2 * DIM + 2 * DIM
+
+
+def test_an_optimizers_state_is_joined_by_its_kind() -> None:
     def work(processes: Processes) -> Any:
         arrays = {
             "input": torch.zeros(ROWS, DIM), "output": torch.zeros(ROWS, DIM), "input.sum": torch.zeros(ROWS, DIM),
             "input.exp_avg": torch.zeros(ROWS, DIM), "input.step": torch.tensor(0.0),
         }  # fmt: skip
-        merger = Merger(processes, arrays, update_shares(counts(), 0.0), "sum")
+        merger = Merger(processes, arrays, "sum")
         for name in ("input.sum", "input.exp_avg", "input.step"):
             arrays[name] += 2.0 * (processes.rank + 1)
         arrays["input"] += 1.0
-        merger.merge(100, 0.04, full=True)
+        merger.merge()
         return {name: float(array.mean()) for name, array in arrays.items()}
 
     expected = {"input": 2.0, "output": 0.0, "input.sum": 6.0, "input.exp_avg": 3.0, "input.step": 3.0}

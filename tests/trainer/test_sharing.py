@@ -59,7 +59,7 @@ def test_what_is_left_after_a_leg_is_what_was_not_received(
     pieces = pieces_of(rows)
     received = min(wanted, rank_batches(pieces, world_size))
     got = [batch for rank in range(world_size) for batch in islice(loader(pieces, world_size, rank, workers), received)]
-    left = batches(after_leg(pieces, Leg(world_size, workers, received)))
+    left = batches(after_leg(pieces, Leg(world_size, workers, received, 4)))
     assert sorted([batch for batch in got if batch] + left) == batches(pieces)
 
 
@@ -73,7 +73,7 @@ def test_a_loader_goes_on_in_the_order_of_one_that_never_stopped(
         expected = list(loader(pieces, world_size, rank, workers))[received:]
         queues: list[list[Batch | None]] = []
         for worker in range(workers):
-            left, count = own_pieces(pieces, Leg(world_size, workers, received), rank, worker)
+            left, count = own_pieces(pieces, Leg(world_size, workers, received, 4), rank, worker)
             queues.append([*batches(left), *[None] * (count - len(batches(left)))])
         found = []
         while any(queues):

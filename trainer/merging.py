@@ -12,7 +12,7 @@ too slowly; docs/study.md has the table.
 Row r of a table belongs to process r mod N: all send it their changes of that row, it joins them, and sends the result
 to all. Only rows that changed are sent. Each process sends and receives at most twice its changed rows, whatever N is.
 
-Shapes: N processes, V rows, D dimensions, R rows of a block.
+Shapes: N processes, V rows, D dimensions, R rows of a block, C of them that changed.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from trainer.processes import Processes
 
 BLOCK_NUMBERS = 1 << 24  # of a table, joined at once: 64 MiB, and as much again for what is sent and received
 
+_CACHE_NUMBERS = 1 << 17
 _TABLES = ("input", "output")
 _TINY = 1e-30
 
@@ -68,15 +69,26 @@ class Merger:
 
     def _merge_block(self, live_RD: torch.Tensor, base_RD: torch.Tensor, rule: str) -> None:
         size, rank = self._processes.size, self._processes.rank
-        change_RD = live_RD - base_RD
-        rows_R = change_RD.any(dim=1).nonzero().squeeze(1)
-        by_owner = [rows_R[rows_R % size == owner] for owner in range(size)]
-        rows = self._processes.exchange(by_owner)
-        changes = self._processes.exchange([change_RD[rows_R] for rows_R in by_owner])
+        rows_C, change_CD = _changed_rows(live_RD, base_RD)
+        by_owner = [(rows_C % size == owner).nonzero().squeeze(1) for owner in range(size)]
+        rows = self._processes.exchange([rows_C[at] for at in by_owner])
+        changes = self._processes.exchange([change_CD[at] for at in by_owner])
         own, joined_RD = _join_rows(rows, changes, size, rank, len(live_RD), rule)
         all_rows = torch.cat(self._processes.exchange([own] * size))
-        base_RD[all_rows] += torch.cat(self._processes.exchange([joined_RD] * size))
-        live_RD[all_rows] = base_RD[all_rows]
+        base_RD.index_add_(0, all_rows, torch.cat(self._processes.exchange([joined_RD] * size)))
+        live_RD.index_copy_(0, all_rows, base_RD.index_select(0, all_rows))
+
+
+def _changed_rows(live_RD: torch.Tensor, base_RD: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Numbers of the rows that differ, and by how much; in pieces that stay in the caches of a CPU."""
+    height = max(1, (_CACHE_NUMBERS if live_RD.device.type == "cpu" else BLOCK_NUMBERS) // live_RD.shape[1])
+    rows, changes = [], []
+    for start in range(0, len(live_RD), height):
+        change_RD = live_RD[start : start + height] - base_RD[start : start + height]
+        rows_C = change_RD.any(dim=1).nonzero().squeeze(1)
+        rows.append(rows_C + start)
+        changes.append(change_RD[rows_C])
+    return torch.cat(rows), torch.cat(changes)
 
 
 def join_changes(changes: list[torch.Tensor], rule: str) -> torch.Tensor:
@@ -91,12 +103,9 @@ def join_changes(changes: list[torch.Tensor], rule: str) -> torch.Tensor:
 
 
 def _adasum(x_RD: torch.Tensor, y_RD: torch.Tensor) -> torch.Tensor:
-    dot_R1 = (x_RD * y_RD).sum(dim=1, keepdim=True)
-    x_share_R1, y_share_R1 = (
-        1 - dot_R1 / (2 * (change_RD * change_RD).sum(dim=1, keepdim=True)).clamp(min=_TINY)
-        for change_RD in (x_RD, y_RD)
-    )
-    return x_RD * x_share_R1 + y_RD * y_share_R1
+    dot_R, x_R, y_R = (torch.einsum("ij,ij->i", *two) for two in ((x_RD, y_RD), (x_RD, x_RD), (y_RD, y_RD)))
+    x_share_R, y_share_R = (1 - dot_R / (2 * square_R).clamp(min=_TINY) for square_R in (x_R, y_R))
+    return torch.addcmul(x_RD * x_share_R[:, None], y_RD, y_share_R[:, None])
 
 
 def _join_rows(

@@ -21,6 +21,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
+from torchdata.stateful_dataloader import StatefulDataLoader
 
 from pipeline.dataset.reader import Dataset, open_dataset
 from pipeline.dataset.schema import FormatError
@@ -159,9 +160,6 @@ def test_it_goes_on_exactly_where_it_stood(dataset: Dataset, batch_size: int, wo
     def fresh() -> PairStream:
         return PairStream(dataset, batch_size=batch_size, rank=world_size - 1, world_size=world_size)
 
-    def shapes(batches: Iterable[dict[str, torch.Tensor]]) -> list[Pairs]:
-        return [pairs_of([batch]) for batch in batches]
-
     whole = fresh()
     expected = [shapes(whole), shapes(whole)]
     for stop in range(len(expected[0]) + 1):
@@ -263,21 +261,175 @@ def test_a_workers_state_belongs_to_that_worker(dataset: Dataset, monkeypatch: p
         next(iter(lost))
 
 
+def stateful(pairs: PairStream, workers: int, persistent: bool = False) -> StatefulDataLoader[Any]:
+    return StatefulDataLoader(
+        pairs, batch_size=None, num_workers=workers, multiprocessing_context="fork" if workers else None,
+        persistent_workers=persistent,
+    )  # fmt: skip
+
+
+def shapes(batches: Iterable[dict[str, torch.Tensor]]) -> list[Pairs]:
+    return [pairs_of([batch]) for batch in batches]
+
+
 @pytest.mark.filterwarnings("ignore")  # what torchdata does is not ours to judge
-@pytest.mark.parametrize("workers", [0, 2])
-def test_under_torchdatas_stateful_loader(dataset: Dataset, workers: int) -> None:
-    loaders = pytest.importorskip("torchdata.stateful_dataloader", reason="needs torchdata, which is optional")
+@pytest.mark.parametrize("batch_size", [0, 20])
+@pytest.mark.parametrize("persistent", [True, False], ids=["persistent", "new workers"])
+@pytest.mark.parametrize(("world_size", "workers"), [(1, 0), (1, 2), (2, 3), (1, 7), (3, 1)])
+def test_a_stateful_loader_goes_on_exactly_after_every_batch_of_two_epochs(
+    dataset: Dataset, world_size: int, workers: int, persistent: bool, batch_size: int
+) -> None:
+    """Cut anywhere, resume in a fresh loader: the batches that are left, in the same order, then the next epoch's."""
 
-    def loader() -> Any:
-        context = "fork" if workers else None
-        pairs = PairStream(dataset, batch_size=8)
-        return loaders.StatefulDataLoader(pairs, batch_size=None, num_workers=workers, multiprocessing_context=context)
+    def fresh() -> tuple[PairStream, StatefulDataLoader[Any]]:
+        pairs = PairStream(dataset, batch_size=batch_size, rank=world_size - 1, world_size=world_size)
+        return pairs, stateful(pairs, workers, persistent and workers > 0)
 
-    expected, first, second = pairs_of(loader()), loader(), loader()
-    iterator = iter(first)
-    before = pairs_of(next(iterator) for _ in range(7))
-    second.load_state_dict(first.state_dict())
-    assert before + pairs_of(second) == expected
+    pairs, loader = fresh()
+    expected: list[list[Pairs]] = []
+    states: list[tuple[int, int, Any]] = []
+    for epoch in range(2):
+        pairs.set_epoch(epoch)
+        expected.append([])
+        length = len(loader)
+        for batch in loader:
+            expected[epoch].append(pairs_of([batch]))
+            states.append((epoch, len(expected[epoch]), loader.state_dict()))
+        assert len(expected[epoch]) == length
+        states.append((epoch + 1, 0, loader.state_dict()))  # after the epoch's end
+    every = max(1, len(states) // 12) if workers else 1  # each resumption starts processes
+    for epoch, received, state in [*states[::every], states[len(expected[0])]]:
+        pairs, loader = fresh()
+        loader.load_state_dict(copy.deepcopy(state))
+        for later in range(epoch, 2):
+            pairs.set_epoch(later)
+            done = received if later == epoch else 0
+            assert shapes(loader) == expected[later][done:], (epoch, received, later)
+
+
+@given(st.data())
+def test_workers_states_go_on_exactly_at_any_worlds_and_workers(dataset: Dataset, data: st.DataObject) -> None:
+    """The same without processes: each worker's own state, saved after any batch, goes on with what it had left."""
+    world_size, workers = data.draw(st.sampled_from(WORLDS)), data.draw(st.sampled_from((1, 2, 3, 7)))
+    batch_size, found = data.draw(st.sampled_from((0, 1, 8, 20))), [Counter[tuple[int, int]]() for _ in range(2)]
+
+    class Info:
+        def __init__(self, worker: int) -> None:
+            self.id, self.num_workers = worker, workers
+
+    with pytest.MonkeyPatch.context() as patch:
+        for rank in range(world_size):
+            for worker in range(workers):
+                patch.setattr(stream, "get_worker_info", lambda worker=worker: Info(worker))
+                pairs = PairStream(dataset, batch_size=batch_size, rank=rank, world_size=world_size)
+                for epoch in range(2):
+                    for batch in pairs:
+                        found[epoch].update(pairs_of([batch]))
+                        if data.draw(st.integers(0, 6)) == 0:
+                            break
+                    state = json.loads(json.dumps(pairs.state_dict()))
+                    pairs = PairStream(dataset, batch_size=batch_size, rank=rank, world_size=world_size)
+                    pairs.load_state_dict(state)
+                    found[epoch].update(pairs_of(pairs))
+    assert found == [all_pairs(dataset, 0), all_pairs(dataset, 1)]
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")
+def test_set_epoch_reaches_persistent_workers(dataset: Dataset) -> None:
+    pairs = PairStream(dataset, batch_size=8)
+    loader = DataLoader(
+        pairs, batch_size=None, num_workers=2, persistent_workers=True, multiprocessing_context="fork"
+    )  # fmt: skip
+    plain = PairStream(dataset, batch_size=8)
+    for epoch in (0, 5, 5, 2):
+        pairs.set_epoch(epoch)
+        plain.set_epoch(epoch)
+        assert Counter(pairs_of(loader)) == Counter(pairs_of(plain))
+    pairs.set_epoch(4)
+    ordered = pairs_of(loader)
+    pairs.set_epoch(5)
+    pairs.set_epoch(4)
+    assert pairs_of(loader) == ordered
+    assert Counter(pairs_of(loader)) == all_pairs(dataset, 5 % 2)  # without a call, the next one
+
+
+def test_an_iteration_that_a_loader_broke_off_begins_again(dataset: Dataset) -> None:
+    """What workers had read ahead is lost with it; without workers nothing is, and the rest follows."""
+    pairs = PairStream(dataset, batch_size=8)
+    loader = DataLoader(pairs, batch_size=None, num_workers=1, persistent_workers=True, multiprocessing_context="fork")
+    first = next(iter(loader))
+    again = shapes(loader)
+    assert again[0] == pairs_of([first])
+    assert Counter(pair for batch in again for pair in batch) == all_pairs(dataset, 0)
+    plain = PairStream(dataset, batch_size=8)
+    assert pairs_of([next(iter(plain))]) + pairs_of(plain) == pairs_of(PairStream(dataset, batch_size=8))
+
+
+def test_a_loaded_position_survives_setting_its_own_epoch(dataset: Dataset) -> None:
+    pairs = PairStream(dataset, batch_size=8)
+    pairs.set_epoch(1)
+    iterator = iter(pairs)
+    before = pairs_of([next(iterator), next(iterator)])
+    state = pairs.state_dict()
+    other = PairStream(dataset, batch_size=8)
+    other.load_state_dict(state)
+    other.set_epoch(1)  # as the loop over epochs does
+    assert Counter(before + pairs_of(other)) == all_pairs(dataset, 1)
+    other.load_state_dict(state)
+    other.set_epoch(3)
+    assert Counter(pairs_of(other)) == all_pairs(dataset, 1)
+
+
+@pytest.mark.parametrize("batch_size", [0, 8])
+@pytest.mark.parametrize("world_size", WORLDS)
+def test_its_length_is_the_batches_of_the_rank(dataset: Dataset, world_size: int, batch_size: int) -> None:
+    for rank in range(world_size):
+        pairs = PairStream(dataset, batch_size=batch_size, rank=rank, world_size=world_size)
+        for epoch in range(2):
+            pairs.set_epoch(epoch)
+            whole = len(pairs)
+            iterator = iter(pairs)
+            next(iterator)
+            other = PairStream(dataset, batch_size=batch_size, rank=rank, world_size=world_size)
+            other.load_state_dict(pairs.state_dict())
+            assert whole == 1 + len(list(iterator)) == len(other)
+
+
+def test_a_loader_that_stacks_batches_is_refused(dataset: Dataset) -> None:
+    with pytest.raises(UserError, match=re.escape("expected DataLoader(stream, batch_size=None)")):
+        next(iter(DataLoader(PairStream(dataset), batch_size=32)))
+
+
+def test_it_takes_rank_and_size_from_torch_distributed(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    from torch import distributed
+
+    assert (PairStream(dataset).rank, PairStream(dataset).world_size) == (0, 1)
+    monkeypatch.setattr(distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(distributed, "get_rank", lambda: 2)
+    monkeypatch.setattr(distributed, "get_world_size", lambda: 5)
+    assert (PairStream(dataset).rank, PairStream(dataset).world_size) == (2, 5)
+    given = PairStream(dataset, rank=0, world_size=1)
+    assert (given.rank, given.world_size) == (0, 1)
+    with pytest.raises(UserError, match="found rank 1 and world_size None, expected both or neither"):
+        PairStream(dataset, rank=1)
+
+
+def test_it_says_what_it_is_and_takes_a_path(dataset: Dataset) -> None:
+    import trainer
+
+    pairs = trainer.PairStream(Path(dataset.uri), batch_size=8, rank=1, world_size=2)
+    assert repr(pairs) == (
+        f"PairStream({dataset.dataset_id[:16]}, 2 passes, rank 1 of 2, epoch 0: {len(pairs)} batches of about 8 pairs)"
+    )
+    assert "a row group" in repr(PairStream(dataset))
+
+
+def test_a_state_of_version_0_1_is_read(dataset: Dataset) -> None:
+    pairs = PairStream(dataset, batch_size=8)
+    state = pairs.state_dict()
+    old = {**state, "legs": [[1, 1, 3]]}
+    pairs.load_state_dict(old)
+    assert shapes(pairs) == shapes(PairStream(dataset, batch_size=8))[3:]
 
 
 def test_a_dead_worker_ends_the_loading(dataset: Dataset) -> None:

@@ -2,7 +2,7 @@
 
     python -m tests.launch RANK:SIGNAL:MODULE.CLASS.METHOD:CALLS train --data …
 
-sends SIGNAL to itself at that call of a method, in the process of that rank.
+sends SIGNAL to itself at that call of a method, in the process of that rank; signal 0 waits there for a line of input.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ class Ended:
     log: str
 
 
-def launch(size: int, words: Sequence[str], stop: str = NEVER, limit_s: float = 120) -> list[Ended]:
-    """Run the command in some processes as torchrun would; a time limit on the whole, so that nothing hangs."""
+def start(size: int, words: Sequence[str], stop: str = NEVER) -> list[subprocess.Popen[str]]:
+    """Start the command in some processes as torchrun would."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -46,7 +46,14 @@ def launch(size: int, words: Sequence[str], stop: str = NEVER, limit_s: float = 
         environment.update({name: str(value) for name, value in places.items()} if size > 1 else {})
         command = [sys.executable, "-W", "ignore", "-m", "tests.launch", stop, *words]
         pipe = subprocess.PIPE
-        running.append(subprocess.Popen(command, cwd=ROOT, env=environment, stdout=pipe, stderr=pipe, text=True))
+        running.append(
+            subprocess.Popen(command, cwd=ROOT, env=environment, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
+        )
+    return running
+
+
+def finish(running: Sequence[subprocess.Popen[str]], limit_s: float = 120) -> list[Ended]:
+    """Wait for processes, within a time limit on the whole, so that nothing hangs."""
     try:
         ended = [process.communicate(timeout=limit_s) for process in running]
     finally:
@@ -58,18 +65,29 @@ def launch(size: int, words: Sequence[str], stop: str = NEVER, limit_s: float = 
     ]
 
 
+def launch(size: int, words: Sequence[str], stop: str = NEVER, limit_s: float = 120) -> list[Ended]:
+    """Run the command in some processes to its end."""
+    return finish(start(size, words, stop), limit_s)
+
+
 def stop_at(rank: int, number: int, method: str, calls: int) -> None:
     """Send a signal to this process at a call of a method, if this is the process of that rank."""
     if int(os.environ.get("RANK", 0)) != rank:
         return
     module, owner, name = method.rsplit(".", 2)
-    kind: Any = getattr(importlib.import_module(module), owner)
+    if owner.islower():  # a function of a module
+        kind: Any = importlib.import_module(f"{module}.{owner}")
+    else:
+        kind = getattr(importlib.import_module(module), owner)
     original, count = getattr(kind, name), 0
 
     def counted(*args: Any, **kwargs: Any) -> Any:
         nonlocal count
         count += 1
-        if count == calls:
+        if count == calls and number == WAIT:
+            print("waiting", flush=True)
+            sys.stdin.readline()
+        elif count == calls:
             os.kill(os.getpid(), number)
         return original(*args, **kwargs)
 
@@ -85,7 +103,7 @@ def main() -> int:
     return end_with(trainer(sys.argv[2:]))
 
 
-KILL, TERM = int(signal.SIGKILL), int(signal.SIGTERM)
+KILL, TERM, WAIT = int(signal.SIGKILL), int(signal.SIGTERM), 0
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -53,9 +53,9 @@ class Audit:
         with np.errstate(over="ignore"):
             self._since[1, place.index] += np.int64(hash_pairs(center_N, context_N))
 
-    def gather(self, peers: Processes) -> None:
-        """Add up what some processes have counted; each of them must call it equally often."""
-        peers.all_reduce(self._since)
+    def gather(self) -> None:
+        """Add up what all processes have counted; every process must call it equally often."""
+        self._processes.all_reduce(self._since)
         self._counted += self._since
         self._since[:] = 0
 
@@ -69,7 +69,7 @@ class Audit:
         Raises:
             UserError: a pair was left out, came twice, or was another one.
         """
-        self.gather(self._processes)
+        self.gather()
         self._processes.broadcast(self._counted)  # after a resumption only process 0 knows what came before
         found = np.zeros(3, np.int64)
         share = places[self._processes.rank :: self._processes.size]

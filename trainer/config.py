@@ -58,7 +58,7 @@ class TrainConfig:
     """Negatives are drawn by count^power; 0 is uniform, 1 plain frequency."""
     learning_rate: float = _shapes(0.0)
     """Learning rate at the start; 0 stands for 0.04 with sgd, 0.05 with adagrad, 0.001 with adam. With sgd and several
-    processes that default grows, up to twice as much for 16."""
+    processes that default grows, up to half as much again for 8."""
     epochs: int = _shapes(1)
     """Times to walk over the corpus; a dataset with as many passes has fresh draws for each."""
     device: str = _shapes("auto", ("auto", "cpu", "cuda"))
@@ -101,10 +101,7 @@ class TrainConfig:
     """Version of --init-from; by default its live one."""
     merge_pairs: int = _size(0)
     """Several processes (torchrun): pairs that each of them trains, at most, before they join their tables; 0 takes as
-    many as make 48 joins an epoch. A join also comes after each row group that is longer."""
-    merge_alone: float = 0.05
-    """Several processes: share of the first epoch that the first process trains by itself, before the others start from
-    its tables."""
+    many as make 120 joins an epoch. A join also comes after each row group that is longer."""
     merge: str = _choice("adasum", *MERGE_RULES)
     """Several processes: how they join the changes of a row. adasum adds what is at right angles and averages what is
     parallel; average and sum are for comparison."""
@@ -223,7 +220,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "dim": (1, 1 << 16), "negatives": (1, 1 << 12), "power": (0, math.inf), "learning_rate": (0, math.inf),
     "epochs": (1, 1_000_000), "threads": (0, 4096), "seed": (0, 2**63 - 1), "batch_size": (0, 1 << 30),
     "min_learning_rate_fraction": (0, 1), "clip_norm": (0, math.inf), "checkpoint_minutes": (0, math.inf),
-    "keep": (1, 1000), "checkpoint_pairs": (0, math.inf), "merge_pairs": (0, math.inf), "merge_alone": (0, 1),
+    "keep": (1, 1000), "checkpoint_pairs": (0, math.inf), "merge_pairs": (0, math.inf),
 }  # fmt: skip
 
 #: What the fused engine has no code for, and the value that asks for nothing.

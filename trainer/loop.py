@@ -6,7 +6,6 @@ Shapes: B pairs of a batch.
 from __future__ import annotations
 
 import contextlib
-import json
 import time
 from collections.abc import Callable
 from dataclasses import astuple, dataclass, field
@@ -25,7 +24,7 @@ from trainer.engine import Engine, pending_loss
 from trainer.errors import Stopped
 from trainer.finite import require_finite, require_finite_loss
 from trainer.loss_guard import LossGuard
-from trainer.merge_plan import default_merge_pairs, plan_merges
+from trainer.merge_plan import FULL_EVERY, default_merge_pairs, plan_merges
 from trainer.position import Progress
 from trainer.processes import Processes
 from trainer.progress import Meter
@@ -36,14 +35,13 @@ from trainer.sharing import Leg
 from trainer.signals import NUMBERS, Noted, noted_signals
 
 FIRST_PAIRS = 4096  # the loss before training is measured on so many
-ALONE = Processes()
 
 
 class Merging(Protocol):
     """What joins the processes' tables; see trainer.merging."""
 
-    def merge(self) -> None:
-        """Called by every process at each join."""
+    def merge(self, full: bool) -> None:
+        """Called by every process at each join; a full one joins all rows."""
 
 
 @dataclass
@@ -123,59 +121,28 @@ class Loop:
         return self.dataset.total_tokens * self.config.epochs / self.total
 
     def _train_epoch(self, epoch: int, noted: Noted) -> None:
-        pairs = self.dataset.pairs_in_pass(epoch % self.dataset.passes)
         self._epoch_start = sum(self.progress.epoch_pairs[:epoch])
         if self.audit is not None:
             self.audit.begin_epoch(len(self.dataset.row_groups(epoch % self.dataset.passes)))
-        peers = self.processes
-        if peers.size > 1:
-            if epoch == 0 and not self.config.init_from:
-                self._train_alone(noted, round(pairs * self.config.merge_alone))
-            if self._merging is None:
-                self._join_tables()
-        self._train_batches(epoch, noted, peers)
+        if self.processes.size > 1 and self._merging is None:
+            self._join_tables()
+        self._train_batches(epoch, noted)
         if self.audit is not None:
             places = epoch_order(self.dataset, self.config.seed, epoch, self.config.shuffle)
             self.progress.audit.append(self.audit.end_epoch(self.dataset, places))
 
-    def _train_alone(self, noted: Noted, until: int) -> None:
-        """Let process 0 train the first pairs; others take over its tables and its progress.
-
-        At first all processes would find the same way in which the tables grow, and go it N times as far.
-        """
-        processes, stopped = self.processes, 0
-        if self.progress.pairs >= until:
-            return
-        if processes.rank == 0:
-            with contextlib.suppress(Stopped):
-                self._train_batches(0, noted, ALONE, until)
-            stopped = noted.number or processes.requested_stop()
-        text = json.dumps([vars(self.progress), stopped])
-        fields, stopped = json.loads(processes.broadcast_text(text, lambda: self._forward(noted)))
-        if processes.rank:
-            self.progress = Progress(**fields)
-        if stopped:
-            raise Stopped(stopped)
-
-    def _forward(self, noted: Noted) -> None:
-        """Tell process 0, which trains alone, that this one got a signal."""
-        if noted.number:
-            self.processes.request_stop(noted.number)
-
-    def _train_batches(self, epoch: int, noted: Noted, peers: Processes, until: int | None = None) -> None:
-        """Train what is left of an epoch, shared among some processes; or up to so many pairs."""
+    def _train_batches(self, epoch: int, noted: Noted) -> None:
         largest = max((ref.rows for ref in self.dataset.row_groups(epoch % self.dataset.passes)), default=0)
         plan = plan_merges(self._merge_pairs(epoch), largest)
-        size = plan.batch_size if self.processes.size > 1 else self.engine.step_pairs
-        batches = self._batches(epoch, peers, size)
+        alone = self.processes.size == 1
+        batches = self._batches(epoch, self.engine.step_pairs if alone else plan.batch_size)
         threads = read_threads(self.config.device, self.config.threads)
         with contextlib.closing(batches.read(threads)) as reading:
             for number, batch in enumerate(reading, 1):
                 self._step(batch)
-                if peers.size == 1 or number % plan.batches == 0 or not batches.left:
-                    self._settle(batches, noted, peers)
-                if until is not None and self.progress.pairs >= until:
-                    return
+                if alone or number % plan.batches == 0 or not batches.left:
+                    full = alone or not batches.left or number % (plan.batches * FULL_EVERY) == 0
+                    self._settle(batches, noted, full)
 
     def _merge_pairs(self, epoch: int) -> int:
         """Pairs that each process trains between two joins."""
@@ -185,11 +152,11 @@ class Loop:
         pairs = self.dataset.pairs_in_pass(epoch % self.dataset.passes)
         return default_merge_pairs(pairs, self.processes.size, table_bytes, self.config.device)
 
-    def _batches(self, epoch: int, peers: Processes, batch_size: int) -> Batches:
+    def _batches(self, epoch: int, batch_size: int) -> Batches:
         legs = self.progress.legs if epoch == self.progress.epoch else []
         return Batches(
             self.dataset, epoch, [Leg(*leg) for leg in legs], batch_size=batch_size, seed=self.config.seed,
-            shuffle=self.config.shuffle, rank=peers.rank, world_size=peers.size,
+            shuffle=self.config.shuffle, rank=self.processes.rank, world_size=self.processes.size,
         )  # fmt: skip
 
     def _step(self, batch: Batch) -> None:
@@ -222,7 +189,7 @@ class Loop:
         """Let all processes start with process 0's tables, and join their changes from now on."""
         from trainer.merging import Merger
 
-        self._merging = Merger(self.processes, self.engine.live(), self.config.merge)
+        self._merging = Merger(self.processes, self.engine.live(), self.vocabulary.counts, self.config.merge)
 
     def move(self, dataset: Dataset, vocabulary: Vocabulary, epoch: int) -> None:
         """Read another run of the dataset from an epoch on; the schedule goes on from where it is."""
@@ -235,16 +202,15 @@ class Loop:
         self._meter.retarget(self.total)
         self.checkpoints.move(dataset.dataset_id, dataset.run_id)
 
-    def _settle(self, batches: Batches, noted: Noted, peers: Processes) -> None:
-        """Agree on how far all are, then do what is due: join, stop, checkpoint.
+    def _settle(self, batches: Batches, noted: Noted, full: bool) -> None:
+        """Agree on how far all are, then do what is due: join, and where all rows are joined, stop or checkpoint.
 
         Raises:
             UserError: NaN or Inf in the loss, a loss that rises.
             Stopped: a process got a signal.
         """
-        progress, tally, epoch = self.progress, self._tally, batches.epoch
-        number = noted.number or (self.processes.requested_stop() if peers is not self.processes else 0)
-        stop = [number == one for one in NUMBERS]
+        progress, tally, peers, epoch = self.progress, self._tally, self.processes, batches.epoch
+        stop = [noted.number == one for one in NUMBERS]
         seen = progress.pairs + tally.pairs * peers.size
         due = peers.rank == 0 and self._saver.is_due(seen)
         noted_now = not batches.left or is_due(progress.history, seen, self.total)
@@ -254,8 +220,8 @@ class Loop:
         peers.all_reduce(ours)
         loss, pairs = float(ours[0]), round(ours[1])
         require_finite_loss(self.config, loss)
-        if peers.size > 1 and self._merging is not None:
-            self._merging.merge()
+        if self._merging is not None:
+            self._merging.merge(full)
         progress.losses[epoch] += loss
         progress.epoch_pairs[epoch] += pairs
         progress.pairs += pairs
@@ -270,9 +236,9 @@ class Loop:
         # Several processes must all have heard of a signal; one alone sees it at once.
         came = (one for one, count in zip(NUMBERS, ours[4:], strict=True) if count)
         number = max(came, default=0) or (noted.number if peers.size == 1 else 0)
-        if ours[3] or number:
-            self._save(peers)
-        if number:
+        if full and (ours[3] or number):
+            self._save()
+        if full and number:
             self._saver.wait()
             raise Stopped(number)
 
@@ -285,14 +251,14 @@ class Loop:
         if self.watch is not None:
             self.watch(before, now)
 
-    def _save(self, peers: Processes) -> None:
+    def _save(self) -> None:
         """Copy the state now; it is written while training goes on."""
         self._saver.plan(self.progress.pairs)
         owed = pending_loss(self.engine)
         require_finite_loss(self.config, owed)
         self.progress.losses[self.progress.epoch] += owed
         if self.audit is not None:
-            self.audit.gather(peers)
+            self.audit.gather()
         if self.processes.rank == 0:
             require_finite(self.config, self.engine)
             state = self.engine.state() | (self.audit.state() if self.audit is not None else {})

@@ -12,6 +12,9 @@ too slowly; docs/study.md has the table.
 Row r of a table belongs to process r mod N: all send it their changes of that row, it joins them, and sends the result
 to all. Only rows that changed are sent. Each process sends and receives at most twice its changed rows, whatever N is.
 
+The rows of the most frequent words are joined each time, all rows only at full joins: a rare row is seldom changed by
+two processes at once, and most rows are rare.
+
 Shapes: N processes, V rows, D dimensions, R rows of a block, C of them that changed.
 """
 
@@ -21,10 +24,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from trainer.processes import Processes
 
+FREQUENT_PART = 8  # one row in so many is joined each time
 BLOCK_NUMBERS = 1 << 24  # of a table, joined at once: 64 MiB, and as much again for what is sent and received
 
 _CACHE_NUMBERS = 1 << 17
@@ -35,12 +40,15 @@ _TINY = 1e-30
 class Merger:
     """Holds the common base of every array of an engine, and brings all processes to the next one."""
 
-    def __init__(self, processes: Processes, arrays: Mapping[str, Any], rule: str = "adasum") -> None:
+    def __init__(
+        self, processes: Processes, arrays: Mapping[str, Any], counts_V: npt.NDArray[np.int64], rule: str = "adasum"
+    ) -> None:
         """Take process 0's arrays as the base, in every process.
 
         Args:
             processes: who takes part.
             arrays: live arrays (NumPy's or tensors) by the engine's names; they are updated in place.
+            counts_V: how often each word occurs.
             rule: one of merge_plan.MERGE_RULES, for the two tables.
         """
         self._processes, self._rule = processes, rule
@@ -51,15 +59,33 @@ class Merger:
             processes.broadcast(base_VD)
             live_VD.copy_(base_VD)
             self._base[name] = base_VD
+        order_V = np.argsort(-counts_V, kind="stable")  # an id says nothing about frequency
+        part = len(order_V) // FREQUENT_PART
+        self._frequent, self._rare = (torch.from_numpy(np.sort(rows)) for rows in (order_V[:part], order_V[part:]))
 
-    def merge(self) -> None:
-        """Bring all processes to the same arrays; all must call it alike."""
+    def merge(self, full: bool = True) -> None:
+        """Bring all processes to the same arrays, or to the same frequent rows; all must call it alike."""
         with torch.no_grad():
             for name, live_VD in self._live.items():
-                height = max(1, BLOCK_NUMBERS // live_VD.shape[1])
-                for start in range(0, len(live_VD), height):
-                    rows = slice(start, start + height)
-                    self._merge_block(live_VD[rows], self._base[name][rows], self._rule_of(name))
+                if len(live_VD) == len(self._frequent) + len(self._rare):
+                    self._merge_rows(name, self._frequent)
+                    if full:
+                        self._merge_rows(name, self._rare)
+                elif full:  # a number for the whole table
+                    self._merge_rows(name, torch.zeros(1, dtype=torch.int64))
+
+    def _merge_rows(self, name: str, rows_R: torch.Tensor) -> None:
+        live_VD, base_VD = self._live[name], self._base[name]
+        size, rank, rule = self._processes.size, self._processes.rank, self._rule_of(name)
+        for block in torch.split(rows_R, max(1, BLOCK_NUMBERS // live_VD.shape[1])) if len(rows_R) else ():
+            rows_C, change_CD = _changed_rows(live_VD, base_VD, block.to(live_VD.device))
+            by_owner = [(rows_C % size == owner).nonzero().squeeze(1) for owner in range(size)]
+            rows = self._processes.exchange([rows_C[at] for at in by_owner])
+            changes = self._processes.exchange([change_CD[at] for at in by_owner])
+            own, joined_RD = _join_rows(rows, changes, size, rank, len(live_VD), rule)
+            all_rows = torch.cat(self._processes.exchange([own] * size))
+            base_VD.index_add_(0, all_rows, torch.cat(self._processes.exchange([joined_RD] * size)))
+            live_VD.index_copy_(0, all_rows, base_VD.index_select(0, all_rows))
 
     def _rule_of(self, name: str) -> str:
         """Adagrad's sums of squares add up; Adam's moving averages and step counts are averaged."""
@@ -67,27 +93,20 @@ class Merger:
             return self._rule
         return "sum" if name.endswith(".sum") else "average"
 
-    def _merge_block(self, live_RD: torch.Tensor, base_RD: torch.Tensor, rule: str) -> None:
-        size, rank = self._processes.size, self._processes.rank
-        rows_C, change_CD = _changed_rows(live_RD, base_RD)
-        by_owner = [(rows_C % size == owner).nonzero().squeeze(1) for owner in range(size)]
-        rows = self._processes.exchange([rows_C[at] for at in by_owner])
-        changes = self._processes.exchange([change_CD[at] for at in by_owner])
-        own, joined_RD = _join_rows(rows, changes, size, rank, len(live_RD), rule)
-        all_rows = torch.cat(self._processes.exchange([own] * size))
-        base_RD.index_add_(0, all_rows, torch.cat(self._processes.exchange([joined_RD] * size)))
-        live_RD.index_copy_(0, all_rows, base_RD.index_select(0, all_rows))
 
-
-def _changed_rows(live_RD: torch.Tensor, base_RD: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Numbers of the rows that differ, and by how much; in pieces that stay in the caches of a CPU."""
-    height = max(1, (_CACHE_NUMBERS if live_RD.device.type == "cpu" else BLOCK_NUMBERS) // live_RD.shape[1])
+def _changed_rows(
+    live_VD: torch.Tensor, base_VD: torch.Tensor, rows_R: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Which of some rows differ, and by how much; looked for in pieces that stay in the caches of a CPU."""
+    height = max(1, (_CACHE_NUMBERS if live_VD.device.type == "cpu" else BLOCK_NUMBERS) // live_VD.shape[1])
     rows, changes = [], []
-    for start in range(0, len(live_RD), height):
-        change_RD = live_RD[start : start + height] - base_RD[start : start + height]
-        rows_C = change_RD.any(dim=1).nonzero().squeeze(1)
-        rows.append(rows_C + start)
-        changes.append(change_RD[rows_C])
+    for piece in torch.split(rows_R, height):
+        first, last = int(piece[0]), int(piece[-1])
+        at: slice | torch.Tensor = slice(first, last + 1) if last - first + 1 == len(piece) else piece
+        change_RD = live_VD[at] - base_VD[at]
+        changed_C = change_RD.any(dim=1).nonzero().squeeze(1)
+        rows.append(piece[changed_C])
+        changes.append(change_RD[changed_C])
     return torch.cat(rows), torch.cat(changes)
 
 

@@ -10,7 +10,7 @@ import datetime
 import hashlib
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -49,13 +49,8 @@ class Processes:
         """
         return list(blocks)
 
-    def broadcast_text(self, text: str, meanwhile: Callable[[], None] | None = None) -> str:
-        """Return the text that process 0 calls this with; the others wait for it without a limit.
-
-        Args:
-            text: process 0's.
-            meanwhile: called a few times a second while this process waits.
-        """
+    def broadcast_text(self, text: str) -> str:
+        """Return the text that process 0 calls this with; the others wait for it without a limit."""
         return text
 
     def require_equal(self, text: str, what: str) -> None:
@@ -64,13 +59,6 @@ class Processes:
         Raises:
             UserError: in every process, naming one that differs.
         """
-
-    def request_stop(self, number: int) -> None:
-        """Ask process 0, which the others are waiting for, to end as on this signal."""
-
-    def requested_stop(self) -> int:
-        """Return the signal that a waiting process asks to stop for, 0 for none."""
-        return 0
 
     def report(self, message: str) -> bool:
         """Note why this process ends; False where another one has said the same already."""
@@ -132,7 +120,7 @@ class JoinedProcesses(Processes):
             self._distributed.all_to_all_single(content, torch.cat(list(blocks)), sizes, counts.tolist())
         return list(torch.split(content, sizes))
 
-    def broadcast_text(self, text: str, meanwhile: Callable[[], None] | None = None) -> str:
+    def broadcast_text(self, text: str) -> str:
         """See Processes. It goes through the store: a collective would fail after TIMEOUT_MINUTES."""
         key, self._texts = f"text/{self._texts}", self._texts + 1
         with self._collective():
@@ -142,8 +130,6 @@ class JoinedProcesses(Processes):
             while not self._store.check([key]):
                 if self._store.check(["failed"]):
                     raise ToldError("another process failed")
-                if meanwhile is not None:
-                    meanwhile()
                 time.sleep(POLL_S)
             content: bytes = self._store.get(key)
             return content.decode()
@@ -155,16 +141,6 @@ class JoinedProcesses(Processes):
         self.all_reduce(digests)
         for other in np.flatnonzero((digests != digests[0]).any(axis=1)):
             raise UserError(f"process {other} of {self.size}: found {what} unlike process 0's, expected the same")
-
-    def request_stop(self, number: int) -> None:
-        """See Processes."""
-        with self._collective():
-            self._store.set("stop", str(number))
-
-    def requested_stop(self) -> int:
-        """See Processes."""
-        with self._collective():
-            return int(self._store.get("stop")) if self._store.check(["stop"]) else 0
 
     def report(self, message: str) -> bool:
         """See Processes."""

@@ -57,7 +57,7 @@ def begin(asked: TrainConfig, config: TrainConfig, processes: Processes) -> Sess
     shaping = {**config.shaping(), "init_from": base.info["files"]["model.safetensors"]["sha256"] if base else ""}
     dataset, identity, decision = _survey(config, shaping, processes)
     settings = [
-        shaping, config.merge, config.merge_pairs, config.merge_alone, asked.learning_rate, config.audit,
+        shaping, config.merge, config.merge_pairs, asked.learning_rate, config.audit,
         config.follow_latest,
     ]  # fmt: skip
     processes.require_equal(json.dumps(settings), "settings")

@@ -49,11 +49,11 @@ def test_a_gpu_joins_less_often_than_joining_would_take_a_twentieth() -> None:
     assert default_merge_pairs(10**13, 8, table_bytes, "cuda") == default_merge_pairs(10**13, 8, table_bytes, "cpu")
 
 
-def test_the_rate_grows_with_the_processes_and_ends_at_twice() -> None:
+def test_the_rate_grows_with_the_processes_and_ends_somewhere() -> None:
     factors = [rate_factor(processes) for processes in (1, 2, 4, 8, 16, 1000)]
     assert factors[0] == 1.0
     assert factors == sorted(factors)
-    assert factors[-1] == factors[-2] == pytest.approx(2.0)
+    assert factors[-1] == factors[-2] == pytest.approx(1.5)
 
 
 def test_a_corpus_supports_so_many_processes() -> None:

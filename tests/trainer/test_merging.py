@@ -48,6 +48,11 @@ def run(size: int, work: Callable[[Processes], Any]) -> list[Any]:
         return list(pool.map(work, [Threads(rank, size, shared) for rank in range(size)]))
 
 
+def counts() -> npt.NDArray[np.int64]:
+    """Of an extended vocabulary: the frequent words are rows 10 to 14."""
+    return np.where(np.arange(ROWS) // 5 == 2, 1000, np.arange(ROWS)).astype(np.int64)
+
+
 def change_of(rank: int, rows: list[int]) -> Table:
     change = np.zeros((ROWS, DIM), np.float32)
     change[rows] = np.random.default_rng(rank).normal(size=(len(rows), DIM))
@@ -84,7 +89,7 @@ def test_all_come_to_the_joined_change(rule: str, few: bool, size: int, monkeypa
         # Rows that lie apart, as those of the compiled engine do.
         wide = {name: np.full((ROWS, DIM + 3), processes.rank + 1.0, np.float32) for name in ("input", "output")}
         tables = {name: table[:, :DIM] for name, table in wide.items()}
-        merger = Merger(processes, tables, rule)
+        merger = Merger(processes, tables, counts(), rule)
         start = tables["input"].copy()
         found = []
         for turn in range(2):  # the second from the first's result
@@ -127,6 +132,21 @@ def test_a_joined_change_is_never_longer_than_independent_ones(size: int, seed: 
     assert float(joined.square().sum()) <= float(sum(one.square().sum() for one in changes)) * (1 + 1e-9)
 
 
+def test_between_full_joins_rare_rows_stay_each_processes_own() -> None:
+    def work(processes: Processes) -> Any:
+        tables = {"input": np.zeros((ROWS, DIM), np.float32)}
+        merger = Merger(processes, tables, counts(), "sum")
+        for full in (False, False, True):
+            tables["input"] += processes.rank + 1
+            merger.merge(full=full)
+            yield tables["input"].copy()
+
+    for rank, (_, second, last) in enumerate(run(2, lambda processes: list(work(processes)))):
+        np.testing.assert_array_equal(second[10:15], 6.0)
+        np.testing.assert_array_equal(np.delete(second, range(10, 15), axis=0), 2.0 * (rank + 1))
+        np.testing.assert_array_equal(last, 9.0)
+
+
 def test_only_changed_rows_are_sent() -> None:
     sent: list[int] = []
 
@@ -137,7 +157,7 @@ def test_only_changed_rows_are_sent() -> None:
 
     def work(processes: Processes) -> None:
         tables = {"input": np.zeros((ROWS, DIM), np.float32)}
-        merger = Merger(processes, tables, "adasum")
+        merger = Merger(processes, tables, counts())
         tables["input"][7] += 1.0
         merger.merge()
 
@@ -154,7 +174,7 @@ def test_an_optimizers_state_is_joined_by_its_kind() -> None:
             "input": torch.zeros(ROWS, DIM), "output": torch.zeros(ROWS, DIM), "input.sum": torch.zeros(ROWS, DIM),
             "input.exp_avg": torch.zeros(ROWS, DIM), "input.step": torch.tensor(0.0),
         }  # fmt: skip
-        merger = Merger(processes, arrays, "sum")
+        merger = Merger(processes, arrays, counts(), "sum")
         for name in ("input.sum", "input.exp_avg", "input.step"):
             arrays[name] += 2.0 * (processes.rank + 1)
         arrays["input"] += 1.0

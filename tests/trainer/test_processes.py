@@ -11,17 +11,20 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 
 from pipeline.dataset.reader import open_dataset
 from pipeline.dataset.vocab import make_vocabulary
-from tests.launch import KILL, ROOT, TERM, Ended, launch
+from tests.launch import KILL, ROOT, TERM, WAIT, Ended, finish, launch, start
 from tests.support import group_of, make_dataset
+from trainer.config import TrainConfig
 from trainer.errors import UserError
-from trainer.processes import _take_gpu
+from trainer.merging import Merger
+from trainer.processes import Processes, _take_gpu
+from trainer.session import Session, begin
 from trainer.store import load_model
 
 GROUPS = (9, 4, 7, 2, 8, 3, 6, 5, 1, 9, 4)
@@ -75,6 +78,58 @@ def test_one_that_is_killed_ends_all_with_one_line_and_any_number_goes_on(data: 
     assert [epoch["missing"] + epoch["repeated"] for epoch in result["audit"]] == [0, 0]  # type: ignore[attr-defined]
     dataset = open_dataset(data)
     assert result["pairs"] == dataset.pairs_in_pass(0) + dataset.pairs_in_pass(1)
+
+
+def reach(process: subprocess.Popen[str]) -> None:
+    """Wait until a process waits where it was to."""
+    assert process.stdout is not None
+    assert process.stdout.readline() == "waiting\n"
+
+
+def test_others_leave_while_process_0_publishes(data: str, tmp_path: Path) -> None:
+    running = start(3, words(data, tmp_path / "m"), stop=f"0:{WAIT}:trainer.train._finish:1")
+    reach(running[0])
+    assert [process.wait(timeout=60) for process in running[1:]] == [0, 0]
+    assert running[0].poll() is None
+    assert result_of(finish(running))["processes"] == 3
+
+
+@pytest.mark.parametrize("merge_pairs", [50, 150, 10_000])
+def test_joins_come_as_often_as_was_asked(
+    data: str, tmp_path: Path, merge_pairs: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of one process as seen from inside: at most so many pairs between two joins, also inside a row group."""
+    dataset, joins = open_dataset(data), [0]
+
+    class Pair(Processes):
+        rank, size = 0, 2
+
+        def all_reduce(self, array: Any) -> None:
+            if isinstance(array, np.ndarray) and array.dtype == np.float64:
+                between.append(int(array[1]))
+
+        def exchange(self, blocks: Any) -> list[Any]:
+            return [blocks[0], blocks[0][:0]]
+
+    between: list[int] = []
+    config = TrainConfig(
+        data, str(tmp_path / "m"), dim=4, threads=1, device="cpu", merge_pairs=merge_pairs, quiet=True
+    ).resolve(lambda: False, 1)
+    session = begin(config, config, Pair())
+    assert isinstance(session, Session)
+    merge = Merger.merge
+
+    def counted(merger: Merger, full: bool) -> None:
+        joins[0] += 1
+        merge(merger, full)
+
+    monkeypatch.setattr(Merger, "merge", counted)
+    session.loop.run()
+    largest = max(ref.rows for ref in dataset.row_groups(0))
+    assert max(between) <= max(merge_pairs, min(merge_pairs, largest)) + 11  # a window is not cut
+    assert len(between) == joins[0]
+    if merge_pairs < largest:
+        assert max(between) > merge_pairs / 2
 
 
 def test_more_processes_than_row_groups(data: str, tmp_path: Path) -> None:

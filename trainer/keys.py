@@ -39,13 +39,21 @@ class UnknownTokenError(KeyError):
 
     def __init__(self, message: str | Callable[[], str]) -> None:
         """Take the message, or what makes it: many errors are caught and never shown."""
-        super().__init__(message)
+        super().__init__()
         self._message = message
 
-    def __str__(self) -> str:
+    @property
+    def args(self) -> tuple[str]:  # type: ignore[override]
+        """The message."""
         if not isinstance(self._message, str):
             self._message = self._message()
-        return self._message  # KeyError's own shows quotes
+        return (self._message,)
+
+    def __str__(self) -> str:
+        return self.args[0]  # KeyError's own shows quotes
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.args[0]!r})"
 
     def __reduce__(self) -> tuple[type[UnknownTokenError], tuple[str]]:
         return type(self), (str(self),)

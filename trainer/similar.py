@@ -185,17 +185,14 @@ class Similarities(Keys):
             raise ValueError("most_similar_cosmul: found no positive, expected tokens or vectors")
         if any(weight != 1 for side in sides for _, weight in side):
             raise TypeError("most_similar_cosmul: found a weight, expected tokens or vectors without weights")
-        products = []
-        for side in sides:
-            vectors = [self._vector("most_similar_cosmul", key) if is_key(key) else key for key, _ in side]
-            lengths = [1.0 if is_key(key) else float(np.linalg.norm(key)) for key, _ in side]
-            terms = self.cosines(np.array(vectors).reshape(-1, self.vector_size)) * np.array(lengths)[:, None]
-            products.append(((1 + terms) / 2).prod(axis=0))
-        scores_V = products[0] / (products[1] + _COSMUL_SMALL)
+        keys = [[key for key, _ in side] for side in sides]
+        with np.errstate(over="ignore", invalid="ignore"):
+            above_V, below_V = (((1 + self._products(side)) / 2).prod(axis=0) for side in keys)
+            scores_V = above_V / (below_V + _COSMUL_SMALL)
         if not np.isfinite(scores_V).all():
             raise ValueError("most_similar_cosmul: found vectors that are too long, expected a length of 1")
         limit = self.most_frequent("most_similar_cosmul", restrict_vocab)
-        return self._best("most_similar_cosmul", scores_V, topn, [key for side in sides for key, _ in side], limit)
+        return self._best("most_similar_cosmul", scores_V, topn, keys[0] + keys[1], limit)
 
     def similar_by_key(self, key: Key, topn: int | None = 10, restrict_vocab: int | None = None) -> Any:
         """Return the tokens nearest to one, with their cosines, best first."""
@@ -249,6 +246,13 @@ class Similarities(Keys):
         """Return the rows of the ``top`` largest scores, best first, equal ones by row; changes ``scores_V``."""
         scores_V[list(without)] = -np.inf
         return [int(row) for row in top_rows(scores_V, top)]
+
+    def _products(self, keys: Sequence[Key | Doubles]) -> Doubles:
+        """Return products of unit vectors of keys, or of vectors as they are, with all unit vectors, float64 [N, V]."""
+        vectors_ND = np.array([self._vector("most_similar_cosmul", key) for key in keys]).reshape(-1, self.vector_size)
+        lengths_N = np.array([1.0 if is_key(key) else np.linalg.norm(key) for key in keys])
+        products_NV: Doubles = self.cosines(vectors_ND) * lengths_N[:, None]
+        return products_NV
 
     def _vector(self, name: str, value: Key | Vector) -> Doubles:
         """Return a token's vector, or a vector as it is, float64 [D]."""

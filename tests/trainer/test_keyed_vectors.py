@@ -352,7 +352,7 @@ def test_paths(vectors: Vectors, tmp_path: Path) -> None:
 
 
 TRAIN = """
-import sys, torch, trainer, numpy
+import sys, torch, trainer, numpy, warnings
 for table in ("input", "output", "average"):
     vectors = trainer.load(sys.argv[1], vectors=table)
     expected = numpy.array(vectors.vectors)
@@ -362,6 +362,9 @@ for table in ("input", "output", "average"):
     optimizer.step()
     changed = (layer.weight.detach().numpy() != expected).any(axis=1).nonzero()[0].tolist()
     again = trainer.load(sys.argv[1], vectors=table)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        torch.tensor(vectors.vectors)[0] = 0
     print(changed, (again.vectors == expected).all(), vectors.vectors.flags.writeable)
 """
 

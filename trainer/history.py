@@ -80,7 +80,8 @@ def _describe_version(model_uri: str, version: str, state: str) -> dict[str, Any
 def describe(entry: dict[str, Any]) -> str:
     """Format a version for people."""
     mark = "*" if entry["live"] else " "
-    figures = [f"{path} {found:.4f}" for scores in entry["scores"].values() for path, found in scores.items()]
+    scored = [one for scores in entry["scores"].values() for one in scores.items()]
+    figures = [f"{path} {'no score' if found is None else f'{found:.4f}'}" for path, found in scored]
     figures += [f"{name} {found:.3f}" for name, found in entry["checks"].items()
                 if found is not None and name in ("neighbour overlap", "mean cosine")]  # fmt: skip
     why = f"; {'; '.join(entry['reasons'])}" if entry["reasons"] else ""

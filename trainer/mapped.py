@@ -13,6 +13,7 @@ import mmap
 import os
 import secrets
 import shutil
+import sys
 import tempfile
 from typing import Any, TypeGuard
 
@@ -28,6 +29,8 @@ from trainer.progress import warn
 from trainer.store import TABLES, VOCAB, Floats, Model
 
 _LENGTH_BYTES = 8
+_CHECKED_BYTES = 1 << 26  # of a file, in memory at once
+_NORESERVE = 0x4000 if sys.platform == "linux" else 0  # Python 3.13 has a name for it
 
 
 def map_model(model_uri: str, version: str | None = None, verify: bool = True) -> Model:
@@ -66,7 +69,7 @@ def map_tables(uri: str, entry: dict[str, Any], rows: int, verify: bool) -> dict
     path = storage.local_path(uri) if storage.is_local(uri) else _local_copy(uri, entry)
     try:
         mapped = _map_file(path, entry["bytes"], name)
-        if verify and (found := hashlib.sha256(mapped).hexdigest()) != entry["sha256"]:
+        if verify and (found := _digest(mapped)) != entry["sha256"]:
             raise FormatError(f"{name}: found SHA-256 {found[:16]}…, expected {entry['sha256'][:16]}…")
         return parse_tables(mapped, rows, name)
     except FormatError:
@@ -113,7 +116,10 @@ def _map_file(path: str, size: int, name: str) -> mmap.mmap:
             found = os.fstat(stream.fileno()).st_size
             if found != size or size < _LENGTH_BYTES:
                 raise FormatError(f"{name}: found {found} bytes, expected {size}")
-            return mmap.mmap(stream.fileno(), size, access=mmap.ACCESS_READ)
+            # Private pages: what writes past NumPy's flag, as PyTorch does, changes copies of this process alone,
+            # where pages that cannot be written to would end it. Unreserved: a file may be larger than memory.
+            flags = mmap.MAP_PRIVATE | getattr(mmap, "MAP_NORESERVE", _NORESERVE)
+            return mmap.mmap(stream.fileno(), size, flags=flags, prot=mmap.PROT_READ | mmap.PROT_WRITE)
     except FileNotFoundError:
         raise FormatError(f"{name}: found no file, expected one of a model's") from None
 
@@ -131,7 +137,18 @@ def _table(mapped: mmap.mmap, start: int, key: str, entry: dict[str, Any], rows:
     if not numbers:
         return np.empty(shape, np.float32)
     table_VD: Floats = np.frombuffer(mapped, "<f4", numbers, start + offsets[0]).reshape(shape)
+    table_VD.flags.writeable = False
     return table_VD
+
+
+def _digest(mapped: mmap.mmap) -> str:
+    """Return a mapped file's SHA-256; its pages are given back as it is read."""
+    sha = hashlib.sha256()
+    for start in range(0, len(mapped), _CHECKED_BYTES):
+        with memoryview(mapped) as view:
+            sha.update(view[start : start + _CHECKED_BYTES])
+        mapped.madvise(mmap.MADV_DONTNEED, start, min(_CHECKED_BYTES, len(mapped) - start))
+    return sha.hexdigest()
 
 
 def _is_whole(values: object, count: int) -> TypeGuard[list[int]]:

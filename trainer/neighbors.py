@@ -71,7 +71,7 @@ def parse_queries(vocabulary: Vocabulary, texts: Sequence[str]) -> list[Query]:
         rows = tuple((row, weight) for row, weight in found if row is not None)
         queries.append(Query(text, rows, is_word=len(text.split()) == 1))
     if unknown:
-        hint = '; an expression is one argument, as in "king - man + woman"' if SIGNS & set(unknown) else ""
+        hint = ' An expression is one argument, as in "king - man + woman".' if SIGNS & set(unknown) else ""
         raise UserError(explain_unknown(vocabulary, list(dict.fromkeys(unknown))) + hint)
     return queries
 
@@ -132,13 +132,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--explain-pairs", type=parse_size, metavar="N",
         help=f"with --explain: how many pairs of the dataset are read, by whole row groups ({_EXPLAIN_PAIRS >> 20}Mi)",
     )  # fmt: skip
+    parser.set_defaults(refuse=parser.error)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Look the words up and print their neighbours.
+    """Look the words up and print their neighbours; wrong usage exits 2.
 
     Raises:
-        UserError: a word that the vocabulary does not have, or a wrong number.
+        UserError: a word that the vocabulary does not have.
         FormatError: a damaged model.
     """
     _require_flags(args)
@@ -159,12 +160,12 @@ def run(args: argparse.Namespace) -> int:
 
 def _require_flags(args: argparse.Namespace) -> None:
     if args.top < 1:
-        raise UserError(f"--top: found {args.top}, expected at least 1")
+        args.refuse(f"--top: found {args.top}, expected at least 1")
     for flag, value in (("--data", args.data), ("--explain-pairs", args.explain_pairs)):
         if value is not None and not args.explain:
-            raise UserError(f"{flag}: found without --explain, expected only with it")
+            args.refuse(f"{flag}: found without --explain, expected only with it")
     if args.explain_pairs == 0:
-        raise UserError("--explain-pairs: found 0, expected at least 1")
+        args.refuse("--explain-pairs: found 0, expected at least 1")
 
 
 def _make_explain(args: argparse.Namespace, vectors: Vectors) -> Explain:
@@ -197,7 +198,7 @@ def _converse(args: argparse.Namespace, vectors: Vectors, explain: Explain | Non
     def explain_failure(text: str, reason: str) -> str | None:
         return json.dumps({"word": text, "error": reason}) if args.json else None
 
-    return converse(answer, explain_failure)
+    return converse(answer, explain_failure, lambda word: find_word(vectors.vocabulary, word) is not None)
 
 
 def _about(vectors: Vectors, query: Query) -> dict[str, Any]:

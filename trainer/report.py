@@ -198,5 +198,5 @@ def run(args: argparse.Namespace) -> int:
 
 
 def summary(scores: Sequence[Score]) -> dict[str, float]:
-    """Return each set's score by its name, without sections."""
-    return {score.name: round(score.value, 4) for score in scores if not score.part}
+    """Return each set's score by its name, without sections and without sets of which too little is known."""
+    return {score.name: round(score.value, 4) for score in scores if not score.part and score.value is not None}

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Sequence
 
 from pipeline.dataset.page import numbers
-from pipeline.dataset.page.document import Figure, Section, Table, figures
+from pipeline.dataset.page.document import Figure, Section, Table, figures, paragraph
 from pipeline.dataset.page.plots import Bar
 from pipeline.dataset.page.rows import Change, bar_rows, changes
 from trainer.scores import Score
@@ -20,12 +20,16 @@ def quality_section(now: Sequence[Score], before: Sequence[Score]) -> Section:
     pairs = list(zip(now, olds, strict=True))
     wholes = [score for score in now if not score.part]
     rows = [
-        Change(f"{score.name}, {score.measure}", score.value, _value(old)) for score, old in pairs if not score.part
+        Change(f"{score.name}, {score.measure}", score.value, _value(old))
+        for score, old in pairs
+        if not score.part and score.value is not None
     ]
     said = "; ".join(
         f"{row.name} {row.now:.3f}" + (f", before {row.before:.3f}" if row.before is not None else "") for row in rows
     )
     lead = "Word similarity by Spearman’s rank correlation, analogies by the share of right answers."
+    if not rows:
+        return Section("quality", "Quality", lead, paragraph("No score: too few words of the sets are known."))
     one = Figure(
         "scores", "Scores beside the model before" if before else "Scores", f"{said}.",
         changes(rows), _table([pair for pair in pairs if not pair[0].part], bool(before)),
@@ -41,9 +45,9 @@ def _sections(scores: Sequence[Score]) -> list[Figure]:
         parts = list(itertools.takewhile(lambda score: score.part, scores[number + 1 :]))[:_MOST_SECTIONS]
         if whole.part or not parts:
             continue
-        bars = [Bar(numbers.token(part.name), part.value, f"{part.value:.3f}") for part in parts]
+        bars = [Bar(numbers.token(part.name), part.value or 0.0, _shown(part.value)) for part in parts]
         said = "; ".join(f"{bar.name} {bar.shown}" for bar in bars)
-        rows = [(part.name, f"{part.value:.3f}", f"{part.scored:,}", f"{part.of:,}") for part in parts]
+        rows = [(part.name, _shown(part.value), f"{part.scored:,}", f"{part.of:,}") for part in parts]
         table = Table(("section", whole.measure, "scored", "of"), rows)
         title = f"{whole.name} by section, {whole.measure}"
         drawn.append(Figure(f"sections-{number}", title, f"{said}.", bar_rows(bars), table))
@@ -56,9 +60,13 @@ def _table(pairs: Sequence[tuple[Score, Score | None]], compared: bool) -> Table
     for score, old in pairs:
         before = _value(old)
         middle = ["" if before is None else f"{before:.3f}"] if compared else []
-        rows.append([score.name, score.measure, f"{score.value:.3f}", *middle, f"{score.scored:,}", f"{score.of:,}"])
+        rows.append([score.name, score.measure, _shown(score.value), *middle, f"{score.scored:,}", f"{score.of:,}"])
     return Table(headings, rows, left=(0, 1))
 
 
 def _value(score: Score | None) -> float | None:
     return None if score is None or not score.scored else score.value
+
+
+def _shown(value: float | None) -> str:
+    return "none" if value is None else f"{value:.3f}"

@@ -20,7 +20,7 @@ class Score:
     Attributes:
         name: of the set.
         measure: Spearman's ρ, or accuracy.
-        value: from −1 or 0 to 1.
+        value: from −1 or 0 to 1; None where too little could be scored.
         scored: lines that could be scored.
         of: all lines.
         part: it is a section of the set before it.
@@ -28,7 +28,7 @@ class Score:
 
     name: str
     measure: str
-    value: float
+    value: float | None
     scored: int
     of: int
     part: bool = False

@@ -17,6 +17,7 @@ from trainer.vectors import frequency_order
 
 _SPELLING_TOKENS = 200_000  # the most frequent ones are searched for close spellings
 _SPELLING_CANDIDATES = 300
+_EXPLAINED = 10  # words of one query
 _BINS = 32  # the low five bits of a byte tell most scripts' letters apart
 
 
@@ -53,13 +54,15 @@ def close_spellings(vocabulary: Vocabulary, word: str, count: int = 5) -> list[s
 
 
 def explain_unknown(vocabulary: Vocabulary, words: Sequence[str]) -> str:
-    """Say on one line that the vocabulary lacks some words, and which tokens are spelled like them."""
-    parts = []
-    for word in words[:10]:
+    """Say on one line that words are not in the vocabulary, and which tokens are spelled like them."""
+    sentences = []
+    for word in words[:_EXPLAINED]:
         close = close_spellings(vocabulary, word)
-        parts.append(f"{word!r}" + (f" (close spellings: {', '.join(map(printable, close))})" if close else ""))
-    more = f" and {len(words) - 10} more" if len(words) > 10 else ""
-    return f"found no {', '.join(parts)}{more} among the model's {len(vocabulary):,} tokens, expected words it knows"
+        hint = f" Did you mean: {', '.join(map(printable, close))}?" if close else ""
+        sentences.append(f"{word!r} is not in the vocabulary.{hint}")
+    if len(words) > _EXPLAINED:
+        sentences.append(f"Neither are {len(words) - _EXPLAINED} more words.")
+    return " ".join(sentences)
 
 
 def _row_of(vocabulary: Vocabulary, token: str) -> int | None:

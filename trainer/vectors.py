@@ -41,20 +41,29 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def pick_table(model: Model, vectors: str) -> Floats:
-    """Return the table that ``--vectors`` names, rows in id order.
+    """Return the table that ``--vectors`` names, rows in id order; the mean of both is made in memory.
 
     Raises:
         UserError: no such table.
     """
-    if vectors == "input":
-        return model.input_VD
-    if vectors == "output":
-        return model.output_VD
-    if vectors != "average":
-        raise UserError(f"--vectors: found {vectors!r}, expected one of {', '.join(VECTORS)}")
-    average_VD = model.input_VD + model.output_VD
+    tables = pick_tables(model, vectors)
+    if len(tables) == 1:
+        return tables[0]
+    average_VD = tables[0] + tables[1]
     average_VD *= np.float32(0.5)
     return average_VD
+
+
+def pick_tables(model: Model, vectors: str) -> tuple[Floats, ...]:
+    """Return the table that ``--vectors`` names, or the two whose mean it is.
+
+    Raises:
+        UserError: no such table.
+    """
+    if vectors not in VECTORS:
+        raise UserError(f"--vectors: found {vectors!r}, expected one of {', '.join(VECTORS)}")
+    tables = {"input": (model.input_VD,), "output": (model.output_VD,)}
+    return tables.get(vectors, (model.input_VD, model.output_VD))
 
 
 def frequency_order(counts_V: npt.NDArray[Any]) -> Ids:
@@ -92,6 +101,14 @@ def row_norms(table_VD: Floats) -> Doubles:
     return np.sqrt(squares_V)
 
 
+def exact_units(rows_ND: npt.NDArray[Any]) -> Doubles:
+    """Return rows of any finite length scaled to length 1, float64 [N, D]; rows of zeros stay zeros."""
+    exact_ND = np.asarray(rows_ND, np.float64)
+    exact_ND = exact_ND / _not_zero(np.abs(exact_ND).max(axis=1, initial=0.0))[:, None]  # whose squares may overflow
+    exact_ND /= _not_zero(np.sqrt(np.einsum("ij,ij->i", exact_ND, exact_ND)))[:, None]
+    return exact_ND
+
+
 def cosines(table_VD: Floats, queries_BD: npt.NDArray[Any], norms_V: Doubles | None = None) -> Floats:
     """Return the cosines float32 [B, V] of queries with all rows; a row or query of zeros has none but 0.
 
@@ -101,8 +118,7 @@ def cosines(table_VD: Floats, queries_BD: npt.NDArray[Any], norms_V: Doubles | N
         norms_V: the rows' lengths, where they are known already.
     """
     norms_V = row_norms(table_VD) if norms_V is None else norms_V
-    exact_BD = np.asarray(queries_BD, np.float64)
-    exact_BD = exact_BD / _not_zero(np.sqrt(np.einsum("ij,ij->i", exact_BD, exact_BD)))[:, None]
+    exact_BD = exact_units(queries_BD)
     unit_BD = exact_BD.astype(np.float32)
     scores_BV = np.empty((len(unit_BD), len(table_VD)), np.float32)
 
@@ -122,7 +138,7 @@ def cosines(table_VD: Floats, queries_BD: npt.NDArray[Any], norms_V: Doubles | N
     return scores_BV
 
 
-def top_rows(scores_V: Floats, top: int) -> Ids:
+def top_rows(scores_V: npt.NDArray[Any], top: int) -> Ids:
     """Return the rows of the ``top`` largest scores, best first, equal scores by row; −inf rows never."""
     size = min(top, len(scores_V))
     if size <= 0:
@@ -133,7 +149,8 @@ def top_rows(scores_V: Floats, top: int) -> Ids:
     bound = np.partition(maxima, len(maxima) - size)[len(maxima) - size]
     rows = np.flatnonzero(scores_V >= bound)
     rows = rows[np.isfinite(scores_V[rows])]
-    return rows[np.lexsort((rows, -scores_V[rows]))][:size]
+    best: Ids = rows[np.lexsort((rows, -scores_V[rows]))][:size]
+    return best
 
 
 def _not_zero(norms: Doubles) -> Doubles:

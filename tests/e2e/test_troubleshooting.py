@@ -74,7 +74,7 @@ def cause_all() -> Iterator[int]:
         [*TRAIN, "model", "--dim", "50"],
         [*TRAIN, "m2", "--dim", "50", "--init-from", "model"],
         ["neighbors", "--model", "data/runs", "w1"],
-        ["neighbors", "--model", "model", "kingg"],
+        ["neighbors", "--model", "model", "w111"],
     ):
         yield trainer.cli.main(words)
 

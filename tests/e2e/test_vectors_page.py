@@ -32,12 +32,15 @@ def printed(folder: Path, model: Model) -> list[str]:
 
 
 def test_the_commands(printed: list[str], folder: Path) -> None:
-    words, expression, machine, explained, lines, *exports = printed
+    words, expression, machine, explained, lines, _, _, scores, scores_json, *exports = printed
     assert [block.split("  ")[0] for block in words.split("\n\n")] == ["king", "queen"]
     assert expression.startswith("king - man + woman  (count ")
     assert len(json.loads(machine)["words"][0]["neighbors"]) == 10
     assert explained.count("\n      ") == 3
     assert [json.loads(line)["word"] for line in lines.splitlines()] == ["king", "king - man + woman"]
+    assert "over 3 of 3 pairs known, 0 skipped" in scores
+    assert "1 of 1 questions answered, 0 skipped" in scores
+    assert json.loads(scores_json)["similarity"][0]["pairs"] == 3
     assert len(exports) == 6
     assert (folder / "projector" / "projector_config.pbtxt").read_text().startswith("embeddings {")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import unicodedata
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from trainer import evaluate
 from trainer.errors import UserError
 from trainer.evalsets import Pair, Question, parse_analogies, parse_similarity
 from trainer.evaluate import rank_vectors, spearman
+from trainer.mapped import map_model
 from trainer.store import Model, save_model
 from trainer.vectors import VECTORS, cosines, frequency_order, pick_table, top_rows, unit_rows
 
@@ -49,15 +51,16 @@ def cosine(model: Model, i: int, j: int) -> float:
 
 
 def answer(model: Model, words: tuple[str, ...], limit: int) -> str | None:
-    """3CosAdd, word by word; None where a word is not among the first ``limit``."""
+    """3CosAdd, word by word; None where a word is not among the first ``limit``, "" where no other word is."""
     order = by_frequency(model)[:limit]
     ids = [find(model, word) for word in words]
     if any(i not in order for i in ids):
         return None
     unit = {i: model.input_VD[i] / np.linalg.norm(model.input_VD[i]) for i in order}
     a, b, c, _ = (unit[i] for i in ids)
-    best = max((i for i in order if i not in ids[:3]), key=lambda i: float((b - a + c) @ unit[i]))
-    return model.vocabulary.token(best)
+    others = [i for i in order if model.vocabulary.token(i).lower() not in {word.lower() for word in words[:3]}]
+    best = max(others, key=lambda i: float((b - a + c) @ unit[i]), default=None)
+    return "" if best is None else model.vocabulary.token(best)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -99,7 +102,7 @@ def test_analogies_agree_with_the_oracle(limit: int) -> None:
         right = [ok for section, ok in expected if section.startswith(prefix)]
         assert group["questions"] == len(right)
         assert group["of"] == sum(q.section.startswith(prefix) for q in questions)
-        assert group["accuracy"] == pytest.approx(np.mean(right) if right else 0.0)
+        assert group["accuracy"] == (pytest.approx(np.mean(right)) if right else None)
     if limit == 25:  # what the questions were made for
         assert 0.3 < found["accuracy"] < 1
 
@@ -108,13 +111,13 @@ def test_analogies_agree_with_the_oracle(limit: int) -> None:
 def test_spearman_shares_the_ranks_of_equal_values(values: list[tuple[int, int]]) -> None:
     first, second = zip(*values, strict=True)
     if len(set(first)) == 1 or len(set(second)) == 1:
-        assert spearman(first, second) == 0.0
+        assert spearman(first, second) is None
     else:
         assert spearman(first, second) == pytest.approx(stats.spearmanr(first, second).statistic)
 
 
 def test_spearman_of_two_pairs_says_nothing() -> None:
-    assert spearman([1, 2], [1, 2]) == 0.0
+    assert spearman([1, 2], [1, 2]) is None
 
 
 @given(st.lists(st.integers(-3, 3), max_size=30), st.integers(0, 35))
@@ -155,10 +158,48 @@ def test_similarity_files(text: str) -> None:
     assert parse_similarity(text, "f") == [Pair("tiger", "cat", 7.5), Pair("book", "paper", 1.0)]
 
 
-@pytest.mark.parametrize("line", ["tiger cat", "tiger cat high", "tiger cat nan", "a,b", "a\t\t7"])
+WRONG = ["tiger cat", "tiger cat high", "tiger cat nan", "a,b", "a\t\t7", "a b 8,5", "a\tb\t8,5", "a,b,8,5", "a,b,-8,5",
+         "a b 8_5", "a;b;8.5", "ice cream dessert 7.5", "new york 5 city 7.5", "a b 1 high", "a\tb 7.5",
+         "a b 0x1"]  # fmt: skip
+
+
+@pytest.mark.parametrize("line", WRONG)
 def test_a_wrong_similarity_line_is_named(line: str) -> None:
-    with pytest.raises(FormatError, match=r"^f\.tsv:3: found .*, expected two words and a number$"):
+    decimal = " with a decimal point, or tabs between columns" if "8,5" in line else ""
+    with pytest.raises(FormatError, match=rf"^f\.tsv:3: found .*, expected two words and a number{decimal}$"):
         parse_similarity(f"a b 1\n\n{line}\n", "f.tsv")
+    with pytest.raises(FormatError, match=r"^f\.tsv:2: found "):  # nor is it taken for a heading
+        parse_similarity(f"\n{line}\na b 1\n", "f.tsv")
+
+
+@pytest.mark.parametrize(
+    "heading",
+    ["Word 1,Word 2,Human (mean)", "word1 word2 score", "word1\tword2\tPOS", "Wort1,Wort2,Urteil", "a b SimLex999",
+     "first\tsecond\tmean rating\tvotes", "w_1 w_2 similarity sd"],
+)  # fmt: skip
+def test_a_heading_is_skipped_and_named(heading: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert parse_similarity(f"{heading}\ntiger\tcat\t7.5", "f.tsv") == [Pair("tiger", "cat", 7.5)]
+    assert capsys.readouterr().err == f"warning: f.tsv:1: skipped {heading!r}, which looks like a heading\n"
+    with pytest.raises(FormatError, match=r"^f\.tsv:2: "):
+        parse_similarity(f"tiger\tcat\t7.5\n{heading}\n", "f.tsv")
+
+
+def test_whole_numbers_between_commas_are_no_decimal_comma() -> None:
+    assert parse_similarity("a,b,8\nc,d,8,5,3\ne,f,8.5,3\n", "f") == [
+        Pair("a", "b", 8), Pair("c", "d", 8), Pair("e", "f", 8.5),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", ["", "\n \n", "# nothing\n", "word1 word2 score\n"])
+def test_files_without_anything_to_score_are_refused(text: str) -> None:
+    with pytest.raises(FormatError, match=r"^f: found no pairs, expected lines of two words and a number$"):
+        parse_similarity(text, "f")
+
+
+@pytest.mark.parametrize("text", ["", "# nothing\n", ": family\n"])
+def test_analogies_without_questions_are_refused(text: str) -> None:
+    with pytest.raises(FormatError, match=r"^f: found no questions, expected lines of four words$"):
+        parse_analogies(text, "f")
 
 
 def test_analogy_files() -> None:
@@ -169,6 +210,75 @@ def test_analogy_files() -> None:
     ]
     with pytest.raises(FormatError, match=r"^f:2: found 3 words in 'a b c', expected 4$"):
         parse_analogies(": x\na b c\n", "f")
+
+
+def model_of(tokens: list[str], seed: int = 1) -> Model:
+    table = np.random.default_rng(seed).standard_normal((len(tokens), 5)).astype(np.float32)
+    return Model(table, table, make_vocabulary(tokens, range(len(tokens), 0, -1)), INFO)
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD", "NFKC", "NFKD"])
+@pytest.mark.parametrize("vocabulary_form", ["NFC", "NFD"])
+@pytest.mark.parametrize("upper", [False, True])
+def test_words_are_found_in_any_form_and_case(form: str, vocabulary_form: str, upper: bool) -> None:
+    words = ["café", "tế", "한국", "Ångström", "ὀδός", "İzmir"]
+    vectors = rank_vectors(model_of([unicodedata.normalize(vocabulary_form, word) for word in words]))
+    asked = [unicodedata.normalize(form, word.upper() if upper else word) for word in words]
+    assert vectors.find(asked) == list(range(len(words)))
+
+
+def test_compatibility_characters_are_found_where_the_vocabulary_replaced_them() -> None:
+    assert rank_vectors(model_of(["fire", "ﬁsh", "fish"])).find(["ﬁre", "ﬁsh", "fish", "ﬀ"]) == [0, 1, 2, None]
+
+
+def test_an_answer_in_another_case_is_right() -> None:
+    tokens = ["boy", "girl", "brother", "Sister", "sister", "Boy", "Brother"]
+    unit = {"boy": [1, 0, 0], "girl": [0, 1, 0], "brother": [1, 0, 0.8], "sister": [0, 1, 0.8]}
+    table = np.array([unit[token.lower()] for token in tokens], np.float32)
+    table[tokens.index("Brother")] = [0.1, 1, 0.8]  # nearest of all, and a spelling of the question's own word
+    vectors = rank_vectors(Model(table, table, make_vocabulary(tokens, range(9, 2, -1)), INFO))
+    asked = [Question("", ("boy", "girl", "brother", word)) for word in ("sister", "Sister", "SISTER", "boy")]
+    assert evaluate.check_analogies(asked, vectors).tolist() == [1, 1, 1, 0]
+    assert evaluate.check_analogies(asked, vectors, limit=3).tolist() == [-1, -1, -1, 0]  # no token is left to answer
+
+
+def test_nothing_known_is_no_score(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    save_model(str(tmp_path / "m"), "v", model_of(["a", "b"]), {})
+    (tmp_path / "pairs").write_text("x y 1\ny z 2\na b 3\n")
+    (tmp_path / "questions").write_text(": one\nx y z a\n")
+    flags = ("--similarity", f"{tmp_path}/pairs", "--analogies", f"{tmp_path}/questions")
+    assert run("--model", f"{tmp_path}/m", *flags, "--json") == 0
+    result = json.loads(capsys.readouterr().out)
+    (pairs,), (questions,) = result["similarity"], result["analogies"]
+    assert (pairs["spearman"], pairs["pairs"], pairs["skipped"], pairs["of"]) == (None, 1, 2, 3)
+    assert (questions["accuracy"], questions["questions"], questions["skipped"]) == (None, 0, 1)
+    assert [questions[name]["accuracy"] for name in ("semantic", "syntactic")] == [None, None]
+    assert run("--model", f"{tmp_path}/m", *flags) == 0
+    text = capsys.readouterr().out
+    assert "no correlation (fewer than 3 pairs are known) over 1 of 3 pairs known, 2 skipped" in text
+    assert "none  0 of 1 questions answered, 1 skipped" in text
+    assert "0.0000" not in text
+
+
+@pytest.mark.parametrize("vectors", VECTORS)
+def test_the_model_is_mapped_and_only_rows_that_are_asked_for_are_read(
+    tmp_path: Path, vectors: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokens = [f"w{i}" for i in range(40_000)]
+    table = np.zeros((len(tokens), 64), np.float32)  # 10 MB, and as much again
+    table[:5] = np.random.default_rng(0).standard_normal((5, 64))
+    save_model(str(tmp_path / "m"), "v", Model(table, table, make_vocabulary(tokens, range(40_000, 0, -1)), INFO), {})
+    (tmp_path / "pairs").write_text("w0 w1 1\nw1 w2 2\nw2 w3 3\n")
+    (tmp_path / "questions").write_text("w0 w1 w2 w3\n")
+    opened: list[Model] = []
+    monkeypatch.setattr(evaluate, "map_model", lambda *wanted: opened.append(map_model(*wanted)) or opened[0])
+    taken: list[int] = []
+    monkeypatch.setattr(evaluate, "unit_rows", lambda rows: taken.append(len(rows)) or unit_rows(rows))
+    flags = ("--similarity", f"{tmp_path}/pairs", "--analogies", f"{tmp_path}/questions", "--analogy-vocab", "50")
+    assert run("--model", f"{tmp_path}/m", "--vectors", vectors, *flags) == 0
+    for table_VD in (opened[0].input_VD, opened[0].output_VD):
+        assert not table_VD.flags.owndata
+    assert taken == [3, 3, 50]
 
 
 def run(*flags: str) -> int:
@@ -193,19 +303,22 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert (analogies["questions"], analogies["of"], analogies["unknown_words"]) == (1, 2, 1)
     assert run(*flags) == 0
     text = capsys.readouterr().out
-    assert "over 3 of 4 pairs; 1 unknown words" in text
-    assert "1 of 2 questions answered" in text
+    assert "over 3 of 4 pairs known, 1 skipped; 1 unknown words" in text
+    assert "1 of 2 questions answered, 1 skipped" in text
 
 
-def test_wrong_flags(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="neither --similarity nor --analogies"):
-        run("--model", str(tmp_path))
+def test_wrong_flags(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for flags, message in (
+        ([], "neither --similarity nor --analogies"),
+        (["--analogies", "x", "--analogy-vocab", "0"], "--analogy-vocab: found 0"),
+    ):
+        with pytest.raises(SystemExit, match="2"):
+            run("--model", str(tmp_path), *flags)
+        assert message in capsys.readouterr().err
     with pytest.raises(UserError, match=r"--similarity: found no file .*none"):
         run("--model", str(tmp_path), "--similarity", str(tmp_path / "none"))
     with pytest.raises(UserError, match=r"--analogies: found no file"):
         run("--model", str(tmp_path), "--analogies", str(tmp_path))
-    with pytest.raises(UserError, match="--analogy-vocab: found 0"):
-        run("--model", str(tmp_path), "--analogies", "x", "--analogy-vocab", "0")
     (tmp_path / "latin").write_bytes(b"caf\xe9 tea 1\n")
-    with pytest.raises(FormatError, match=r"latin: found a byte that is no UTF-8 at 3"):
+    with pytest.raises(FormatError, match=r"latin: not valid UTF-8 at byte 3"):
         run("--model", str(tmp_path), "--similarity", str(tmp_path / "latin"))

@@ -65,9 +65,11 @@ def test_a_corpus_that_shrank(live: int, passes: bool) -> None:
         (0.49, 0.5, [False, True]),
         (0.7, 0.1, [True, True]),
         (0.7, None, [True]),
+        (None, 0.5, [False, False]),
+        (None, None, [False]),
     ],
 )
-def test_scores(new: float, old: float | None, expected: list[bool]) -> None:
+def test_scores(new: float | None, old: float | None, expected: list[bool]) -> None:
     config = dataclasses.replace(CONFIG, min_similarity=0.5, max_score_drop=0.055)
     live = {} if old is None else {"similarity": {"f": old}}
     assert [check.passed for check in check_scores({"similarity": {"f": new}}, live, config)] == expected
@@ -114,5 +116,5 @@ def test_files_are_read_before_and_scored_by_kind(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"--similarity: found no file .*none"):
         read_evalsets([f"{tmp_path}/none"], [])
     (tmp_path / "s.tsv").write_bytes(b"\xff")
-    with pytest.raises(FormatError, match="found a byte that is no UTF-8"):
+    with pytest.raises(FormatError, match="not valid UTF-8 at byte 0"):
         read_evalsets(config.similarity, [])

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from pipeline.dataset.vocab import make_vocabulary
+from trainer.interactive import parse_command
 from trainer.store import Model, save_model
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -60,9 +61,9 @@ def test_a_pipe_with_unknown_words(model: str) -> None:
     assert done.returncode == 1
     assert done.stdout.decode().startswith("fox  (count 7; rank 2)\n  dog ")
     errors = done.stderr.decode().splitlines()
-    assert [error.split(" among")[0] for error in errors] == [
-        "error: found no 'dogg' (close spellings: dog)",
-        "error: found no '\\udcff'",
+    assert errors == [
+        "error: 'dogg' is not in the vocabulary. Did you mean: dog?",
+        "error: '\\udcff' is not in the vocabulary.",
     ]
 
 
@@ -77,7 +78,7 @@ def test_one_object_a_line(model: str) -> None:
     ]  # fmt: skip
     assert answers[0]["vectors"] == "input"
     assert [near["token"] for near in answers[0]["neighbors"]] == ["fox"]
-    assert "close spellings: dog" in answers[1]["error"]
+    assert "Did you mean: dog?" in answers[1]["error"]
 
 
 def test_words_come_before_the_lines(model: str) -> None:
@@ -154,15 +155,56 @@ def test_a_person_at_a_terminal(model: str) -> None:
         person.type("dog\n")
         assert "fox   0.9939  7  2" in person.wait_for("\n\n> ")
         person.type("dogg\n")
-        assert "error: found no 'dogg' (close spellings: dog)" in person.wait_for("> ")
+        assert "error: 'dogg' is not in the vocabulary. Did you mean: dog?" in person.wait_for("> ")
         person.type("half a line")
         person.wait_for("half a line")
         person.interrupt()
-        assert "found" not in person.wait_for("> ")
+        assert "error" not in person.wait_for("> ")
         person.type("\x10\x10\n")  # back in the history, twice: dog
         assert "fox   0.9939  7  2" in person.wait_for("\n\n> ")
         person.type("\x04")
         assert process.wait(DEADLINE_S) == 0
+
+
+def test_commands_at_the_prompt(model: str) -> None:
+    with terminal(command(model)) as (person, process):
+        assert ":help explains; :quit or Ctrl-D ends." in person.wait_for("> ")
+        for asked in (":help", "help", "HELP"):
+            person.type(f"{asked}\n")
+            assert "the words nearest to it" in person.wait_for(":quit itself")
+            person.wait_for("> ")
+        person.type("+ :quit\n")
+        assert "':quit' is not in the vocabulary." in person.wait_for("> ")
+        person.type("exit\n")
+        assert process.wait(DEADLINE_S) == 0
+
+
+def test_a_word_of_the_vocabulary_is_no_command() -> None:
+    words = {"help", "exit"}
+    found = [
+        parse_command(line, words.__contains__) for line in ("help", "quit", "exit", ":help", ":quit", ":x", "dog")
+    ]
+    assert found == [None, "quit", None, "help", "quit", None, None]
+
+
+def test_a_known_command_word_is_looked_up(tmp_path: Path) -> None:
+    table = np.eye(2, dtype=np.float32)
+    vocabulary = make_vocabulary(["quit", "stop"], [2, 1])
+    save_model(str(tmp_path), "v", Model(table, table, vocabulary, {"config": {}, "lineage": {}, "metrics": {}}), {})
+    with terminal(command(str(tmp_path))) as (person, process):
+        person.wait_for("> ")
+        person.type("quit\n")
+        assert "stop" in person.wait_for("(quit is a word here; :help explains, :quit ends)")
+        person.wait_for("> ")
+        person.type(":quit\n")
+        assert process.wait(DEADLINE_S) == 0
+
+
+def test_every_line_of_a_pipe_is_a_query(model: str) -> None:
+    done = piped(model, b":quit\nquit\nfox\n", "--interactive")
+    assert done.returncode == 1
+    assert [line.split()[1] for line in done.stderr.decode().splitlines()] == ["':quit'", "'quit'"]
+    assert done.stdout.decode().startswith("fox  (count 7; rank 2)")
 
 
 def test_a_person_who_gives_words_gets_no_prompt(model: str) -> None:

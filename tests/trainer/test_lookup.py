@@ -136,7 +136,7 @@ def test_unknown_tokens_name_those_spelled_alike(vectors: Vectors) -> None:
         with pytest.raises(KeyError) as caught:
             ask()
         assert isinstance(caught.value, trainer.UnknownTokenError)
-        assert str(caught.value).startswith("found no 'w1999' (close spellings: w199, ")
+        assert str(caught.value).startswith("'w1999' is not in the vocabulary. Did you mean: w199, ")
     with pytest.raises(KeyError, match="found the index 200, expected a token, or a number from 0 to 199"):
         vectors[200]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from safetensors.numpy import save
 from pipeline.dataset import storage
 from pipeline.dataset.schema import FormatError, canonical_json, sha256_hex
 from pipeline.dataset.vocab import make_vocabulary
-from trainer.mapped import map_model
+from trainer.mapped import map_model, map_tables
 from trainer.store import Model, load_model, save_model
 
 TABLES = "versions/v1/model.safetensors"
@@ -175,6 +176,37 @@ def test_no_model(tmp_path: Path, saved: Path) -> None:
     map_model(str(saved), "v1")
     assert "model.json: found no file" in refusal(saved, version="v9")
     assert "expected" in refusal(saved, version="../v1")
+
+
+def test_a_file_may_be_larger_than_memory(tmp_path: Path) -> None:
+    size = 4 * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    shape = [2, size // 16]
+    header = {name: {"dtype": "F32", "shape": shape, "data_offsets": [i * size // 2, (i + 1) * size // 2]}
+              for i, name in enumerate(("input", "output"))}  # fmt: skip
+    text = json.dumps(header).encode().ljust(256)
+    with open(tmp_path / "tables", "wb") as stream:
+        stream.write(len(text).to_bytes(8, "little") + text)
+        total = stream.tell() + size
+        stream.truncate(total)  # a hole: nothing is stored
+    (tmp_path / "tables").chmod(0o400)
+    assert map_tables(str(tmp_path / "tables"), {"bytes": total}, 2, verify=False)["output"][1, -1] == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_checking_a_file_keeps_none_of_it_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trainer.mapped._CHECKED_BYTES", 1 << 22)
+    table = np.random.default_rng(1).standard_normal((5, 1_000_000), np.float32)  # 20 MB, of two tables 40
+    save_model(str(tmp_path), "v1", Model(table, table, make_model(1).vocabulary, make_model(1).info), {})
+    mapped = map_model(str(tmp_path))
+    assert resident_bytes(tmp_path / TABLES) < 10_000_000
+    np.testing.assert_array_equal(mapped.output_VD, table)
+    assert resident_bytes(tmp_path / TABLES) > 10_000_000
+
+
+def resident_bytes(path: Path) -> int:
+    """How much of a mapped file is in this process's memory."""
+    entries = Path("/proc/self/smaps").read_text().split(f"{path}\n")[1:]
+    return sum(int(entry.split("Rss:")[1].split()[0]) * 1024 for entry in entries)
 
 
 def test_a_mapping_outlives_its_file(saved: Path) -> None:

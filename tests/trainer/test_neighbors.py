@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import subprocess
 import sys
 import unicodedata
@@ -19,7 +20,7 @@ from trainer.display import describe, display_width, printable
 from trainer.errors import UserError
 from trainer.lookup import Vectors
 from trainer.neighbors import find_neighbors, parse_queries, sample_words
-from trainer.spelling import close_spellings, find_word
+from trainer.spelling import close_spellings, explain_unknown, find_word
 from trainer.store import Model, save_model
 
 INFO: dict[str, Any] = {"config": {}, "lineage": {}, "metrics": {}}
@@ -169,10 +170,11 @@ def test_the_other_table(model: str, capsys: pytest.CaptureFixture[str]) -> None
 
 
 def test_unknown_words(model: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(UserError, match=r"^found no 'dogg' \(close spellings: dog\), 'zzz' among the model's 4 tokens"):
+    message = "'dogg' is not in the vocabulary. Did you mean: dog? 'zzz' is not in the vocabulary."
+    with pytest.raises(UserError, match=f"^{re.escape(message)}$"):
         run("--model", model, "dogg", "fox", "zzz")
-    with pytest.raises(UserError, match="--top: found 0, expected at least 1"):
-        run("--model", model, "dog", "--top", "0")
+    many = explain_unknown(vocabulary_of("a"), [f"word{i}" for i in range(12)])
+    assert many.endswith("'word9' is not in the vocabulary. Neither are 2 more words.")
     assert capsys.readouterr().out == ""
 
 
@@ -207,17 +209,27 @@ def test_a_token_that_looks_like_an_expression_is_a_word() -> None:
 
 
 def test_unknown_words_of_expressions(model: str) -> None:
-    with pytest.raises(UserError, match=r"^found no 'dogg' \(close spellings: dog\), 'zzz' among"):
+    with pytest.raises(UserError, match=r"^'dogg' is .* Did you mean: dog\? 'zzz' is not in the vocabulary\.$"):
         run("--model", model, "dogg - zzz + fox", "zzz")
-    with pytest.raises(UserError, match=r"found no '-' .*an expression is one argument"):
+    with pytest.raises(UserError, match=r"^'-' is not in the vocabulary\. An expression is one argument"):
         run("--model", model, "dog", "-", "fox")
     with pytest.raises(UserError, match="found 'dog fox', expected a word, or words with"):
         run("--model", model, "dog fox")
-    for flags in (["--data", "x"], ["--explain-pairs", "5"]):
-        with pytest.raises(UserError, match=f"{flags[0]}: found without --explain"):
-            run("--model", model, "dog", *flags)
-    with pytest.raises(UserError, match="--explain-pairs: found 0"):
-        run("--model", model, "dog", "--explain", "--explain-pairs", "0")
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--top", "0"], "--top: found 0, expected at least 1"),
+        (["--data", "x"], "--data: found without --explain"),
+        (["--explain-pairs", "5"], "--explain-pairs: found without --explain"),
+        (["--explain", "--explain-pairs", "0"], "--explain-pairs: found 0"),
+    ],
+)
+def test_wrong_usage_exits_2(model: str, flags: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        run("--model", model, "dog", *flags)
+    assert message in capsys.readouterr().err
 
 
 def test_without_words_some_of_the_vocabulary_are_taken() -> None:

@@ -49,15 +49,16 @@ class Check:
     def __str__(self) -> str:
         """Say it in the house's words."""
         bound = "at least" if self.at_least else "at most"
-        return f"{self.name}: found {self.found:.4g}, expected {bound} {self.limit:g}"
+        found = "no figure, too few words are known" if math.isnan(self.found) else f"{self.found:.4g}"
+        return f"{self.name}: found {found}, expected {bound} {self.limit:g}"
 
     def to_dict(self) -> dict[str, Any]:
         """For lineage.json."""
         return {**asdict(self), "found": self.found if math.isfinite(self.found) else None, "passed": self.passed}
 
 
-def score(model: Model, sets: EvalSets) -> dict[str, dict[str, float]]:
-    """Scores of a model by kind and file."""
+def score(model: Model, sets: EvalSets) -> dict[str, dict[str, float | None]]:
+    """Scores of a model by kind and file; None where too few words are known."""
     if not sets:
         return {}
     vectors = rank_vectors(model)
@@ -68,15 +69,16 @@ def score(model: Model, sets: EvalSets) -> dict[str, dict[str, float]]:
 
 
 def check_scores(
-    new: Mapping[str, Mapping[str, float]], old: Mapping[str, Mapping[str, float]], config: RetrainConfig
+    new: Mapping[str, Mapping[str, float | None]], old: Mapping[str, Mapping[str, float | None]], config: RetrainConfig
 ) -> list[Check]:
-    """Hold a model's scores against the limits, and against those of the live version."""
+    """Check a model's scores against the limits and the live version's scores; a file without a score fails."""
     checks = []
     for kind, limit in (("similarity", config.min_similarity), ("analogies", config.min_analogies)):
-        for path, found in new.get(kind, {}).items():
+        for path, scored in new.get(kind, {}).items():
+            found = math.nan if scored is None else scored
             checks.append(Check(f"{kind} {path}", found, limit))
-            if path in old.get(kind, {}):
-                drop = old[kind][path] - found
+            if (before := old.get(kind, {}).get(path)) is not None:
+                drop = before - found
                 checks.append(Check(f"{kind} {path}, drop from live", drop, config.max_score_drop, at_least=False))
     return checks
 

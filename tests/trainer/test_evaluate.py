@@ -179,7 +179,7 @@ def run(*flags: str) -> int:
 
 def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = make_model(1)
-    save_model(str(tmp_path / "m"), "v", model, {})
+    save_model(str(tmp_path / "m"), model, {})
     pairs, questions = tmp_path / "pairs.tsv", tmp_path / "questions.txt"
     pairs.write_bytes(b"\xef\xbb\xbfw1\tw2\t1\nW3\tw4\t2\nw5\tw6\t3\nw7\tno\t4\n")
     questions.write_text(": family\nw1 w2 w3 w4\nw1 w2 w3 no\n")

@@ -34,7 +34,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = str(tmp_path_factory.mktemp("interactive"))
     table = np.array([[1, 0], [0.9, 0.1], [0, 1], [-1, 0.2]], np.float32)
     vocabulary = make_vocabulary(["dog", "fox", "bread", "butter"], [9, 7, 5, 3])
-    save_model(folder, "v", Model(table, table, vocabulary, {"config": {}, "lineage": {}, "metrics": {}}), {})
+    save_model(folder, Model(table, table, vocabulary, {"config": {}, "lineage": {}, "metrics": {}}), {})
     return folder
 
 

@@ -50,7 +50,8 @@ def share(model_uri: str, alone: Callable[[], None] | None = None) -> Iterator[N
 
     Args:
         model_uri: the model's folder; an object store has no such lock.
-        alone: called first if no other process is writing, and none can begin: what is half-written is nobody's then.
+        alone: called before, and where the block fails after it, if nobody else is writing and none can begin: what is
+            half-written belongs to no one then.
     """
     if not storage.is_local(model_uri):
         yield
@@ -59,14 +60,22 @@ def share(model_uri: str, alone: Callable[[], None] | None = None) -> Iterator[N
     os.makedirs(folder, exist_ok=True)
     handle = os.open(os.path.join(folder, PUBLISHERS), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     try:
-        if alone is not None:
-            with contextlib.suppress(BlockingIOError):
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                alone()
+        _call_alone(handle, alone)
         fcntl.flock(handle, fcntl.LOCK_SH)
-        yield
+        try:
+            yield
+        except BaseException:
+            _call_alone(handle, alone)
+            raise
     finally:
         os.close(handle)
+
+
+def _call_alone(handle: int, alone: Callable[[], None] | None) -> None:
+    if alone is not None:
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            alone()
 
 
 def _take(folder: str, path: str) -> int:

@@ -40,7 +40,10 @@ _CHUNK_BYTES = 1 << 22
 
 @contextlib.contextmanager
 def publishing(model_uri: str) -> Iterator[str]:
-    """Give the URI of the folder to write a version's files into; what killed publishers left is removed before."""
+    """Give the URI of the folder to write a version's files into.
+
+    What killed publishers left is removed before. Where the block fails, nothing of it is left on a local disk.
+    """
     if not storage.is_local(model_uri):
         _clean_store(model_uri)
     with share(model_uri, lambda: _clean_folder(model_uri)):

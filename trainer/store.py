@@ -37,7 +37,18 @@ from pipeline.dataset.schema import (
 )
 from pipeline.dataset.vocab import Vocabulary, parse_vocab, save_vocab
 from trainer.pointer import HISTORY, LATEST, advance, read_pointer, swap, version_folder
-from trainer.publication import INFO, INPUTS, LINEAGE, MARK, RUN, TABLES, VOCAB, end_publication, place, publishing
+from trainer.publication import (
+    INFO,
+    INPUTS,
+    LINEAGE,
+    MARK,
+    RUN,
+    TABLES,
+    VOCAB,
+    end_publication,
+    place,
+    publishing,
+)
 from trainer.tensors import TensorFile, parse_tables
 
 __all__ = ["INFO", "INPUTS", "LATEST", "LINEAGE", "RUN", "TABLES", "VOCAB", "version_folder"]  # of others' homes

@@ -61,7 +61,7 @@ def test_the_pointer_says_whose_they_are(tmp_path: Path) -> None:
     write(tmp_path, 40)
     unfinished = find_unfinished(str(tmp_path))
     assert unfinished is not None
-    assert (unfinished.version, unfinished.config, unfinished.dataset_id) == ("v1", CONFIG, "data")
+    assert (unfinished.config, unfinished.dataset_id) == (CONFIG, "data")
 
 
 def test_the_newest_are_kept(tmp_path: Path) -> None:

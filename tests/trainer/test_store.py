@@ -14,7 +14,7 @@ import pytest
 
 from pipeline.dataset.schema import FormatError, canonical_json, sha256_hex
 from pipeline.dataset.vocab import make_vocabulary
-from trainer.store import Model, finished_version, load_model, name_version, read_run, save_model
+from trainer.store import Model, finished_version, load_model, read_run, save_model
 
 INFO: dict[str, Any] = {"config": {"dim": 3}, "lineage": {"dataset_id": "d", "passes": 2}, "metrics": {"loss": 1.5}}
 

@@ -52,7 +52,7 @@ class Checkpoints:
             replaces: the version that is live now.
         """
         self._model_uri, self._keep = model_uri, keep
-        self._identity: dict[str, Any] = {"config": dict(config), "dataset_id": dataset_id, "run": run, "followed": []}
+        self._identity: dict[str, Any] = {"config": dict(config), "dataset_id": dataset_id, "run": run}
         self._identity |= {"training": [dict(training or {})], "replaces": replaces}
         self._listed: list[tuple[str, str]] = []
 
@@ -64,16 +64,14 @@ class Checkpoints:
 
     def move(self, dataset_id: str, run: str) -> None:
         """Those that come belong to another run of the dataset."""
-        followed = [*self._identity["followed"], self._identity["dataset_id"]]
-        self._identity |= {"dataset_id": dataset_id, "run": run, "followed": followed}
+        self._identity |= {"dataset_id": dataset_id, "run": run}
 
     def adopt(self, unfinished: Unfinished) -> None:
         """Count an earlier process's checkpoints of the same run among ours."""
         self._listed = list(unfinished.checkpoints)
         (now,) = self._identity["training"]
         training = [*(one for one in unfinished.training if one != now), now]
-        self._identity |= {"training": training, "followed": list(unfinished.followed)}
-        self._identity |= {"replaces": unfinished.replaces}
+        self._identity |= {"training": training, "replaces": unfinished.replaces}
         self._sweep()
 
     def begin(self) -> None:
@@ -108,7 +106,8 @@ class Checkpoints:
                 "arrays": {"bytes": file.bytes, "xxh3": digest.hexdigest()},
             }
         )
-        return functools.partial(self._finish, name, file, state, dict(self._identity))
+        identity = {**self._identity, "followed": list(progress.followed)}
+        return functools.partial(self._finish, name, file, state, identity)
 
     def _finish(self, name: str, file: TensorFile, state: bytes, identity: dict[str, Any]) -> None:
         with self._removing(name):

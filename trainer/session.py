@@ -137,6 +137,7 @@ def _restore(loop: Loop, decision: Decision) -> bool:
     if decision.unfinished is not None:
         if load_checkpoint(config.model, decision.unfinished, restore, warn) is not None:
             loop.checkpoints.adopt(decision.unfinished)
+            loop.checkpoints.move(loop.dataset.dataset_id, loop.dataset.run_id)  # where the checkpoint was written
             warn_of_device(config, decision.unfinished)
             return True
         if config.resume == "must":

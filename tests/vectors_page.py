@@ -55,7 +55,7 @@ def make_model(folder: Path) -> Model:
     dataset = open_dataset(make_dataset(folder / "data", vocabulary, passes=[[[_pairs(rng)]]]))
     info = {"config": {}, "lineage": {"dataset_id": dataset.dataset_id}, "metrics": {}}
     model = Model(tables[0], tables[1], vocabulary, info)
-    save_model(str(folder / "model"), "v1", model, {"data": str(folder / "data"), "data_run": dataset.run_id})
+    save_model(str(folder / "model"), model, {"data": str(folder / "data"), "data_run": dataset.run_id})
     return model
 
 

@@ -1,119 +1,66 @@
 """The state of an unfinished training, so that it can go on after any kind of stop.
 
-    MODEL/checkpoints/LATEST.json           {format_version, version, config, dataset_id, run, checkpoints}: written
-                                            last; `run` names the dataset's run, `checkpoints` lists name
-                                            and SHA-256 of state.json, newest first
+    MODEL/checkpoints/LATEST.json           what `Unfinished` holds; written last
     MODEL/checkpoints/NAME/state.json       position and losses; bytes and XXH3 of the arrays' file
     MODEL/checkpoints/NAME/state.safetensors
 
 A folder that the pointer does not list was never complete, and is not read.
+
+Training stands still while the arrays are written into a file of this machine, block by block, so that there is never a
+copy of them in memory. What is slow, the wait for the disk or for an object store, goes on beside it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import contextlib
+import functools
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-import safetensors
-import safetensors.numpy
 import xxhash
 
 from pipeline.dataset import storage
-from pipeline.dataset.schema import (
-    FORMAT_VERSION,
-    FormatError,
-    canonical_json,
-    parse_json_object,
-    require_inside,
-    require_version,
-    sha256_hex,
-)
-from trainer.engine import State
-from trainer.position import Progress, parse_progress
+from pipeline.dataset.schema import FORMAT_VERSION, canonical_json, sha256_hex
+from trainer.position import Progress
+from trainer.tensors import TensorFile
+from trainer.unfinished import ARRAYS, FOLDER, POINTER, STATE, Unfinished, find_unfinished, load_checkpoint, path_of
 from trainer.versions import library_versions
 
-FOLDER = "checkpoints"
-POINTER = "LATEST.json"
-STATE = "state.json"
-ARRAYS = "state.safetensors"
+__all__ = ["Unfinished", "find_unfinished", "load_checkpoint"]  # their home is `unfinished`
 
-
-@dataclass(frozen=True)
-class Unfinished:
-    """What the pointer says: the training that the checkpoints belong to, and (name, SHA-256) of each, newest first."""
-
-    version: str
-    config: dict[str, Any]
-    dataset_id: str
-    run: str
-    checkpoints: tuple[tuple[str, str], ...]
-
-
-def find_unfinished(model_uri: str) -> Unfinished | None:
-    """Read the checkpoints' pointer, None where there is none.
-
-    Raises:
-        FormatError: it is damaged, or of another format version.
-    """
-    uri = _path(model_uri, POINTER)
-    try:
-        data = storage.read_pointer(uri)
-    except NotADirectoryError:
-        raise FormatError(f"{storage.redact(model_uri)}: found a file, expected a model's folder") from None
-    if data is None:
-        return None
-    path = storage.redact(uri)
-    fields = parse_json_object(data, path)
-    require_version(fields.get("format_version"), path)
-    try:
-        listed = tuple((require_inside(one["name"], path), str(one["sha256"])) for one in fields["checkpoints"])
-        config = dict(fields["config"])
-        run = str(fields.get("run", ""))
-        found = Unfinished(str(fields["version"]), config, str(fields["dataset_id"]), run, listed)
-    except (KeyError, TypeError, ValueError) as error:
-        raise FormatError(f"{path}: found no valid pointer to checkpoints ({error!r}), expected one") from None
-    return found if listed else None
-
-
-def load_checkpoint(
-    model_uri: str, unfinished: Unfinished, restore: Callable[[Progress, State], None], warn: Callable[[str], None]
-) -> Progress | None:
-    """Go on from the newest checkpoint that is whole; None where there is none.
-
-    Args:
-        model_uri: the model's folder.
-        unfinished: what `find_unfinished` returned.
-        restore: puts position and arrays back; what it refuses (FormatError) is no checkpoint of this run.
-        warn: told about each checkpoint that is passed over, and why.
-    """
-    for name, sha256 in unfinished.checkpoints:
-        try:
-            progress, arrays = _read(model_uri, name, sha256)
-            restore(progress, arrays)
-        except FormatError as error:
-            warn(f"ignored a checkpoint: {error}")
-        else:
-            return progress
-    return None
+_LEFT = re.compile(r"[0-9]{15,}|\..+\.tmp")
 
 
 class Checkpoints:
     """Writes checkpoints of one run and keeps the newest ones."""
 
     def __init__(
-        self, model_uri: str, version: str, config: Mapping[str, Any], dataset_id: str, keep: int, run: str = ""
-    ) -> None:
-        """Begin without any; `adopt` takes over those of an earlier process."""
+        self, model_uri: str, config: Mapping[str, Any], dataset_id: str, keep: int, *, run: str = "",
+        training: Mapping[str, Any] | None = None, replaces: str = "",
+    ) -> None:  # fmt: skip
+        """Begin without any; `adopt` takes over those of an earlier process.
+
+        Args:
+            model_uri: the model's folder.
+            config: the settings that shape the bytes.
+            dataset_id: the dataset.
+            keep: how many to keep.
+            run: the dataset's run.
+            training: how this process trains: threads, processes and the like.
+            replaces: the version that is live now.
+        """
         self._model_uri, self._keep = model_uri, keep
-        self._identity: dict[str, Any] = {
-            "version": version,
-            "config": dict(config),
-            "dataset_id": dataset_id,
-            "run": run,
-        }
+        self._identity: dict[str, Any] = {"config": dict(config), "dataset_id": dataset_id, "run": run}
+        self._identity |= {"training": [dict(training or {})], "replaces": replaces}
         self._listed: list[tuple[str, str]] = []
+
+    @property
+    def training(self) -> dict[str, Any]:
+        """How it is trained; what was otherwise before a restart is under `before`, oldest first."""
+        *before, now = self._identity["training"]
+        return {**now, **({"before": before} if before else {})}
 
     def move(self, dataset_id: str, run: str) -> None:
         """Those that come belong to another run of the dataset."""
@@ -122,39 +69,88 @@ class Checkpoints:
     def adopt(self, unfinished: Unfinished) -> None:
         """Count an earlier process's checkpoints of the same run among ours."""
         self._listed = list(unfinished.checkpoints)
+        (now,) = self._identity["training"]
+        training = [*(one for one in unfinished.training if one != now), now]
+        self._identity |= {"training": training, "replaces": unfinished.replaces}
+        self._sweep()
 
     def begin(self) -> None:
-        """Say that a training has begun: better to fail now than hours later, if the folder cannot be written."""
-        self._point()
+        """Note that a training has begun: better to fail now than hours later, if the folder cannot be written."""
+        self._sweep()
+        self._point(self._identity)
 
-    def save(self, progress: Progress, arrays: State) -> None:
-        """Write one, point to it, and remove what is more than `keep`."""
+    def save(self, progress: Progress, arrays: Mapping[str, Any]) -> None:
+        """Write one and wait for it."""
+        finish = self.write(progress, arrays)
+        if finish is not None:
+            finish()
+
+    def write(self, progress: Progress, arrays: Mapping[str, Any]) -> Callable[[], None] | None:
+        """Write arrays as they are now, NumPy's or tensors; they may change as soon as this returns.
+
+        Returns:
+            What makes a checkpoint of them, to be called once, by any thread: it waits for the disk, points to the
+            checkpoint, and removes those that are more than `keep`. None if no pair was seen since the last one.
+        """
         name = f"{progress.pairs:015d}"
         if self._listed and self._listed[0][0] == name:
-            return  # no pair was seen since
-        folder = _path(self._model_uri, name)
-        # XXH3 finds damage as well as SHA-256 does, at memory speed.
-        data = safetensors.numpy.save({key: np.asarray(array, order="C") for key, array in arrays.items()})
+            return None
+        digest = xxhash.xxh3_128()  # which finds damage as well as SHA-256 does, at memory speed
+        with self._removing(name):
+            file = TensorFile(path_of(self._model_uri, name, ARRAYS), arrays, digest)
         state = canonical_json(
             {
                 "format_version": FORMAT_VERSION,
                 "versions": library_versions(),
                 "progress": vars(progress),
-                "arrays": {"bytes": len(data), "xxh3": xxhash.xxh3_128_hexdigest(data)},
+                "arrays": {"bytes": file.bytes, "xxh3": digest.hexdigest()},
             }
         )
-        storage.write_bytes(storage.join(folder, ARRAYS), data)
-        storage.write_bytes(storage.join(folder, STATE), state)
-        listed = [(name, sha256_hex(state)), *(one for one in self._listed if one[0] != name)]
-        self._listed = listed[: self._keep]
-        self._point()
+        identity = {**self._identity, "followed": list(progress.followed)}
+        return functools.partial(self._finish, name, file, state, identity)
+
+    def _finish(self, name: str, file: TensorFile, state: bytes, identity: dict[str, Any]) -> None:
+        with self._removing(name):
+            with contextlib.closing(file):
+                file.put(path_of(self._model_uri, name, ARRAYS))
+            storage.write_bytes(path_of(self._model_uri, name, STATE), state)
+            listed = [(name, sha256_hex(state)), *(one for one in self._listed if one[0] != name)]
+            before, self._listed = self._listed, listed[: self._keep]
+            try:
+                self._point(identity)
+            except BaseException:
+                self._listed = before
+                raise
         for old, _ in listed[self._keep :]:
             _discard(self._model_uri, old)
 
-    def _point(self) -> None:
-        listed = [{"name": name, "sha256": sha256} for name, sha256 in self._listed]
-        pointer = {**self._identity, "format_version": FORMAT_VERSION, "checkpoints": listed}
-        storage.write_bytes(_path(self._model_uri, POINTER), canonical_json(pointer))
+    @contextlib.contextmanager
+    def _removing(self, name: str) -> Iterator[None]:
+        """Leave nothing of a checkpoint that cannot be written."""
+        try:
+            yield
+        except BaseException:
+            if name not in dict(self._listed):
+                with contextlib.suppress(OSError):  # the write's own error is the one to report
+                    _discard(self._model_uri, name)
+            raise
+
+    def _sweep(self) -> None:
+        """Remove what a killed process left half-written; a local folder is ours alone as long as we train."""
+        folder = storage.local_path(path_of(self._model_uri))
+        if storage.is_local(self._model_uri) and os.path.isdir(folder):
+            for name in os.listdir(folder):
+                path = path_of(self._model_uri, name)
+                if _LEFT.fullmatch(name) and name not in dict(self._listed):
+                    storage.remove_file(path) if name.startswith(".") else storage.remove_tree(path)
+
+    def _point(self, identity: Mapping[str, Any]) -> None:
+        storage.write_bytes(path_of(self._model_uri, POINTER), _encode_pointer(identity, self._listed))
+
+
+def _encode_pointer(identity: Mapping[str, Any], checkpoints: Sequence[tuple[str, str]]) -> bytes:
+    listed = [{"name": name, "sha256": sha256} for name, sha256 in checkpoints]
+    return canonical_json({**identity, "format_version": FORMAT_VERSION, "checkpoints": listed})
 
 
 def remove_checkpoints(model_uri: str) -> None:
@@ -162,7 +158,7 @@ def remove_checkpoints(model_uri: str) -> None:
     if storage.is_local(model_uri):
         storage.remove_tree(storage.join(model_uri, FOLDER))
         return
-    listed = storage.list_objects(_path(model_uri, ""))
+    listed = storage.list_objects(path_of(model_uri, ""))
     if listed is None:
         _remove_unlisted(model_uri)
         return
@@ -177,23 +173,15 @@ def _remove_unlisted(model_uri: str) -> None:
     if unfinished is not None:
         for name, _ in unfinished.checkpoints:
             _discard(model_uri, name)
-        _remove_file(_path(model_uri, POINTER), canonical_json(_pointer_of(unfinished)))
-
-
-def _pointer_of(unfinished: Unfinished) -> dict[str, Any]:
-    return {**vars(unfinished), "format_version": FORMAT_VERSION, "checkpoints": []}
-
-
-def _path(model_uri: str, *parts: str) -> str:
-    return storage.join(model_uri, FOLDER, *parts)
+        _remove_file(path_of(model_uri, POINTER), _encode_pointer(vars(unfinished), ()))
 
 
 def _discard(model_uri: str, name: str) -> None:
     if storage.is_local(model_uri):
-        storage.remove_tree(_path(model_uri, name))
+        storage.remove_tree(path_of(model_uri, name))
         return
     for file in (STATE, ARRAYS):
-        _remove_file(_path(model_uri, name, file), b"")
+        _remove_file(path_of(model_uri, name, file), b"")
 
 
 def _remove_file(uri: str, instead: bytes) -> None:
@@ -202,29 +190,3 @@ def _remove_file(uri: str, instead: bytes) -> None:
         storage.remove_file(uri)
     except NotImplementedError:
         storage.write_bytes(uri, instead)
-
-
-def _read(model_uri: str, name: str, sha256: str) -> tuple[Progress, State]:
-    uri = _path(model_uri, name, STATE)
-    path, data = storage.redact(uri), _read_file(uri)
-    if sha256_hex(data) != sha256:
-        raise FormatError(f"{path}: found SHA-256 {sha256_hex(data)[:16]}…, expected {sha256[:16]}…")
-    fields = parse_json_object(data, path)
-    require_version(fields.get("format_version"), path)
-    arrays_uri = _path(model_uri, name, ARRAYS)
-    arrays_path, content = storage.redact(arrays_uri), _read_file(arrays_uri)
-    found = {"bytes": len(content), "xxh3": xxhash.xxh3_128_hexdigest(content)}
-    if found != fields.get("arrays"):
-        raise FormatError(f"{arrays_path}: found {found}, expected {fields.get('arrays')}")
-    try:
-        return parse_progress(fields.get("progress")), safetensors.numpy.load(content)
-    except (safetensors.SafetensorError, KeyError, ValueError, TypeError, MemoryError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise FormatError(f"{arrays_path}: found no valid checkpoint ({reason}), expected one") from None
-
-
-def _read_file(uri: str) -> bytes:
-    try:
-        return storage.read_bytes(uri)
-    except (FileNotFoundError, NotADirectoryError):
-        raise FormatError(f"{storage.redact(uri)}: found no file, expected one of a checkpoint's") from None

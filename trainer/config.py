@@ -24,7 +24,7 @@ BATCH_PAIRS = {"cpu": 256, "cuda": 4096}
 
 
 def _shapes(default: Any, choices: tuple[str, ...] | None = None) -> Any:
-    """A field that decides the trained bytes: it enters model.json and the version's name."""
+    """A field that decides the trained bytes: it enters model.json, and the same command again must have the same."""
     return dataclasses.field(default=default, metadata={"shapes": True, "choices": choices})
 
 
@@ -117,6 +117,9 @@ class TrainConfig:
     """Pairs between checkpoints, whichever comes first; 0 goes by the minutes alone."""
     keep: int = 2
     """Checkpoints to keep."""
+    keep_versions: int = 5
+    """Published versions to keep, the live one and those that a rollback can go to; at least two, so that a reader who
+    has just opened the one before can go on reading."""
     audit: bool = False
     """Count the pairs that are trained and hold them against the dataset after each epoch: each must come once."""
     report: str = dataclasses.field(default="", metadata={"metavar": "PATH"})
@@ -220,7 +223,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "dim": (1, 1 << 16), "negatives": (1, 1 << 12), "power": (0, math.inf), "learning_rate": (0, math.inf),
     "epochs": (1, 1_000_000), "threads": (0, 4096), "seed": (0, 2**63 - 1), "batch_size": (0, 1 << 30),
     "min_learning_rate_fraction": (0, 1), "clip_norm": (0, math.inf), "checkpoint_minutes": (0, math.inf),
-    "keep": (1, 1000), "checkpoint_pairs": (0, math.inf), "merge_pairs": (0, math.inf),
+    "keep": (1, 1000), "keep_versions": (2, 100), "checkpoint_pairs": (0, math.inf), "merge_pairs": (0, math.inf),
 }  # fmt: skip
 
 #: What the fused engine has no code for, and the value that asks for nothing.

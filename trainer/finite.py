@@ -16,8 +16,9 @@ def require_finite(config: TrainConfig, engine: Engine) -> None:
     Raises:
         UserError: they do.
     """
-    for name, table_VD in zip(("input", "output"), engine.tables(), strict=True):
-        if not is_finite(table_VD):
+    live = engine.live()
+    for name in ("input", "output"):
+        if not is_finite(live[name]):
             raise UserError(diverged(config, f"the {name} table"))
 
 

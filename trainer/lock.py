@@ -1,16 +1,17 @@
-"""One training at a time in a model's folder."""
+"""One training at a time in a model's folder; and whether anybody publishes into it just now."""
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from pipeline.dataset import storage
 from trainer.errors import UserError
 
 LOCK = "train.lock"
+PUBLISHERS = "versions.lock"
 
 
 @contextlib.contextmanager
@@ -41,6 +42,40 @@ def lock_folder(model_uri: str) -> Iterator[None]:
         os.close(handle)
         with contextlib.suppress(OSError):  # nothing else was written: leave no trace
             os.rmdir(folder)
+
+
+@contextlib.contextmanager
+def share(model_uri: str, alone: Callable[[], None] | None = None) -> Iterator[None]:
+    """Write versions or the pointer of a local model folder, beside others who do.
+
+    Args:
+        model_uri: the model's folder; an object store has no such lock.
+        alone: called before, and where the block fails after it, if nobody else is writing and none can begin: what is
+            half-written belongs to no one then.
+    """
+    if not storage.is_local(model_uri):
+        yield
+        return
+    folder = storage.local_path(model_uri)
+    os.makedirs(folder, exist_ok=True)
+    handle = os.open(os.path.join(folder, PUBLISHERS), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    try:
+        _call_alone(handle, alone)
+        fcntl.flock(handle, fcntl.LOCK_SH)
+        try:
+            yield
+        except BaseException:
+            _call_alone(handle, alone)
+            raise
+    finally:
+        os.close(handle)
+
+
+def _call_alone(handle: int, alone: Callable[[], None] | None) -> None:
+    if alone is not None:
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            alone()
 
 
 def _take(folder: str, path: str) -> int:

@@ -252,7 +252,7 @@ class Loop:
             self.watch(before, now)
 
     def _save(self) -> None:
-        """Copy the state now; it is written while training goes on."""
+        """Write the state as it is now; training stands still until it is in a file, not until it is on a disk."""
         self._saver.plan(self.progress.pairs)
         owed = pending_loss(self.engine)
         require_finite_loss(self.config, owed)
@@ -261,5 +261,6 @@ class Loop:
             self.audit.gather()
         if self.processes.rank == 0:
             require_finite(self.config, self.engine)
-            state = self.engine.state() | (self.audit.state() if self.audit is not None else {})
-            self._saver.write(self.progress, state)
+            self._saver.write(
+                self.progress, self.engine.live() | (self.audit.state() if self.audit is not None else {})
+            )

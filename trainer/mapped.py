@@ -8,27 +8,23 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import mmap
 import os
 import secrets
 import shutil
 import sys
 import tempfile
-from typing import Any, TypeGuard
-
-import numpy as np
+from typing import Any
 
 from pipeline.dataset import storage
 from pipeline.dataset.retry import retrying
 from pipeline.dataset.schema import FormatError
 from pipeline.dataset.vocab import parse_vocab
 from trainer import store
-from trainer.pointer import read_pointer
 from trainer.progress import warn
 from trainer.store import TABLES, VOCAB, Floats, Model
+from trainer.tensors import parse_tables
 
-_LENGTH_BYTES = 8
 _CHECKED_BYTES = 1 << 26  # of a file, in memory at once
 _NORESERVE = 0x4000 if sys.platform == "linux" else 0  # Python 3.13 has a name for it
 
@@ -39,14 +35,16 @@ def map_model(model_uri: str, version: str | None = None, verify: bool = True) -
     Args:
         model_uri: the model's folder: a path or a URI.
         version: the name of one of its versions.
-        verify: hold the file against its SHA-256, which reads all of it once, some seconds for 5 GB, and keeps nothing.
+        verify: check the file's SHA-256, which reads all of it once, some seconds for 5 GB, and keeps nothing.
 
     Raises:
         FormatError: no model, unfinished training, another format version, a damaged or unexpected file.
     """
-    version, expected = (version, None) if version is not None else _current(model_uri)
-    info = store.read_info(model_uri, version, expected)
-    folder = store.version_folder(model_uri, version)
+    return store.open_version(model_uri, version, lambda info: _map_version(model_uri, info, verify))
+
+
+def _map_version(model_uri: str, info: dict[str, Any], verify: bool) -> Model:
+    folder = store.version_folder(model_uri, info["version"])
     vocab_uri, tables_uri = (storage.join(folder, name) for name in (VOCAB, TABLES))
     vocabulary = parse_vocab(store.read_checked(vocab_uri, info["files"][VOCAB]), storage.redact(vocab_uri))
     tables = map_tables(tables_uri, info["files"][TABLES], len(vocabulary), verify)
@@ -60,7 +58,7 @@ def map_tables(uri: str, entry: dict[str, Any], rows: int, verify: bool) -> dict
         uri: the safetensors file.
         entry: its `bytes` and `sha256`.
         rows: the vocabulary's.
-        verify: hold it against its SHA-256.
+        verify: check its SHA-256.
 
     Raises:
         FormatError: the file is missing, or not as expected.
@@ -78,43 +76,11 @@ def map_tables(uri: str, entry: dict[str, Any], rows: int, verify: bool) -> dict
         raise
 
 
-def parse_tables(mapped: mmap.mmap, rows: int, name: str) -> dict[str, Floats]:
-    """Find the two tensors in a mapped safetensors file, without a look at their numbers; ``name`` is for errors.
-
-    The format: eight bytes with the header's length, the header in JSON, the numbers; offsets count from its end.
-
-    Raises:
-        FormatError: another header than that of two tables of one shape.
-    """
-    length = int.from_bytes(mapped[:_LENGTH_BYTES], "little")
-    start = _LENGTH_BYTES + length
-    try:
-        header = json.loads(mapped[_LENGTH_BYTES:start]) if start <= len(mapped) else None
-    except (ValueError, RecursionError):
-        header = None
-    if not isinstance(header, dict) or not all(isinstance(entry, dict) for entry in header.values()):
-        raise FormatError(f"{name}: found no valid header, expected that of a safetensors file")
-    header.pop("__metadata__", None)
-    if header.keys() != {"input", "output"}:
-        raise FormatError(f"{name}: found the tensors {sorted(header)}, expected ['input', 'output']")
-    if header["input"].get("shape") != header["output"].get("shape"):
-        shapes = " and ".join(str(header[key].get("shape")) for key in ("input", "output"))
-        raise FormatError(f"{name}: found tables of {shapes}, expected one shape")
-    return {key: _table(mapped, start, key, entry, rows, name) for key, entry in header.items()}
-
-
-def _current(model_uri: str) -> tuple[str, str | None]:
-    pointer = read_pointer(model_uri)
-    if pointer is None:
-        raise FormatError(store.explain_missing(model_uri))
-    return pointer.version, pointer.model_sha256
-
-
 def _map_file(path: str, size: int, name: str) -> mmap.mmap:
     try:
         with open(path, "rb") as stream:
             found = os.fstat(stream.fileno()).st_size
-            if found != size or size < _LENGTH_BYTES:
+            if found != size or size == 0:
                 raise FormatError(f"{name}: found {found} bytes, expected {size}")
             # Private pages: what writes past NumPy's flag, as PyTorch does, changes copies of this process alone,
             # where pages that cannot be written to would end it. Unreserved: a file may be larger than memory.
@@ -122,23 +88,6 @@ def _map_file(path: str, size: int, name: str) -> mmap.mmap:
             return mmap.mmap(stream.fileno(), size, flags=flags, prot=mmap.PROT_READ | mmap.PROT_WRITE)
     except FileNotFoundError:
         raise FormatError(f"{name}: found no file, expected one of a model's") from None
-
-
-def _table(mapped: mmap.mmap, start: int, key: str, entry: dict[str, Any], rows: int, name: str) -> Floats:
-    """One tensor as an array over the mapping; every number of its entry is held against the file's size."""
-    kind, shape, offsets = entry.get("dtype"), entry.get("shape"), entry.get("data_offsets")
-    if kind != "F32" or not _is_whole(shape, 2) or shape[1] == 0:
-        raise FormatError(f"{name}: found {key} {kind} {shape}, expected F32 [{rows}, D]")
-    if shape[0] != rows:
-        raise FormatError(f"{name}: found {shape[0]} rows in {key}, expected the vocabulary's {rows}")
-    numbers = shape[0] * shape[1]
-    if not _is_whole(offsets, 2) or offsets[1] - offsets[0] != 4 * numbers or start + offsets[1] > len(mapped):
-        raise FormatError(f"{name}: found {key} at {offsets}, expected {4 * numbers} bytes inside the file")
-    if not numbers:
-        return np.empty(shape, np.float32)
-    table_VD: Floats = np.frombuffer(mapped, "<f4", numbers, start + offsets[0]).reshape(shape)
-    table_VD.flags.writeable = False
-    return table_VD
 
 
 def _digest(mapped: mmap.mmap) -> str:
@@ -149,12 +98,6 @@ def _digest(mapped: mmap.mmap) -> str:
             sha.update(view[start : start + _CHECKED_BYTES])
         mapped.madvise(mmap.MADV_DONTNEED, start, min(_CHECKED_BYTES, len(mapped) - start))
     return sha.hexdigest()
-
-
-def _is_whole(values: object, count: int) -> TypeGuard[list[int]]:
-    return (
-        isinstance(values, list) and len(values) == count and all(type(value) is int and value >= 0 for value in values)
-    )
 
 
 def _local_copy(uri: str, entry: dict[str, Any]) -> str:

@@ -3,6 +3,7 @@
     {format_version, version, model_sha256}        and, where there are any,
     previous                                       versions that were live before it, newest first
     withdrawn                                      versions that a rollback took back, newest first
+    dropped                                        versions that are no longer kept: their files are being removed
 
 All of it changes in one conditional swap, so that "the version before" is always well defined.
 """
@@ -20,9 +21,13 @@ from pipeline.dataset.schema import (
     require_inside,
     require_version,
 )
+from trainer.lock import share
 
 LATEST = "LATEST.json"
+VERSIONS = "versions"
 HISTORY = 100  # versions that a pointer remembers at most
+
+_LISTS = ("previous", "withdrawn", "dropped")
 
 
 @dataclass(frozen=True)
@@ -34,6 +39,7 @@ class Pointer:
         model_sha256: of its model.json.
         previous: versions that were live before it, newest first.
         withdrawn: versions that a rollback took back, newest first.
+        dropped: versions that fell out of these lists, whose files may still be there.
         data: the file's bytes: what a swap expects to find.
     """
 
@@ -41,17 +47,25 @@ class Pointer:
     model_sha256: str | None
     previous: tuple[str, ...] = ()
     withdrawn: tuple[str, ...] = ()
+    dropped: tuple[str, ...] = ()
     data: bytes = b""
+
+    @property
+    def kept(self) -> tuple[str, ...]:
+        """All versions that somebody may want."""
+        return (self.version, *self.previous, *self.withdrawn)
 
     def to_json(self) -> bytes:
         """Encode canonically."""
         fields = {"format_version": FORMAT_VERSION, "version": self.version, "model_sha256": self.model_sha256}
-        lists = {"previous": list(self.previous), "withdrawn": list(self.withdrawn)}
+        lists = {name: list(getattr(self, name)) for name in _LISTS}
         return canonical_json(fields | {name: value for name, value in lists.items() if value})
 
     def cut(self, keep: int) -> Pointer:
-        """Remember no more than ``keep`` versions: the live one and those before it, and as many withdrawn ones."""
-        return replace(self, previous=self.previous[: keep - 1], withdrawn=self.withdrawn[:keep])
+        """Keep no more than ``keep`` versions: the live one and those before it, and as many withdrawn ones."""
+        after = replace(self, previous=self.previous[: keep - 1], withdrawn=self.withdrawn[:keep])
+        gone = dict.fromkeys((*self.kept, *self.dropped))
+        return replace(after, dropped=tuple(name for name in gone if name not in after.kept))
 
 
 def advance(before: Pointer | None, version: str, model_sha256: str) -> Pointer:
@@ -60,7 +74,7 @@ def advance(before: Pointer | None, version: str, model_sha256: str) -> Pointer:
         return Pointer(version, model_sha256)
     previous = tuple(name for name in (before.version, *before.previous) if name != version)
     withdrawn = tuple(name for name in before.withdrawn if name != version)
-    return Pointer(version, model_sha256, previous, withdrawn).cut(HISTORY)
+    return Pointer(version, model_sha256, previous, withdrawn, before.dropped).cut(HISTORY)
 
 
 def retreat(before: Pointer, version: str, model_sha256: str) -> Pointer:
@@ -68,7 +82,7 @@ def retreat(before: Pointer, version: str, model_sha256: str) -> Pointer:
     place = before.previous.index(version)
     withdrawn = (before.version, *before.previous[:place], *before.withdrawn)
     kept = tuple(name for name in dict.fromkeys(withdrawn) if name != version)
-    return Pointer(version, model_sha256, before.previous[place + 1 :], kept).cut(HISTORY)
+    return Pointer(version, model_sha256, before.previous[place + 1 :], kept, before.dropped).cut(HISTORY)
 
 
 def read_pointer(model_uri: str) -> Pointer | None:
@@ -89,9 +103,9 @@ def read_pointer(model_uri: str) -> Pointer | None:
     require_version(fields.get("format_version"), path)
     if "version" not in fields and "run" in fields:
         raise FormatError(f"{path}: found a dataset's pointer, expected a model's")
-    previous, withdrawn = (_names(fields.get(name, []), name, path) for name in ("previous", "withdrawn"))
+    previous, withdrawn, dropped = (_names(fields.get(name, []), name, path) for name in _LISTS)
     version = require_plain(fields.get("version"), uri)
-    return Pointer(version, fields.get("model_sha256"), previous, withdrawn, data)
+    return Pointer(version, fields.get("model_sha256"), previous, withdrawn, dropped, data)
 
 
 def swap(model_uri: str, before: Pointer | None, after: Pointer) -> None:
@@ -101,7 +115,17 @@ def swap(model_uri: str, before: Pointer | None, after: Pointer) -> None:
         PointerMovedError: another version was published, or a rollback was made, meanwhile.
     """
     expected = None if before is None else before.data
-    storage.swap_pointer(storage.join(model_uri, LATEST), expected, after.to_json())
+    with share(model_uri):
+        storage.swap_pointer(storage.join(model_uri, LATEST), expected, after.to_json())
+
+
+def version_folder(model_uri: str, version: str) -> str:
+    """Name the folder of a version.
+
+    Raises:
+        FormatError: no plain name.
+    """
+    return storage.join(model_uri, VERSIONS, require_plain(version, model_uri))
 
 
 def require_plain(version: object, uri: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,36 +13,69 @@ from pipeline.dataset.flags import flag_of
 from pipeline.dataset.reader import Dataset, open_dataset
 from pipeline.dataset.schema import FormatError
 from trainer.checkpoint import Unfinished, find_unfinished, remove_checkpoints
-from trainer.config import TrainConfig
+from trainer.config import SHAPING, TrainConfig
 from trainer.errors import UserError
-from trainer.store import LATEST, finished_version, model_version
+from trainer.pointer import read_pointer
+from trainer.progress import warn
+from trainer.store import finished_version
+
+_DEFAULTS: dict[str, Any] = {
+    field.name: field.default for field in dataclasses.fields(TrainConfig) if field.name in SHAPING
+}
 
 
 @dataclass(frozen=True)
 class Identity:
-    """What makes two trainings the same one.
+    """What makes two trainings the same one: the dataset and the settings, but not the device.
 
     Attributes:
-        version: their version's name, which follows from the other two.
-        config: the settings that shape the bytes.
+        asked: the settings as the flags say.
+        config: the settings that shape the bytes, resolved.
         dataset_id: the dataset.
     """
 
-    version: str
+    asked: TrainConfig
     config: dict[str, Any]
     dataset_id: str
+
+    def is_of(self, config: Mapping[str, Any], *dataset_ids: str) -> bool:
+        """Tell whether a training with these settings, which read these datasets, is this one."""
+        return self.dataset_id in dataset_ids and not self.differences(config)
+
+    def differences(self, config: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+        """Settings of another training that are not as they would be here on its device: theirs, and ours."""
+        config, ours = {**_DEFAULTS, **config}, self._on_device_of(config)
+        return {name: (config.get(name), ours[name]) for name in ours if config.get(name) != ours[name]}
+
+    def _on_device_of(self, config: Mapping[str, Any]) -> dict[str, Any]:
+        """Our settings, where those that nobody chose are chosen for the device of another training."""
+        device = config.get("device")
+        if device == self.config["device"]:
+            return self.config
+        asked = dataclasses.replace(self.asked, device=str(device), arithmetic=_DEFAULTS["arithmetic"])
+        try:
+            moved = asked.resolve(lambda: True, 1).shaping()
+        except UserError:  # it lacks what the flags ask for
+            return {**self.config, "device": device}
+        chosen = self.asked.arithmetic != _DEFAULTS["arithmetic"]  # only one device has it, so its absence says nothing
+        moved["arithmetic"] = self.asked.arithmetic if chosen else config.get("arithmetic")
+        return {**self.config, **moved}
 
 
 @dataclass(frozen=True)
 class Decision:
-    """Done already (model.json is there), to go on (checkpoints are there), or to begin (neither)."""
+    """Done already (model.json is there), to go on (checkpoints are there), or to begin (neither).
+
+    ``live`` is the version that is live now, "" for none.
+    """
 
     finished: dict[str, Any] | None = None
     unfinished: Unfinished | None = None
+    live: str = ""
 
 
-def find_dataset(config: TrainConfig, shaping: Mapping[str, Any]) -> tuple[Dataset, str]:
-    """Open the dataset to train on, and name the version that comes of it.
+def find_dataset(config: TrainConfig, asked: TrainConfig, shaping: Mapping[str, Any]) -> Dataset:
+    """Open the dataset to train on.
 
     An unfinished training keeps to the run that it was reading, whatever was published since.
 
@@ -50,13 +84,12 @@ def find_dataset(config: TrainConfig, shaping: Mapping[str, Any]) -> tuple[Datas
     """
     if not (config.run or config.overwrite or config.resume == "never"):
         unfinished = find_unfinished(config.model)
-        if unfinished is not None and unfinished.config == shaping and unfinished.run:
+        if unfinished is not None and unfinished.run:
             with contextlib.suppress(FormatError):  # it may have been removed since
                 dataset = open_dataset(config.data, unfinished.run)
-                if dataset.dataset_id == unfinished.dataset_id:
-                    return dataset, unfinished.version
-    dataset = open_dataset(config.data, config.run or None)
-    return dataset, model_version(shaping, dataset.dataset_id)
+                if Identity(asked, dict(shaping), dataset.dataset_id).is_of(unfinished.config, unfinished.dataset_id):
+                    return dataset
+    return open_dataset(config.data, config.run or None)
 
 
 def decide(config: TrainConfig, wanted: Identity) -> Decision:
@@ -67,31 +100,54 @@ def decide(config: TrainConfig, wanted: Identity) -> Decision:
         FormatError: what is there cannot be read.
     """
     if config.overwrite:
-        storage.read_pointer(storage.join(config.model, LATEST))  # an error if --model is a file
+        pointer = read_pointer(config.model)
         remove_checkpoints(config.model)
-        return Decision()
+        return Decision(live=pointer.version if pointer else "")
     finished, unfinished = finished_version(config.model), find_unfinished(config.model)
-    if finished is not None and _is_same(finished, wanted):
-        if unfinished is not None and unfinished.version == finished["version"]:
-            remove_checkpoints(config.model)  # the process died between publishing and this
-        return Decision(finished=finished)
+    live = str(finished["version"]) if finished else ""
+    ours = unfinished is not None and wanted.is_of(unfinished.config, unfinished.dataset_id, *unfinished.followed)
+    done = finished is not None and wanted.is_of(finished["config"], *_datasets(finished))
+    # A training that began when this version was live is to replace it. Of any other one this version came, and the
+    # process died before it removed the checkpoints.
+    replacing = ours and unfinished is not None and unfinished.replaces == live and config.resume != "never"
+    if done and not replacing:
+        if ours:
+            remove_checkpoints(config.model)
+        return Decision(finished=finished, live=live)
     if unfinished is not None:
-        if unfinished.version != wanted.version:
+        if not ours:
             _refuse(config.model, "an unfinished training", unfinished.config, unfinished.dataset_id, wanted)
         if config.resume != "never":
-            return Decision(unfinished=unfinished)
+            return Decision(unfinished=unfinished, live=live)
         remove_checkpoints(config.model)
     elif finished is not None:
         _refuse(config.model, "a model", finished["config"], str(finished["lineage"].get("dataset_id")), wanted)
     if config.resume == "must":
         raise UserError(f"--resume must: found no checkpoint in {storage.redact(config.model)}, expected one")
-    return Decision()
+    return Decision(live=live)
 
 
-def _is_same(finished: Mapping[str, Any], wanted: Identity) -> bool:
-    # A training that followed its dataset is named by the run that it began with.
-    last = finished["config"] == wanted.config and finished["lineage"].get("dataset_id") == wanted.dataset_id
-    return bool(finished["version"] == wanted.version or last)
+def warn_of_device(config: TrainConfig, unfinished: Unfinished) -> None:
+    """Say so where a training goes on on another device."""
+    before = unfinished.config.get("device")
+    if before != config.device:
+        warn(
+            f"{storage.redact(config.model)}: this training began on {before} and goes on on {config.device}: the "
+            "vectors will not be exactly those of one device"
+        )
+
+
+def training_settings(config: TrainConfig, processes: int) -> dict[str, Any]:
+    """What shapes the vectors beside the settings that make two trainings the same one."""
+    names = ("merge", "merge_pairs") if processes > 1 else ()
+    merging = {name: getattr(config, name) for name in names}
+    return {"device": config.device, "threads": config.threads, "processes": processes, **merging}
+
+
+def _datasets(finished: Mapping[str, Any]) -> list[str]:
+    """Ids of the datasets that a model was trained on: --follow-latest moves from one to the next."""
+    lineage = finished["lineage"]
+    return [str(lineage.get("dataset_id")), *lineage.get("followed", ())]
 
 
 def _refuse(model_uri: str, what: str, config: Mapping[str, Any], dataset_id: str, wanted: Identity) -> None:
@@ -103,9 +159,9 @@ def _refuse(model_uri: str, what: str, config: Mapping[str, Any], dataset_id: st
 
 def difference(config: Mapping[str, Any], dataset_id: str, wanted: Identity) -> str:
     """Name the settings that differ, and both values."""
-    names = [name for name in wanted.config if config.get(name) != wanted.config[name]]
-    found = [f"{flag_of(name)} {_show(config.get(name))}" for name in names]
-    expected = [f"{flag_of(name)} {_show(wanted.config[name])}" for name in names]
+    differences = wanted.differences(config)
+    found = [f"{flag_of(name)} {_show(theirs)}" for name, (theirs, _) in differences.items()]
+    expected = [f"{flag_of(name)} {_show(ours)}" for name, (_, ours) in differences.items()]
     if dataset_id != wanted.dataset_id:
         found.append(f"dataset {dataset_id[:16]}…")
         expected.append(f"dataset {wanted.dataset_id[:16]}…")

@@ -1,15 +1,15 @@
-"""When a checkpoint is due, and the thread that writes it while training goes on."""
+"""When a checkpoint is due, and the thread that waits for the disk while training goes on."""
 
 from __future__ import annotations
 
-import copy
 import math
 import time
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
 
 from trainer.checkpoint import Checkpoints
 from trainer.config import TrainConfig
-from trainer.engine import State
 from trainer.position import Progress
 
 
@@ -33,17 +33,19 @@ class Saver:
         busy = self._pending is not None and not self._pending.done()
         return not busy and (time.monotonic() >= self._at_s or pairs >= self._at_pairs)
 
-    def write(self, progress: Progress, state: State) -> None:
-        """Begin to write a state that nobody changes any more; an error of the one before is raised here."""
+    def write(self, progress: Progress, arrays: Mapping[str, Any]) -> None:
+        """Write the arrays as they are now; they may change once this returns. An error of the last one is raised."""
         self.wait()
-        self._pending = self._pool.submit(self._checkpoints.save, copy.deepcopy(progress), state)
+        finish = self._checkpoints.write(progress, arrays)
+        if finish is not None:
+            self._pending = self._pool.submit(finish)
 
     def wait(self) -> None:
-        """Wait until what was begun is written, and raise its error."""
+        """Wait until the last one is complete, and raise its error."""
         pending, self._pending = self._pending, None
         if pending is not None:
             pending.result()
 
     def close(self) -> None:
-        """Let what was begun be written."""
+        """Let the last one be completed."""
         self._pool.shutdown()

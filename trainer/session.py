@@ -25,14 +25,15 @@ from trainer.position import Progress
 from trainer.processes import Processes
 from trainer.progress import warn
 from trainer.reading import pairs_to_come
-from trainer.resume import Decision, Identity, decide, find_dataset
+from trainer.resume import Decision, Identity, decide, find_dataset, training_settings, warn_of_device
 from trainer.store import Model, load_model
 from trainer.tables import initial_tables, warm_tables
+from trainer.tensors import fill_arrays
 
 
 @dataclass
 class Session:
-    """One training: what it is called, and its loop."""
+    """One training: what makes it the one it is, and its loop."""
 
     config: TrainConfig
     identity: Identity
@@ -55,10 +56,9 @@ def begin(asked: TrainConfig, config: TrainConfig, processes: Processes) -> Sess
     base = load_model(config.init_from, config.init_version or None) if config.init_from else None
     # A base model counts by its content: a path says nothing.
     shaping = {**config.shaping(), "init_from": base.info["files"]["model.safetensors"]["sha256"] if base else ""}
-    dataset, identity, decision = _survey(config, shaping, processes)
+    dataset, identity, decision = _survey(asked, config, shaping, processes)
     settings = [
-        shaping, config.merge, config.merge_pairs, asked.learning_rate, config.audit,
-        config.follow_latest,
+        shaping, config.merge, config.merge_pairs, asked.learning_rate, config.audit, config.follow_latest,
     ]  # fmt: skip
     processes.require_equal(json.dumps(settings), "settings")
     processes.require_equal(dataset.dataset_id, f"the dataset of --data {storage.redact(config.data)}")
@@ -69,8 +69,9 @@ def begin(asked: TrainConfig, config: TrainConfig, processes: Processes) -> Sess
     if processes.rank == 0:
         warn_of_settings(asked, config, dataset, processes)
     checkpoints = Checkpoints(
-        config.model, identity.version, shaping, dataset.dataset_id, config.keep, run=dataset.run_id
-    )
+        config.model, shaping, dataset.dataset_id, config.keep, run=dataset.run_id,
+        training=training_settings(config, processes.size), replaces=decision.live,
+    )  # fmt: skip
     loop = _make_loop(config, dataset, base, checkpoints, processes)
     if not asked.learning_rate and config.optimizer == "sgd":
         loop.rate = config.learning_rate * rate_factor(processes.size)
@@ -83,19 +84,18 @@ def begin(asked: TrainConfig, config: TrainConfig, processes: Processes) -> Sess
 
 
 def _survey(
-    config: TrainConfig, shaping: Mapping[str, Any], processes: Processes
+    asked: TrainConfig, config: TrainConfig, shaping: Mapping[str, Any], processes: Processes
 ) -> tuple[Dataset, Identity, Decision]:
     """Open the dataset and look into the model's folder; all processes see what process 0 saw."""
     if processes.rank:
         found = json.loads(processes.broadcast_text(""))
         dataset = open_dataset(config.data, found["run"])
-        identity = Identity(found["version"], dict(shaping), dataset.dataset_id)
+        identity = Identity(asked, dict(shaping), dataset.dataset_id)
         return dataset, identity, Decision(finished=found["finished"])
-    dataset, version = find_dataset(config, shaping)
-    identity = Identity(version, dict(shaping), dataset.dataset_id)
+    dataset = find_dataset(config, asked, shaping)
+    identity = Identity(asked, dict(shaping), dataset.dataset_id)
     decision = decide(config, identity)
-    found = {"run": dataset.run_id, "version": version, "finished": decision.finished}
-    processes.broadcast_text(json.dumps(found))
+    processes.broadcast_text(json.dumps({"run": dataset.run_id, "finished": decision.finished}))
     return dataset, identity, decision
 
 
@@ -131,7 +131,8 @@ def _restore(loop: Loop, decision: Decision) -> bool:
 
     def restore(progress: Progress, arrays: State) -> None:
         _read_run(loop, progress.run)
-        loop.engine.load_state({name: array for name, array in arrays.items() if not name.startswith(PREFIX)})
+        own = {name: array for name, array in arrays.items() if not name.startswith(PREFIX)}
+        fill_arrays(loop.engine.live(), own)
         if loop.audit is not None:
             loop.audit.load_state(arrays)
         loop.progress = progress
@@ -139,6 +140,8 @@ def _restore(loop: Loop, decision: Decision) -> bool:
     if decision.unfinished is not None:
         if load_checkpoint(config.model, decision.unfinished, restore, warn) is not None:
             loop.checkpoints.adopt(decision.unfinished)
+            loop.checkpoints.move(loop.dataset.dataset_id, loop.dataset.run_id)  # where the checkpoint was written
+            warn_of_device(config, decision.unfinished)
             return True
         if config.resume == "must":
             raise UserError(f"--resume must: found no whole checkpoint in {storage.redact(config.model)}, expected one")

@@ -6,7 +6,10 @@ from typing import Any
 
 from pipeline.dataset import storage
 from pipeline.dataset.schema import sha256_hex
-from trainer.store import INFO, INPUTS, LINEAGE, RUN, TABLES, VOCAB, read_info, version_folder
+from trainer.publication import remove_version
+from trainer.store import INFO, read_info, version_folder
+
+__all__ = ["remove_version", "staged_version"]
 
 
 def staged_version(model_uri: str, version: str) -> tuple[dict[str, Any], str] | None:
@@ -20,12 +23,3 @@ def staged_version(model_uri: str, version: str) -> tuple[dict[str, Any], str] |
     except (FileNotFoundError, NotADirectoryError):
         return None
     return read_info(model_uri, version), sha256_hex(data)
-
-
-def remove_version(model_uri: str, version: str) -> None:
-    """Take away a version's files; model.json, without which there is none, goes first."""
-    folder = version_folder(model_uri, version)
-    for name in (INFO, TABLES, VOCAB, RUN, LINEAGE, INPUTS):
-        storage.remove_file(storage.join(folder, name))
-    if storage.is_local(folder):  # also what a killed process left half-written
-        storage.remove_tree(folder)

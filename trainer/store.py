@@ -3,25 +3,27 @@
     LATEST.json                           which version is live: swapped last; see `trainer.pointer`
     versions/VERSION/model.safetensors    tensors `input` and `output`, float32 [V, D], rows in id order
     versions/VERSION/vocab.parquet        as in the dataset
-    versions/VERSION/model.json           format version, config, lineage, metrics; bytes and SHA-256 of these two files
+    versions/VERSION/model.json           format version, config, training, lineage, metrics; bytes and SHA-256 of these
+                                          two files
     versions/VERSION/run.json             what varies from run to run: times, URIs, library versions
     versions/VERSION/lineage.json         only of `retrain`: what it comes from, and the gate's figures; inputs.parquet
+
+VERSION is a digest of the version's content: one name never stands for two models.
 
 Shapes: V vocabulary rows, D dimensions.
 """
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import safetensors
-import safetensors.numpy
 
 from pipeline.dataset import storage
 from pipeline.dataset.schema import (
@@ -34,16 +36,22 @@ from pipeline.dataset.schema import (
     sha256_hex,
 )
 from pipeline.dataset.vocab import Vocabulary, parse_vocab, save_vocab
-from trainer.pointer import LATEST, advance, read_pointer, require_plain, swap
+from trainer.pointer import HISTORY, LATEST, advance, read_pointer, swap, version_folder
+from trainer.publication import (
+    INFO,
+    INPUTS,
+    LINEAGE,
+    MARK,
+    RUN,
+    TABLES,
+    VOCAB,
+    end_publication,
+    place,
+    publishing,
+)
+from trainer.tensors import TensorFile, parse_tables
 
-__all__ = ["LATEST"]  # its home is `pointer`
-
-TABLES = "model.safetensors"
-VOCAB = "vocab.parquet"
-INFO = "model.json"
-RUN = "run.json"
-LINEAGE = "lineage.json"
-INPUTS = "inputs.parquet"
+__all__ = ["INFO", "INPUTS", "LATEST", "LINEAGE", "RUN", "TABLES", "VOCAB", "version_folder"]  # of others' homes
 
 _SECTIONS = ("config", "lineage", "metrics")
 
@@ -58,7 +66,8 @@ class Model:
         input_VD: the input table, rows in id order.
         output_VD: the output table, rows in id order.
         vocabulary: tokens and counts of the V rows.
-        info: `config`, `lineage` and `metrics` as in model.json; a loaded model has all of model.json here.
+        info: `config`, `lineage`, `metrics` and, if it is known, `training` (threads, processes and the like), as in
+            model.json; a loaded model has all of model.json here.
     """
 
     input_VD: Floats
@@ -67,53 +76,73 @@ class Model:
     info: dict[str, Any]
 
 
-def model_version(config: Mapping[str, Any], dataset_id: str) -> str:
-    """Name the version that this configuration and this dataset lead to: 16 hex digits."""
-    return hashlib.sha256(canonical_json({"config": dict(config), "dataset_id": dataset_id})).hexdigest()[:16]
+def name_version(info: Mapping[str, Any]) -> str:
+    """Name the version of a model.json: 16 hex digits, which follow from all that is in it and in the version's files.
+
+    Equal names mean equal bytes: of the settings, the metrics, the tables and the vocabulary.
+    """
+    content = {name: value for name, value in info.items() if name not in ("format_version", "version")}
+    return hashlib.sha256(canonical_json(content)).hexdigest()[:16]
 
 
-def save_model(model_uri: str, version: str, model: Model, run: dict[str, Any]) -> None:
-    """Write a version's files, then make it the live one.
+def save_model(model_uri: str, model: Model, run: dict[str, Any], keep: int = HISTORY) -> str:
+    """Write a version, make it the live one, and return its name.
 
     Until the pointer is swapped, readers see the previous version. ``published_at`` (UTC) is added to run.json.
+
+    Args:
+        model_uri: the model's folder.
+        model: what to write.
+        run: for run.json.
+        keep: published versions to keep, the live one among them; the files of older ones are removed.
 
     Raises:
         FormatError: a table holds NaN or Inf, or does not fit the vocabulary; nothing was written.
         PointerMovedError: another version was published meanwhile.
     """
-    _require_model(model, storage.redact(version_folder(model_uri, version)))
+    _require_model(model, storage.redact(model_uri))
     before = read_pointer(model_uri)
-    swap(model_uri, before, advance(before, version, stage_model(model_uri, version, model, run)))
+    with publishing(model_uri) as folder:
+        version, sha256 = _write_version(model_uri, folder, model, run, {MARK: b""})
+        after = advance(before, version, sha256).cut(keep)
+        swap(model_uri, before, after)
+        end_publication(model_uri, after)
+    return version
 
 
-def stage_model(model_uri: str, version: str, model: Model, run: dict[str, Any]) -> str:
-    """Write a version's files, which no reader sees until the pointer names them; return model.json's SHA-256.
+def stage_model(model_uri: str, model: Model, run: dict[str, Any]) -> tuple[str, str]:
+    """Write a version, which no reader sees until the pointer names it; return its name and model.json's SHA-256.
 
     Raises:
         FormatError: a table holds NaN or Inf, or does not fit the vocabulary; nothing was written.
     """
-    folder = version_folder(model_uri, version)
-    _require_model(model, storage.redact(folder))
-    contents: dict[str, storage.Bytes] = {
-        TABLES: safetensors.numpy.save(
-            {"input": np.ascontiguousarray(model.input_VD), "output": np.ascontiguousarray(model.output_VD)}
-        ),
-        VOCAB: memoryview(save_vocab(model.vocabulary)),
-    }
-    info = {name: model.info[name] for name in _SECTIONS} | {
-        "format_version": FORMAT_VERSION,
-        "version": version,
-        "files": {
-            name: {"bytes": memoryview(data).nbytes, "sha256": sha256_hex(memoryview(data))}
-            for name, data in contents.items()
-        },
-    }
-    published_at = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
-    contents[RUN] = canonical_json({"published_at": published_at} | run)
-    contents[INFO] = canonical_json(info)
-    for name, data in contents.items():
-        storage.write_bytes(storage.join(folder, name), data)
-    return sha256_hex(bytes(contents[INFO]))
+    _require_model(model, storage.redact(model_uri))
+    with publishing(model_uri) as folder:
+        return _write_version(model_uri, folder, model, run, {})
+
+
+def _write_version(
+    model_uri: str, folder: str, model: Model, run: dict[str, Any], marks: dict[str, storage.Bytes]
+) -> tuple[str, str]:
+    digest, tables = hashlib.sha256(), {"input": model.input_VD, "output": model.output_VD}
+    with contextlib.closing(TensorFile(storage.join(folder, TABLES), tables, digest)) as file:
+        vocabulary = memoryview(save_vocab(model.vocabulary))
+        info = {name: model.info[name] for name in _SECTIONS} | {
+            "format_version": FORMAT_VERSION,
+            "files": {
+                TABLES: {"bytes": file.bytes, "sha256": digest.hexdigest()},
+                VOCAB: {"bytes": vocabulary.nbytes, "sha256": sha256_hex(vocabulary)},
+            },
+        }
+        if "training" in model.info:
+            info["training"] = model.info["training"]
+        version = name_version(info)
+        data = canonical_json(info | {"version": version})
+        published_at = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+        about = canonical_json({"published_at": published_at} | run)
+        contents: dict[str, storage.Bytes] = {**marks, VOCAB: vocabulary, RUN: about, INFO: data}
+        place(model_uri, version, folder, file, contents, digest.hexdigest())
+    return version, sha256_hex(data)
 
 
 def load_model(model_uri: str, version: str | None = None) -> Model:
@@ -122,19 +151,38 @@ def load_model(model_uri: str, version: str | None = None) -> Model:
     Raises:
         FormatError: no model, unfinished training, another format version, a damaged or unexpected file.
     """
-    expected_sha256 = None
-    if version is None:
-        found = read_pointer(model_uri)
-        if found is None:
-            raise FormatError(explain_missing(model_uri))
-        version, expected_sha256 = found.version, found.model_sha256
-    info = read_info(model_uri, version, expected_sha256)
-    folder = version_folder(model_uri, version)
+    return open_version(model_uri, version, lambda info: _load_version(model_uri, info))
+
+
+def open_version(model_uri: str, version: str | None, load: Callable[[dict[str, Any]], Model]) -> Model:
+    """Have a version loaded from its model.json; None stands for the live one, whatever is published meanwhile.
+
+    Raises:
+        FormatError: there is no such version, or it is damaged.
+    """
+    if version is not None:
+        return load(read_info(model_uri, version))
+    found = read_pointer(model_uri)
+    if found is None:
+        raise FormatError(explain_missing(model_uri))
+    while True:
+        try:
+            return load(read_info(model_uri, found.version, found.model_sha256))
+        except (FormatError, FileNotFoundError):  # it may have been replaced, and removed, since the pointer was read
+            now = read_pointer(model_uri)
+            if now is None or now.version == found.version:
+                raise
+            found = now
+
+
+def _load_version(model_uri: str, info: dict[str, Any]) -> Model:
+    folder = version_folder(model_uri, info["version"])
     vocab_path, tables_path = (storage.join(folder, name) for name in (VOCAB, TABLES))
     vocabulary = parse_vocab(read_checked(vocab_path, info["files"][VOCAB]), storage.redact(vocab_path))
-    tables = _parse_tables(
-        read_checked(tables_path, info["files"][TABLES]), len(vocabulary), storage.redact(tables_path)
-    )
+    path = storage.redact(tables_path)
+    tables = parse_tables(read_checked(tables_path, info["files"][TABLES]), len(vocabulary), path)
+    for name, table_VD in tables.items():
+        _require_table(table_VD, name, len(vocabulary), path)
     return Model(tables["input"], tables["output"], vocabulary, info)
 
 
@@ -175,15 +223,6 @@ def read_checked(path: str, entry: dict[str, Any]) -> bytes:
     return data
 
 
-def version_folder(model_uri: str, version: str) -> str:
-    """Name the folder of a version.
-
-    Raises:
-        FormatError: no plain name.
-    """
-    return storage.join(model_uri, "versions", require_plain(version, model_uri))
-
-
 def explain_missing(model_uri: str) -> str:
     path = storage.redact(model_uri)
     if not storage.is_local(model_uri) or storage.exists(model_uri):
@@ -217,22 +256,6 @@ def read_info(model_uri: str, version: str, expected_sha256: str | None = None) 
         if not isinstance(entry, dict) or type(entry.get("bytes")) is not int or type(entry.get("sha256")) is not str:
             raise FormatError(f"{path}: found files: {name} = {entry!r}, expected its bytes and sha256")
     return info
-
-
-def _parse_tables(data: bytes, rows: int, path: str) -> dict[str, Floats]:
-    try:
-        tables: dict[str, Floats] = safetensors.numpy.load(data)
-    except (safetensors.SafetensorError, KeyError, ValueError, TypeError, MemoryError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise FormatError(f"{path}: found no valid safetensors file ({reason}), expected one") from None
-    if tables.keys() != {"input", "output"}:
-        raise FormatError(f"{path}: found the tensors {sorted(tables)}, expected ['input', 'output']")
-    for name, table_VD in tables.items():
-        _require_table(table_VD, name, rows, path)
-    if tables["input"].shape != tables["output"].shape:
-        shapes = f"{tables['input'].shape} and {tables['output'].shape}"
-        raise FormatError(f"{path}: found tables of {shapes}, expected one shape")
-    return tables
 
 
 def _require_model(model: Model, where: str) -> None:

@@ -67,7 +67,7 @@ def train(config: TrainConfig) -> dict[str, Any]:
                 if processes.rank:  # nothing is left to do together: process 0 may take long to publish
                     return {}
                 result = _finish(config, session, start_up_s)
-                result |= results.of_trained(session.loop, session.identity.version)
+                result |= results.of_trained(session.loop, result["version"])
     return result
 
 
@@ -106,8 +106,8 @@ def _publish(session: Session, start_up_s: float) -> dict[str, Any]:
     losses = [loss / count if count else 0.0 for loss, count in zip(progress.losses, pairs, strict=True)]
     followed = {"followed": progress.followed} if progress.followed else {}
     info = {
-        "version": session.identity.version,
         "config": session.identity.config,
+        "training": loop.checkpoints.training,
         "lineage": {"dataset_id": dataset.dataset_id, "passes": dataset.passes, **followed},
         "metrics": {
             "pairs": sum(pairs),
@@ -133,8 +133,7 @@ def _publish(session: Session, start_up_s: float) -> dict[str, Any]:
         "libraries": library_versions(),
     }
     model = Model(*loop.engine.tables(), loop.vocabulary, info)
-    save_model(config.model, session.identity.version, model, run)
-    return info
+    return {**info, "version": save_model(config.model, model, run, keep=config.keep_versions)}
 
 
 def _published_version(model_uri: str) -> str:

@@ -63,7 +63,7 @@ MOMENTS = {
     "pipeline": "pipeline.stages.encode_chunk",
     "between the dataset and its pointer": "pipeline.dataset.storage.swap_pointer",
     "before training": "trainer.nights.making.train_candidate 1",
-    "training": "<trainer.checkpoint.Checkpoints.save 1",
+    "training": "<trainer.checkpoint.Checkpoints._finish 1",
     "training, once more": "trainer.loop.Loop._step 2",
     "staging": "trainer.nights.lineage.save_lineage 1",
     "between staging and promotion": "trainer.nights.judgement._measure 1",

@@ -94,7 +94,7 @@ def keys(prefix: str) -> list[str]:
 
 
 def test_old_checkpoints_are_removed(bucket: str) -> None:
-    checkpoints = Checkpoints(f"{bucket}/unfinished", "v", {}, "d", keep=2)
+    checkpoints = Checkpoints(f"{bucket}/unfinished", {}, "d", keep=2)
     for pairs in (1, 2, 3):
         checkpoints.save(Progress(pairs=pairs), {"input": np.zeros((2, 2), np.float32)})
     assert keys("unfinished/") == [

@@ -234,16 +234,16 @@ def test_no_code_runs_from_a_model(name: str, kind: str, tmp_path: Path) -> None
     model, content = tmp_path / "model", payloads(tmp_path / "trace")[kind]
     tables = np.ones((2, 4), np.float32)
     info: dict[str, Any] = {"config": {}, "lineage": {}, "metrics": {}}
-    save_model(str(model), "v", Model(tables, tables, make_vocabulary(["a", "b"], [2, 1]), info), {})
-    path = model / ("LATEST.json" if name == "LATEST.json" else f"versions/v/{name}")
+    version = save_model(str(model), Model(tables, tables, make_vocabulary(["a", "b"], [2, 1]), info), {})
+    path = model / ("LATEST.json" if name == "LATEST.json" else f"versions/{version}/{name}")
     path.write_bytes(content)
     if name in ("model.safetensors", "vocab.parquet"):
-        listed = json.loads((model / "versions/v/model.json").read_bytes())
+        listed = json.loads((model / f"versions/{version}/model.json").read_bytes())
         listed["files"][name] = sha(content)
-        (model / "versions/v/model.json").write_bytes(canonical_json(listed))
+        (model / f"versions/{version}/model.json").write_bytes(canonical_json(listed))
     if name != "LATEST.json":
         pointer = json.loads((model / "LATEST.json").read_bytes())
-        pointer["model_sha256"] = sha((model / "versions/v/model.json").read_bytes())["sha256"]
+        pointer["model_sha256"] = sha((model / f"versions/{version}/model.json").read_bytes())["sha256"]
         (model / "LATEST.json").write_bytes(canonical_json(pointer))
     refused(lambda: load_model(str(model)))
     assert not (tmp_path / "trace").exists()
@@ -281,7 +281,7 @@ STATES: dict[str, Any] = {
 
 @pytest.mark.parametrize("content", [*STATES, "pickle", "npy", "zip"])
 def test_no_code_runs_from_a_checkpoint_and_odd_ones_are_passed_over(content: str, tmp_path: Path) -> None:
-    checkpoints = Checkpoints(str(tmp_path), "v", {}, "d", keep=2)
+    checkpoints = Checkpoints(str(tmp_path), {}, "d", keep=2)
     checkpoints.save(Progress(pairs=7, losses=[0.5], epoch_pairs=[7]), {"input": np.zeros((2, 2), np.float32)})
     folder, pointer = tmp_path / "checkpoints/000000000000007", tmp_path / "checkpoints/LATEST.json"
     state = json.loads((folder / "state.json").read_bytes())

@@ -34,7 +34,7 @@ def arrays(value: float = 1.0) -> State:
 
 
 def write(folder: Path, *pairs: int, keep: int = 2) -> Checkpoints:
-    checkpoints = Checkpoints(str(folder), "v1", CONFIG, "data", keep)
+    checkpoints = Checkpoints(str(folder), CONFIG, "data", keep)
     for number in pairs:
         checkpoints.save(replace(PROGRESS, pairs=number), arrays(number))
     return checkpoints
@@ -67,7 +67,7 @@ def test_the_pointer_says_whose_they_are(tmp_path: Path) -> None:
     write(tmp_path, 40)
     unfinished = find_unfinished(str(tmp_path))
     assert unfinished is not None
-    assert (unfinished.version, unfinished.config, unfinished.dataset_id) == ("v1", CONFIG, "data")
+    assert (unfinished.config, unfinished.dataset_id) == (CONFIG, "data")
 
 
 def test_the_newest_are_kept(tmp_path: Path) -> None:
@@ -80,7 +80,7 @@ def test_the_newest_are_kept(tmp_path: Path) -> None:
 
 def test_those_of_an_earlier_process_count(tmp_path: Path) -> None:
     write(tmp_path, 10, 20)
-    later = Checkpoints(str(tmp_path), "v1", CONFIG, "data", keep=2)
+    later = Checkpoints(str(tmp_path), CONFIG, "data", keep=2)
     unfinished = find_unfinished(str(tmp_path))
     assert unfinished is not None
     later.adopt(unfinished)

@@ -124,7 +124,7 @@ def test_contexts_that_do_not_attract_are_none(dataset: Dataset) -> None:
 def make_model(folder: Path, lineage: dict[str, Any], run: dict[str, Any], vocabulary: Vocabulary) -> str:
     table = np.random.default_rng(1).standard_normal((len(vocabulary), 4)).astype(np.float32)
     info = {"config": {}, "lineage": lineage, "metrics": {}}
-    save_model(str(folder), "v", Model(table, table, vocabulary, info), run)
+    save_model(str(folder), Model(table, table, vocabulary, info), run)
     return str(folder)
 
 

@@ -243,7 +243,7 @@ def test_an_answer_in_another_case_is_right() -> None:
 
 
 def test_nothing_known_is_no_score(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    save_model(str(tmp_path / "m"), "v", model_of(["a", "b"]), {})
+    save_model(str(tmp_path / "m"), model_of(["a", "b"]), {})
     (tmp_path / "pairs").write_text("x y 1\ny z 2\na b 3\n")
     (tmp_path / "questions").write_text(": one\nx y z a\n")
     flags = ("--similarity", f"{tmp_path}/pairs", "--analogies", f"{tmp_path}/questions")
@@ -267,7 +267,7 @@ def test_the_model_is_mapped_and_only_rows_that_are_asked_for_are_read(
     tokens = [f"w{i}" for i in range(40_000)]
     table = np.zeros((len(tokens), 64), np.float32)  # 10 MB, and as much again
     table[:5] = np.random.default_rng(0).standard_normal((5, 64))
-    save_model(str(tmp_path / "m"), "v", Model(table, table, make_vocabulary(tokens, range(40_000, 0, -1)), INFO), {})
+    save_model(str(tmp_path / "m"), Model(table, table, make_vocabulary(tokens, range(40_000, 0, -1)), INFO), {})
     (tmp_path / "pairs").write_text("w0 w1 1\nw1 w2 2\nw2 w3 3\n")
     (tmp_path / "questions").write_text("w0 w1 w2 w3\n")
     opened: list[Model] = []
@@ -289,7 +289,7 @@ def run(*flags: str) -> int:
 
 def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = make_model(1)
-    save_model(str(tmp_path / "m"), "v", model, {})
+    save_model(str(tmp_path / "m"), model, {})
     pairs, questions = tmp_path / "pairs.tsv", tmp_path / "questions.txt"
     pairs.write_bytes(b"\xef\xbb\xbfw1\tw2\t1\nW3\tw4\t2\nw5\tw6\t3\nw7\tno\t4\n")
     questions.write_text(": family\nw1 w2 w3 w4\nw1 w2 w3 no\n")

@@ -35,7 +35,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = str(tmp_path_factory.mktemp("interactive"))
     table = np.array([[1, 0], [0.9, 0.1], [0, 1], [-1, 0.2]], np.float32)
     vocabulary = make_vocabulary(["dog", "fox", "bread", "butter"], [9, 7, 5, 3])
-    save_model(folder, "v", Model(table, table, vocabulary, {"config": {}, "lineage": {}, "metrics": {}}), {})
+    save_model(folder, Model(table, table, vocabulary, {"config": {}, "lineage": {}, "metrics": {}}), {})
     return folder
 
 
@@ -190,7 +190,7 @@ def test_a_word_of_the_vocabulary_is_no_command() -> None:
 def test_a_known_command_word_is_looked_up(tmp_path: Path) -> None:
     table = np.eye(2, dtype=np.float32)
     vocabulary = make_vocabulary(["quit", "stop"], [2, 1])
-    save_model(str(tmp_path), "v", Model(table, table, vocabulary, {"config": {}, "lineage": {}, "metrics": {}}), {})
+    save_model(str(tmp_path), Model(table, table, vocabulary, {"config": {}, "lineage": {}, "metrics": {}}), {})
     with terminal(command(str(tmp_path))) as (person, process):
         person.wait_for("> ")
         person.type("quit\n")

@@ -36,7 +36,7 @@ def make_model(rows: int = 200, dim: int = 17) -> Model:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("lookup")
-    save_model(str(root / "model"), "v1", make_model(), {})
+    save_model(str(root / "model"), make_model(), {})
     return root
 
 
@@ -121,7 +121,7 @@ def test_looking_up(vectors: Vectors) -> None:
     np.testing.assert_array_equal(vectors.counts, model.vocabulary.counts)
     assert vectors.counts[vectors.order].tolist() == list(range(200, 0, -1))
     assert vectors.ranks[vectors.order].tolist() == list(range(1, 201))
-    assert vectors.info["version"] == "v1"
+    assert len(vectors.info["version"]) == 16
 
 
 def test_unknown_tokens_name_those_spelled_alike(vectors: Vectors) -> None:
@@ -173,10 +173,10 @@ def test_arrays_are_read_only_and_mapped(folder: Path) -> None:
 
 def test_versions_of_a_folder(tmp_path: Path) -> None:
     first, second = make_model(9), make_model(5)
-    save_model(str(tmp_path), "v1", first, {})
-    save_model(str(tmp_path), "v2", second, {})
+    version = save_model(str(tmp_path), first, {})
+    save_model(str(tmp_path), second, {})
     assert len(trainer.load(str(tmp_path))) == 5
-    assert len(trainer.load(str(tmp_path), version="v1")) == 9
+    assert len(trainer.load(str(tmp_path), version=version)) == 9
 
 
 def test_not_finite_numbers_are_refused() -> None:

@@ -19,8 +19,6 @@ from pipeline.dataset.vocab import make_vocabulary
 from trainer.mapped import map_model, map_tables
 from trainer.store import Model, load_model, save_model
 
-TABLES = "versions/v1/model.safetensors"
-
 
 def make_model(seed: int, rows: int = 5) -> Model:
     tables = np.random.default_rng(seed).standard_normal((2, rows, 3)).astype(np.float32)
@@ -30,8 +28,13 @@ def make_model(seed: int, rows: int = 5) -> Model:
 
 @pytest.fixture
 def saved(tmp_path: Path) -> Path:
-    save_model(str(tmp_path / "m"), "v1", make_model(1), {})
+    save_model(str(tmp_path / "m"), make_model(1), {})
     return tmp_path / "m"
+
+
+def tables_of(folder: Path) -> Path:
+    """The tables' file of the only version."""
+    return next(folder.glob("versions/*/model.safetensors"))
 
 
 def refusal(folder: Path, **options: Any) -> str:
@@ -43,8 +46,8 @@ def refusal(folder: Path, **options: Any) -> str:
 
 def rewrite(folder: Path, data: bytes) -> None:
     """Replace the tables and make what names them agree."""
-    (folder / TABLES).write_bytes(data)
-    path = folder / "versions/v1/model.json"
+    tables_of(folder).write_bytes(data)
+    path = tables_of(folder).with_name("model.json")
     info = json.loads(path.read_bytes())
     info["files"]["model.safetensors"] = {"bytes": len(data), "sha256": sha256_hex(data)}
     path.write_bytes(canonical_json(info))
@@ -56,9 +59,8 @@ def rewrite(folder: Path, data: bytes) -> None:
 @pytest.mark.parametrize("rows", [5, 1, 0])
 @pytest.mark.parametrize("verify", [True, False])
 def test_equals_what_is_read(tmp_path: Path, rows: int, verify: bool) -> None:
-    save_model(str(tmp_path), "v1", make_model(1, rows), {})
-    save_model(str(tmp_path), "v2", make_model(2, rows), {})
-    for version in (None, "v1", "v2"):
+    versions = [save_model(str(tmp_path), make_model(seed, rows), {}) for seed in (1, 2)]
+    for version in (None, *versions):
         mapped, read = map_model(str(tmp_path), version, verify), load_model(str(tmp_path), version)
         assert mapped.info == read.info
         assert mapped.vocabulary.tokens == read.vocabulary.tokens
@@ -70,17 +72,19 @@ def test_equals_what_is_read(tmp_path: Path, rows: int, verify: bool) -> None:
 
 
 def test_every_flipped_byte_is_caught(saved: Path) -> None:
-    good = (saved / TABLES).read_bytes()
+    path = tables_of(saved)
+    good = path.read_bytes()
     for position in range(0, len(good), 7):
-        (saved / TABLES).write_bytes(good[:position] + bytes([good[position] ^ 1]) + good[position + 1 :])
+        path.write_bytes(good[:position] + bytes([good[position] ^ 1]) + good[position + 1 :])
         refusal(saved)
-    (saved / TABLES).write_bytes(good)
+    path.write_bytes(good)
     map_model(str(saved))
 
 
 @pytest.mark.parametrize("verify", [True, False])
 def test_a_damaged_header_is_caught_without_the_checksum(saved: Path, verify: bool) -> None:
-    good = (saved / TABLES).read_bytes()
+    path = tables_of(saved)
+    good = path.read_bytes()
     length = 8 + int.from_bytes(good[:8], "little")
     for data, expected in (
         (good[:-1], "bytes, expected"),
@@ -90,9 +94,9 @@ def test_a_damaged_header_is_caught_without_the_checksum(saved: Path, verify: bo
         (good[:8] + b"[]".ljust(length - 8) + good[length:], "found no valid header"),
         (good[:20] + b"\xff" + good[21:], "found no valid header"),
     ):
-        (saved / TABLES).write_bytes(data)
+        path.write_bytes(data)
         assert (expected if not verify or "bytes" in expected else "found SHA-256") in refusal(saved, verify=verify)
-    (saved / TABLES).unlink()
+    path.unlink()
     assert "found no file, expected one of a model's" in refusal(saved, verify=verify)
 
 
@@ -131,7 +135,8 @@ def test_other_tensors(saved: Path, tensors: dict[str, np.ndarray], expected: st
 )
 @pytest.mark.parametrize("verify", [True, False])
 def test_a_hostile_header(saved: Path, changes: dict[str, Any], expected: str, verify: bool) -> None:
-    data = (saved / TABLES).read_bytes()
+    path = tables_of(saved)
+    data = path.read_bytes()
     end = 8 + int.from_bytes(data[:8], "little")
     header = json.loads(data[8:end])
     header["input"] |= changes
@@ -141,11 +146,12 @@ def test_a_hostile_header(saved: Path, changes: dict[str, Any], expected: str, v
 
 
 def test_no_flipped_byte_of_the_header_leaves_the_file(saved: Path) -> None:
-    good = (saved / TABLES).read_bytes()
+    path = tables_of(saved)
+    good = path.read_bytes()
     refused = 0
     for position in range(8 + int.from_bytes(good[:8], "little")):
         for bit in (1, 4, 16, 128):
-            (saved / TABLES).write_bytes(good[:position] + bytes([good[position] ^ bit]) + good[position + 1 :])
+            path.write_bytes(good[:position] + bytes([good[position] ^ bit]) + good[position + 1 :])
             try:
                 model = map_model(str(saved), verify=False)
             except FormatError:
@@ -173,7 +179,7 @@ def test_no_model(tmp_path: Path, saved: Path) -> None:
     assert "no such folder" in refusal(tmp_path / "none")
     (saved / "LATEST.json").unlink()
     assert "training has not finished" in refusal(saved)
-    map_model(str(saved), "v1")
+    map_model(str(saved), tables_of(saved).parent.name)
     assert "model.json: found no file" in refusal(saved, version="v9")
     assert "expected" in refusal(saved, version="../v1")
 
@@ -196,11 +202,11 @@ def test_a_file_may_be_larger_than_memory(tmp_path: Path) -> None:
 def test_checking_a_file_keeps_none_of_it_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("trainer.mapped._CHECKED_BYTES", 1 << 22)
     table = np.random.default_rng(1).standard_normal((5, 1_000_000), np.float32)  # 20 MB, of two tables 40
-    save_model(str(tmp_path), "v1", Model(table, table, make_model(1).vocabulary, make_model(1).info), {})
+    save_model(str(tmp_path), Model(table, table, make_model(1).vocabulary, make_model(1).info), {})
     mapped = map_model(str(tmp_path))
-    assert resident_bytes(tmp_path / TABLES) < 10_000_000
+    assert resident_bytes(tables_of(tmp_path)) < 10_000_000
     np.testing.assert_array_equal(mapped.output_VD, table)
-    assert resident_bytes(tmp_path / TABLES) > 10_000_000
+    assert resident_bytes(tables_of(tmp_path)) > 10_000_000
 
 
 def resident_bytes(path: Path) -> int:
@@ -211,7 +217,6 @@ def resident_bytes(path: Path) -> int:
 
 def test_a_mapping_outlives_its_file(saved: Path) -> None:
     mapped = map_model(str(saved))
-    save_model(str(saved), "v1", make_model(2), {})  # as train --overwrite does
     shutil.rmtree(saved)
     np.testing.assert_array_equal(mapped.input_VD, make_model(1).input_VD)
 

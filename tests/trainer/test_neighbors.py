@@ -143,7 +143,7 @@ def test_escapes_only_what_acts_on_a_terminal() -> None:
 def model(tmp_path: Path) -> str:
     table = np.array([[1, 0], [0.9, 0.1], [0, 1], [-1, 0.2]], np.float32)
     vocabulary = make_vocabulary(["dog", "fox", "bread", "butter"], [9, 7, 5, 3])
-    save_model(str(tmp_path), "v", Model(table, table[::-1], vocabulary, INFO), {})
+    save_model(str(tmp_path), Model(table, table[::-1], vocabulary, INFO), {})
     return str(tmp_path)
 
 

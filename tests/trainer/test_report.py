@@ -55,11 +55,11 @@ def history(points: int) -> dict[str, Any]:
 
 def test_a_page_has_everything_and_hostile_tokens_are_text(tmp_path: Path, files: tuple[str, str]) -> None:
     uri = str(tmp_path / "model")
-    save_model(uri, "old", model_of(words(60)[5:], seed=2), {})
-    run = {"history": history(300), "raw_words": 70_000, "seconds": 60.0, "threads": 2, "previous": "old"}
+    old = save_model(uri, model_of(words(60)[5:], seed=2), {})
+    run = {"history": history(300), "raw_words": 70_000, "seconds": 60.0, "threads": 2, "previous": old}
     now = model_of(words(60))
     now.info["metrics"] = {"epochs": 3, "pairs": 300_000, "first_loss": 4.2, "loss": 1.5}
-    save_model(uri, "now", now, run)
+    save_model(uri, now, run)
     sets = read_evalsets(files[:1], files[1:])
     found = make_report(uri, sets=sets, words=[HOSTILE[0], "東京", "nowhere"])
     page = require_page(found.page)
@@ -69,7 +69,7 @@ def test_a_page_has_everything_and_hostile_tokens_are_text(tmp_path: Path, files
     assert HOSTILE[0] in [bdi.text for bdi in page.find("bdi")]
     assert "</svg>" in [row.find("td")[0].all_text() for row in page.find("tr") if row.find("td")]
     assert "nowhere" in page.find("section", id="neighbors")[0].all_text()
-    assert "version old" in text
+    assert f"version {old}" in text
     assert "New words: 5; gone: 0" in text
     assert "w3" in [bdi.text for bdi in page.find("bdi")]
     assert found.page == make_report(uri, sets=sets, words=[HOSTILE[0], "東京", "nowhere"]).page
@@ -78,8 +78,8 @@ def test_a_page_has_everything_and_hostile_tokens_are_text(tmp_path: Path, files
 @pytest.mark.parametrize("size", [1, 2, 3, 12])
 def test_a_model_of_hardly_a_word_has_a_page(tmp_path: Path, size: int, files: tuple[str, str]) -> None:
     model = model_of([f"w{number}" for number in range(size)])
-    save_model(str(tmp_path / "m"), "v", model, {})
-    save_model(str(tmp_path / "other"), "v", model_of(["w0"], dim=2), {})
+    version = save_model(str(tmp_path / "m"), model, {})
+    save_model(str(tmp_path / "other"), model_of(["w0"], dim=2), {})
     page = require_page(make_report(str(tmp_path / "m"), sets=read_evalsets(*[[file] for file in files])).page)
     assert "nan" not in page.all_text().lower()
     scored = ["scores", "sections-1"] if size == 12 else []
@@ -87,33 +87,33 @@ def test_a_model_of_hardly_a_word_has_a_page(tmp_path: Path, size: int, files: t
     assert ("No score: too few words of the sets are known." in page.all_text()) == (not scored)
     compared = require_page(make_report(str(tmp_path / "m"), compare=str(tmp_path / "other")).page)
     assert "nothing to compare" in compared.all_text()
-    itself = require_page(make_report(str(tmp_path / "m"), compare="v").page)
+    itself = require_page(make_report(str(tmp_path / "m"), compare=version).page)
     assert "Both have the same words" in itself.all_text()
 
 
 def test_zero_vectors_have_a_page(tmp_path: Path) -> None:
     model = model_of(words(30))
     model.input_VD[:] = 0
-    save_model(str(tmp_path), "v", model, {})
-    page = require_page(make_report(str(tmp_path), compare="v").page)
+    version = save_model(str(tmp_path), model, {})
+    page = require_page(make_report(str(tmp_path), compare=version).page)
     assert "nan" not in page.all_text().lower()
 
 
 def test_the_model_that_it_started_from_is_the_one_before(tmp_path: Path) -> None:
     base, uri = str(tmp_path / "base"), str(tmp_path / "m")
-    save_model(base, "b", model_of(words(20), seed=3), {})
-    save_model(uri, "v", model_of(words(20)), {"init_from": base, "previous": "v"})
+    save_model(base, model_of(words(20), seed=3), {})
+    save_model(uri, model_of(words(20)), {"init_from": base, "previous": "v"})
     page = require_page(make_report(uri, words=["w1 - w2 + w3", "w1 - nowhere"]).page)
     assert f"the model that it started from, {base}" in page.find("section", id="drift")[0].all_text()
     neighbors = page.find("section", id="neighbors")[0]
     assert [heading.all_text() for heading in neighbors.find("h3")] == ["w1 - w2 + w3"]
     assert "Not in the vocabulary: w1 - nowhere" in neighbors.all_text()
-    save_model(uri, "w", model_of(words(20), seed=4), {"init_from": uri})  # whose live version it became
+    save_model(uri, model_of(words(20), seed=4), {"init_from": uri})  # whose live version it became
     assert not require_page(make_report(uri).page).find("section", id="drift")
 
 
 def test_a_million_words_have_a_small_page(tmp_path: Path) -> None:
-    save_model(str(tmp_path), "v", model_of([f"w{number}" for number in range(1_000_000)], dim=2), {})
+    save_model(str(tmp_path), model_of([f"w{number}" for number in range(1_000_000)], dim=2), {})
     page = make_report(str(tmp_path)).page
     require_page(page)
     assert len(page) < 1_000_000
@@ -121,7 +121,7 @@ def test_a_million_words_have_a_small_page(tmp_path: Path) -> None:
 
 def test_only_what_was_asked_for_must_be_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = {"data": str(tmp_path / "gone"), "data_run": "r", "previous": "gone", "init_from": str(tmp_path / "gone")}
-    save_model(str(tmp_path / "m"), "v", model_of(words(5)), run)
+    save_model(str(tmp_path / "m"), model_of(words(5)), run)
     page = require_page(make_report(str(tmp_path / "m")).page)
     assert not page.find("section", id="corpus")
     assert not page.find("section", id="drift")
@@ -135,7 +135,7 @@ def test_only_what_was_asked_for_must_be_there(tmp_path: Path, capsys: pytest.Ca
 def test_the_command_says_what_it_wrote(
     tmp_path: Path, files: tuple[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    save_model(str(tmp_path / "m"), "v", model_of(words(20)), {})
+    save_model(str(tmp_path / "m"), model_of(words(20)), {})
     base = ["report", "--model", str(tmp_path / "m"), "--to", str(tmp_path / "page.html")]
     assert main([*base, "--similarity", files[0], "--words", "w1,東京", "--json"]) == 0
     result = json.loads(capsys.readouterr().out)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -21,10 +22,19 @@ from trainer.staging import remove_version, staged_version
 from trainer.store import load_model, save_model, stage_model
 
 
+def names_of(*seeds: int) -> list[str]:
+    """What versions are called follows from what is in them."""
+    with tempfile.TemporaryDirectory() as folder:
+        return [save_model(folder, make_model(seed), {}) for seed in seeds]
+
+
+V1, V2, V3, V4 = NAMES = names_of(0, 1, 2, 4)
+
+
 @pytest.fixture
 def model(tmp_path: Path) -> str:
-    for seed, name in enumerate(("v1", "v2", "v3")):
-        save_model(str(tmp_path / "m"), name, make_model(seed), {"data_run": f"run-{name}"})
+    for seed in range(3):
+        assert save_model(str(tmp_path / "m"), make_model(seed), {"data_run": f"run-{seed + 1}"}) == NAMES[seed]
     return str(tmp_path / "m")
 
 
@@ -55,23 +65,23 @@ def test_a_version_has_one_place_whatever_happens(steps: list[tuple[bool, int]])
 
 
 def test_a_first_version_is_all_that_its_pointer_names(tmp_path: Path) -> None:
-    save_model(str(tmp_path), "v1", make_model(), {})
+    save_model(str(tmp_path), make_model(), {})
     assert sorted(json.loads((tmp_path / "LATEST.json").read_bytes())) == ["format_version", "model_sha256", "version"]
 
 
 def test_back_further_back_and_forward(model: str) -> None:
-    assert history(model) == ("v3", ("v2", "v1"), ())
-    assert roll_back(model) == {"model": model, "version": "v2", "before": "v3"}
-    assert history(model) == ("v2", ("v1",), ("v3",))
-    assert load_model(model).info["version"] == "v2"
+    assert history(model) == (V3, (V2, V1), ())
+    assert roll_back(model) == {"model": model, "version": V2, "before": V3}
+    assert history(model) == (V2, (V1,), (V3,))
+    assert load_model(model).info["version"] == V2
     roll_back(model)
-    assert history(model) == ("v1", (), ("v2", "v3"))
-    with pytest.raises(UserError, match="found no version before v1"):
+    assert history(model) == (V1, (), (V2, V3))
+    with pytest.raises(UserError, match=f"found no version before {V1}"):
         roll_back(model)
-    roll_back(model, "v3")
-    assert history(model) == ("v3", ("v1",), ("v2",))
+    roll_back(model, V3)
+    assert history(model) == (V3, (V1,), (V2,))
     before = Path(model, "LATEST.json").read_bytes()
-    assert roll_back(model, "v3")["before"] == "v3"
+    assert roll_back(model, V3)["before"] == V3
     assert Path(model, "LATEST.json").read_bytes() == before
 
 
@@ -80,11 +90,11 @@ def test_a_damaged_or_missing_version_is_not_gone_back_to(model: str, tmp_path: 
         roll_back(model, "v9")
     with pytest.raises(FormatError, match="found the file name"):
         roll_back(model, "../m")
-    path = Path(model, "versions/v2/model.safetensors")
+    path = Path(model, "versions", V2, "model.safetensors")
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(FormatError, match=r"model\.safetensors"):
         roll_back(model)
-    assert history(model)[0] == "v3"
+    assert history(model)[0] == V3
     with pytest.raises(UserError, match="found no live version"):
         roll_back(str(tmp_path / "none"))
 
@@ -93,27 +103,28 @@ def test_a_pointer_that_moved_meanwhile_wins(model: str, monkeypatch: pytest.Mon
     swap = pointer.swap
 
     def late(uri: str, before: Pointer, after: Pointer) -> None:
-        save_model(uri, "v4", make_model(4), {})
+        save_model(uri, make_model(4), {})
         swap(uri, before, after)
 
     monkeypatch.setattr("trainer.rollback.swap", late)
     with pytest.raises(PointerMovedError):
         roll_back(model)
-    assert history(model) == ("v4", ("v3", "v2", "v1"), ())
+    assert history(model) == (V4, (V3, V2, V1), ())
 
 
 def test_a_staged_version_is_not_live_until_it_is_named(model: str) -> None:
-    sha256 = stage_model(model, "v4", make_model(4), {})
-    staged = staged_version(model, "v4")
+    version, sha256 = stage_model(model, make_model(4), {})
+    assert version == V4
+    staged = staged_version(model, V4)
     assert staged is not None
-    assert (staged[0]["version"], staged[1]) == ("v4", sha256)
-    assert history(model)[0] == "v3"
-    remove_version(model, "v4")
-    assert staged_version(model, "v4") is None
-    assert not Path(model, "versions/v4").exists()
+    assert (staged[0]["version"], staged[1]) == (V4, sha256)
+    assert history(model)[0] == V3
+    remove_version(model, V4)
+    assert staged_version(model, V4) is None
+    assert not Path(model, "versions", V4).exists()
 
 
-@pytest.mark.parametrize("fields", [{"previous": "v1"}, {"previous": ["../x"]}, {"withdrawn": [3]}])
+@pytest.mark.parametrize("fields", [{"previous": V1}, {"previous": ["../x"]}, {"withdrawn": [3]}])
 def test_a_damaged_history_is_refused(model: str, fields: dict[str, object]) -> None:
     path = Path(model, "LATEST.json")
     path.write_bytes(canonical_json(json.loads(path.read_bytes()) | fields))
@@ -123,21 +134,22 @@ def test_a_damaged_history_is_refused(model: str, fields: dict[str, object]) -> 
 
 def test_the_commands(model: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["rollback", "--model", model]) == 0
-    assert "version v2 in" in capsys.readouterr().out
+    assert f"version {V2} in" in capsys.readouterr().out
     assert main(["versions", "--model", model, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)["versions"]
     assert [(one["version"], one["state"], one["live"], one["run"]) for one in found] == [
-        ("v2", "live", True, "run-v2"), ("v1", "previous", False, "run-v1"), ("v3", "rolled back", False, "run-v3"),
+        (V2, "live", True, "run-2"), (V1, "previous", False, "run-1"), (V3, "rolled back", False, "run-3"),
     ]  # fmt: skip
     assert all(one["at"] and one["dataset_id"] == "d" for one in found)
     assert main(["versions", "--model", model]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line[:4] for line in lines] == ["* v2", "  v1", "  v3"]
+    assert [line.split("  ")[0] for line in lines] == [f"* {V2}", "", ""]
+    assert [line[2:18] for line in lines] == [V2, V1, V3]
     assert main(["versions", "--model", f"{model}/none"]) == 1
     assert "found no version" in capsys.readouterr().err
-    for version, seed in (("v3", 2), ("v1", 0), ("", 1)):
+    for version, seed in ((V3, 2), (V1, 0), ("", 1)):
         words = ["--version", version] if version else []
-        to = Path(model, f"out{version}.txt")
+        to = Path(model, f"out-{version}.txt")
         assert main(["export", "--model", model, "--format", "word2vec", "--to", str(to), *words]) == 0
         first = [float(number) for number in to.read_text().splitlines()[1].split()[1:]]
         assert first == pytest.approx(make_model(seed).input_VD[0].tolist(), rel=1e-5)

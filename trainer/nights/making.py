@@ -10,7 +10,7 @@ from pipeline.dataset import storage
 from pipeline.dataset.manifest import MANIFEST
 from pipeline.dataset.reader import Dataset, open_dataset
 from pipeline.dataset.schema import FormatError, sha256_hex
-from trainer.checkpoint import find_unfinished, remove_checkpoints
+from trainer.checkpoint import remove_checkpoints
 from trainer.errors import UserError
 from trainer.nights import lineage
 from trainer.nights.align import align
@@ -21,8 +21,8 @@ from trainer.nights.settings import COLD, LIVE, RetrainConfig, Settings
 from trainer.nights.state import Night, State, folder_of, save_state
 from trainer.pointer import LATEST, read_pointer
 from trainer.progress import warn
-from trainer.staging import remove_version
-from trainer.store import Model, finished_version, load_model, model_version, read_run, stage_model
+from trainer.publication import remove_version, remove_versions
+from trainer.store import Model, load_model, read_run, stage_model
 
 TRAINING = "training"
 _FILES = ("listed.parquet", "read.parquet", f"{TRAINING}/{LATEST}")
@@ -118,13 +118,11 @@ def stage(settings: Settings, state: State, dataset: Dataset) -> State:
     folder = folder_of(own.model, night.name, TRAINING)
     trained, aligned = _in_live_space(own, night, load_model(folder))
     known = lineage.known_files(own.model, night.parent) if night.parent and night.only_new else None
-    shape = {"parent": night.parent, "aligned_to": own.align_words if aligned else 0}
-    version = model_version({**trained.info["config"], **shape}, dataset.dataset_id)
-    night = dataclasses.replace(night, version=version)
     info = {**trained.info, "lineage": {**trained.info["lineage"], "parent": night.parent or None, "aligned": aligned}}
     run = {**read_run(folder, trained.info["version"]), "night": night.name}
     model = Model(trained.input_VD, trained.output_VD, trained.vocabulary, info)
-    stage_model(own.model, version, model, run)
+    version, _ = stage_model(own.model, model, run)
+    night = dataclasses.replace(night, version=version)
     read = load_files(folder_of(own.model, night.name, "read.parquet"))
     assert read is not None
     files = lineage.trained_files(read, dataset, known, version)
@@ -178,10 +176,7 @@ def _remove_night(folder: str) -> None:
         return
     training = storage.join(folder, TRAINING)
     with contextlib.suppress(FormatError):
-        finished, unfinished = finished_version(training), find_unfinished(training)
-        found = {finished["version"] if finished else "", unfinished.version if unfinished else ""}
-        for version in found - {""}:
-            remove_version(training, version)
+        remove_versions(training)
         remove_checkpoints(training)
     for name in _FILES:
         storage.remove_file(storage.join(folder, name))

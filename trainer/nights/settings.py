@@ -18,7 +18,7 @@ from trainer.toml import check_settings, kinds_of, load_toml
 #: Settings of training that retraining decides itself.
 MANAGED = frozenset(
     {"data", "model", "run", "init_from", "init_version", "follow_latest", "resume", "overwrite", "quiet", "json"}
-    | {"keep", "similarity", "analogies", "report", "tensorboard"}
+    | {"keep", "keep_versions", "similarity", "analogies", "report", "tensorboard"}
 )
 LIVE, COLD = "live", "none"
 

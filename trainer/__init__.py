@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from pipeline.dataset import __version__
+
 if TYPE_CHECKING:
     from trainer.lookup import UnknownTokenError, Vectors, load
 
-__all__ = ["UnknownTokenError", "Vectors", "load"]
+__all__ = ["UnknownTokenError", "Vectors", "__version__", "load"]
 
 
 def __getattr__(name: str) -> Any:

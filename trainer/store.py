@@ -45,6 +45,9 @@ RUN = "run.json"
 LINEAGE = "lineage.json"
 INPUTS = "inputs.parquet"
 
+#: What is the store's own in a model's folder.
+OWN = (LATEST, "versions", "checkpoints", "retrain", "train.lock")
+
 _SECTIONS = ("config", "lineage", "metrics")
 
 Floats = npt.NDArray[np.float32]

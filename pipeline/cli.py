@@ -7,13 +7,15 @@ import logging
 import re
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from pipeline.dataset.ending import LostOutput, emit, report_lost
 from pipeline.dataset.redact import redact
 from pipeline.dataset.schema import FormatError
 from pipeline.dataset.storage import PointerMovedError
+from pipeline.dataset.terminal import compiling
 from pipeline.errors import PipelineError
 from pipeline.inputs import refuse_targets
 from pipeline.maintenance import COMMANDS, parse_command, run_command
@@ -75,9 +77,14 @@ def _run(words: Sequence[str]) -> int:
     started = time.perf_counter()
     try:
         refuse_targets(config)
+        here = not any(flag.startswith("--runner") for flag in beam_flags)  # elsewhere, workers compile
+        if here:
+            compiling.expect(Path(__file__).parent / "kernels")
         from pipeline.job import run_job, summary
         from pipeline.runners import IN_PROCESS, quieten_threads
 
+        if here:
+            compiling.listen()
         _quieten_workers()
         quieten_threads()
         run = run_job(config, beam_flags)
@@ -85,6 +92,7 @@ def _run(words: Sequence[str]) -> int:
             print(f"submitted run {run.run_id}", file=sys.stderr)
             return 0
         result = {**summary(run), "seconds": round(time.perf_counter() - started, 2)}
+        result["stage_seconds"] = account(result["stage_seconds"], result["seconds"], compiling.seconds)
         if config.report:
             from pipeline.report import write_report
 
@@ -101,6 +109,14 @@ def _run(words: Sequence[str]) -> int:
     text = describe(result)
     _say(json.dumps(result) if config.json else text, text.partition("\n")[0])
     return 0
+
+
+def account(stages: Mapping[str, float], total: float, compile_s: float) -> dict[str, float]:
+    """Name what a run spent outside its stages, so that all parts add up to the total; nothing where none is known."""
+    if not stages:
+        return {}
+    known = {**({"compiling": round(compile_s, 3)} if compile_s else {}), **stages}
+    return {"start-up and publishing": round(max(0.0, total - sum(known.values())), 3), **known}
 
 
 def _say(text: str, done: str) -> None:

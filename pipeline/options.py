@@ -154,8 +154,8 @@ def make_parser() -> OneLineParser:
     parser = OneLineParser(
         prog=command_name("pipeline"),
         description="Build a dataset of skip-gram pairs from sharded text and publish it. (Beside this command, `run`, "
-        "there are `list`, `verify`, `publish` and `clean`: %(prog)s verify --help.) Flags that are not listed "
-        "here must be Apache Beam's (--runner=…).",
+        f"there are `list`, `verify`, `publish` and `clean`: {command_name('pipeline')} verify --help.) "
+        "Flags that are not listed here must be Apache Beam's (--runner=…).",
         allow_abbrev=False,
     )
     add_version(parser)
@@ -181,7 +181,7 @@ def parse_arguments(argv: Sequence[str]) -> tuple[Config, list[str]]:
     except ValueError as error:
         parser.error(f"argument {error}")
     for name, (low, high) in _RANGES.items():
-        if not (low <= values[name] and (high is None or values[name] <= high)):
+        if not (low <= values[name] < math.inf and (high is None or values[name] <= high)):
             limit = f"{low} or more" if high is None else f"{low} to {high}"
             parser.error(f"argument {flag_of(name)}: found {values[name]}, expected {limit}")
     if len(values["phrase_threshold"]) not in (1, values["phrases"]):

@@ -47,7 +47,7 @@ def command_name(package: str) -> str:
 def add_version(parser: argparse.ArgumentParser) -> None:
     """Add --version."""
     text = f"pairstream {__version__} (dataset and model format {FORMAT_VERSION})"
-    parser.add_argument("--version", action="version", version=text, help="print the version of the package and format")
+    parser.add_argument("--version", action="version", version=text, help="Print the package and format versions.")
 
 
 def parse_size(text: str) -> int:

@@ -235,6 +235,7 @@ def test_files_have_the_permissions_of_any_file(form: str, tmp_path: Path) -> No
 
 def test_uris(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model, uploads = make_model(), {}
+    (tmp_path / "temporary").mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
     monkeypatch.setattr("pipeline.dataset.storage.write_bytes", lambda uri, data: uploads.update({uri: bytes(data)}))
     for to in (str(tmp_path / "out"), f"file://{tmp_path}/by-uri", "s3://bucket/folder/out"):
@@ -268,10 +269,10 @@ def test_timestamps() -> None:
     assert parse_timestamp("2025-01-31T04:05:06") == TIME
     assert parse_timestamp("2025-01-31T06:05:06+02:00") == TIME
     for text in ("yesterday", "", " ", "2025-13-01", "2025-01-31T04:05:06+99:00", "nan", "１９７０-01-01", "1e9"):
-        with pytest.raises(UserError, match="--timestamp: found .* expected an ISO 8601 time"):
+        with pytest.raises(UserError, match=r"--timestamp: found .* expected an ISO 8601 time"):
             parse_timestamp(text)
     for text in ("0001-01-01T00:00:00+05:00", "9999-12-31T23:59:59-00:01"):
-        with pytest.raises(UserError, match="--timestamp: found .* expected a time from year 1 to 9999"):
+        with pytest.raises(UserError, match=r"--timestamp: found .* expected a time from year 1 to 9999"):
             parse_timestamp(text)
 
 

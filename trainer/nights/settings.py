@@ -92,7 +92,7 @@ class RetrainConfig:
         """
         for name, (low, high) in _RANGES.items():
             value = getattr(self, name)
-            if not (low <= value <= high):  # NaN is nowhere
+            if not (low <= value <= high and math.isfinite(value)):  # NaN is nowhere
                 limit = f"{low:g} or more" if high == math.inf else f"{low:g} to {high:g}"
                 raise UserError(f"{flag_of(name)}: found {value:g}, expected {limit}")
         if self.changed not in ("fail", "new"):

@@ -2,7 +2,7 @@
 
 import sys
 
-from pipeline.dataset.ending import end_with
+from pipeline.dataset.ending import run_command
 
 # isort: split
 from pipeline.cli import main
@@ -10,7 +10,7 @@ from pipeline.cli import main
 
 def run() -> int:
     """Run the command line; what to exit with."""
-    return end_with(main())
+    return run_command(main)
 
 
 if __name__ == "__main__":

@@ -7,13 +7,17 @@ import logging
 import re
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from pipeline.dataset.ending import LostOutput, emit, report_lost
 from pipeline.dataset.redact import redact
 from pipeline.dataset.schema import FormatError
 from pipeline.dataset.storage import PointerMovedError
+from pipeline.dataset.terminal import compiling
 from pipeline.errors import PipelineError
+from pipeline.inputs import refuse_targets
 from pipeline.maintenance import COMMANDS, parse_command, run_command
 
 _OURS = (PipelineError, FormatError, PointerMovedError)
@@ -30,9 +34,12 @@ _STEP = re.compile(r"\s*\[while running .*", re.DOTALL)
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status: 0 done, 1 failed (2, wrong usage, exits in argparse)."""
     words = list(sys.argv[1:] if argv is None else argv)
-    if words and words[0] in COMMANDS:
-        return _maintain(words)
-    return _run(words[1:] if words[:1] == ["run"] else words)
+    try:
+        if words and words[0] in COMMANDS:
+            return _maintain(words)
+        return _run(words[1:] if words[:1] == ["run"] else words)
+    except LostOutput as lost:
+        return report_lost(lost)
 
 
 def _quieten_beam() -> None:
@@ -58,7 +65,7 @@ def _maintain(words: Sequence[str]) -> int:
     except (*_OURS, OSError) as error:
         print(f"error: {error_line(error)}", file=sys.stderr)
         return 1
-    _say(json.dumps(result) if args.json else text)
+    _say(json.dumps(result) if args.json else text, text.partition("\n")[0])
     return 0
 
 
@@ -69,9 +76,15 @@ def _run(words: Sequence[str]) -> int:
     config, beam_flags = parse_arguments(words)
     started = time.perf_counter()
     try:
+        refuse_targets(config)
+        here = not any(flag.startswith("--runner") for flag in beam_flags)  # elsewhere, workers compile
+        if here:
+            compiling.expect(Path(__file__).parent / "kernels")
         from pipeline.job import run_job, summary
         from pipeline.runners import IN_PROCESS, quieten_threads
 
+        if here:
+            compiling.listen()
         _quieten_workers()
         quieten_threads()
         run = run_job(config, beam_flags)
@@ -79,6 +92,7 @@ def _run(words: Sequence[str]) -> int:
             print(f"submitted run {run.run_id}", file=sys.stderr)
             return 0
         result = {**summary(run), "seconds": round(time.perf_counter() - started, 2)}
+        result["stage_seconds"] = account(result["stage_seconds"], result["seconds"], compiling.seconds)
         if config.report:
             from pipeline.report import write_report
 
@@ -92,14 +106,23 @@ def _run(words: Sequence[str]) -> int:
             raise
         print(f"error: {message}", file=sys.stderr)
         return 1
-    _say(json.dumps(result) if config.json else describe(result))
+    text = describe(result)
+    _say(json.dumps(result) if config.json else text, text.partition("\n")[0])
     return 0
 
 
-def _say(text: str) -> None:
+def account(stages: Mapping[str, float], total: float, compile_s: float) -> dict[str, float]:
+    """Name what a run spent outside its stages, so that all parts add up to the total; nothing where none is known."""
+    if not stages:
+        return {}
+    known = {**({"compiling": round(compile_s, 3)} if compile_s else {}), **stages}
+    return {"start-up and publishing": round(max(0.0, total - sum(known.values())), 3), **known}
+
+
+def _say(text: str, done: str) -> None:
     """Print a result, also where a name in it is none in the terminal's encoding: all is done by now."""
     encoding = sys.stdout.encoding or "utf-8"
-    print(text.encode(encoding, "backslashreplace").decode(encoding))
+    emit(text.encode(encoding, "backslashreplace").decode(encoding), done)
 
 
 def error_line(error: BaseException) -> str | None:

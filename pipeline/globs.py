@@ -6,9 +6,10 @@ import fnmatch
 import glob
 import os
 import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 
 from pipeline.dataset import storage
+from pipeline.dataset.objects import is_match
 from pipeline.errors import InputError
 
 _KINDS = {stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
@@ -124,19 +125,3 @@ def _match_by_beam(pattern: str) -> list[tuple[str, int, float | None]]:
         raise OSError(" ".join(str(error).split())) from None
     files = [m for m in result.metadata_list if not m.path.endswith("/")]
     return [(m.path, m.size_in_bytes, m.last_updated_in_seconds) for m in files]
-
-
-def is_match(pattern: str, key: str) -> bool:
-    """Tell whether a store's key matches a pattern."""
-    return key == pattern or _parts_match(pattern.split("/"), key.split("/"))
-
-
-def _parts_match(patterns: Sequence[str], names: Sequence[str]) -> bool:
-    if not patterns or not names:
-        return not patterns and not names
-    if patterns[0] == "**":
-        hidden = names[0].startswith(".")
-        return _parts_match(patterns[1:] or ["*"], names) or (not hidden and _parts_match(patterns, names[1:]))
-    if names[0].startswith(".") and not patterns[0].startswith("."):
-        return False
-    return fnmatch.fnmatchcase(names[0], patterns[0]) and _parts_match(patterns[1:], names[1:])

@@ -8,22 +8,33 @@ import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from pipeline.chunks import CHUNK_BYTES, Chunk
 from pipeline.dataset import storage
-from pipeline.dataset.manifest import LATEST
+from pipeline.dataset.manifest import LATEST, MANIFEST, OWN, VOCAB
+from pipeline.dataset.outputs import OutputError, refuse_inputs, refuse_owned, would_read
 from pipeline.dataset.retry import StoreError
+from pipeline.dataset.shards import shard_name
 from pipeline.decompress import LONGEST_MAGIC, format_of
 from pipeline.errors import InputError
 from pipeline.globs import match_files, match_objects
 from pipeline.text import DeadLetter
+
+if TYPE_CHECKING:
+    from pipeline.options import Config
 
 #: Plain text is read in parts of this many bytes, each by any worker; what must be read from its start is large above.
 PART_BYTES = 64 << 20
 
 #: What travels together is read in one go, and opening a file costs about as much as reading so many bytes.
 BATCH_BYTES, OPENING_BYTES = 8 << 20, 64 << 10
+
+#: Names as a run writes them below --output.
+_WRITTEN = (
+    LATEST,
+    *(f"runs/RUN/{name}" for name in (MANIFEST, VOCAB, shard_name(0, 0, 1), "dead-letters/part-0.parquet")),
+)
 
 _ESCAPED = re.compile(r"\[[*?[]\]")  # by which a glob names one of its own signs
 
@@ -149,6 +160,36 @@ def refuse_output(files: Iterable[InputFile], output: str) -> Iterator[InputFile
                 f"{file.uri}: found a file of --output's own dataset among those of --input, expected text alone"
             )
         yield file
+
+
+def refuse_targets(config: Config) -> None:
+    """Refuse to write the dataset or the page where this run, or the next one of the same command, reads.
+
+    Raises:
+        OutputError: it would.
+    """
+    sources = [("--input", pattern) for pattern in config.input]
+    for name in _WRITTEN:
+        for flag, pattern in sources:
+            if would_read(pattern, storage.join(config.output, name)):
+                raise OutputError(
+                    f"--output {storage.redact(config.output)}: found that {flag} {storage.redact(pattern)} matches "
+                    f"files that are written there, as {name}; expected another folder"
+                )
+    if config.report:
+        refuse_place("--report", config.report, config)
+
+
+def refuse_place(flag: str, place: str, config: Config) -> None:
+    """Refuse to write a file onto what a run of these settings reads or writes.
+
+    Raises:
+        OutputError: the place is one of those.
+    """
+    sources = [("--input", pattern) for pattern in config.input]
+    refuse_inputs(flag, place, [*sources, ("--input-list", config.input_list), ("--vocab", config.vocab)])
+    for folder_flag, folder in (("--output", config.output), ("--vocab", config.vocab)):
+        refuse_owned(flag, place, folder_flag, folder, OWN)
 
 
 def split_file(file: InputFile, part_bytes: int = PART_BYTES) -> Iterator[Part]:

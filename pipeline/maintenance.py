@@ -12,13 +12,14 @@ import pyarrow as pa
 
 from pipeline import upkeep
 from pipeline.dataset import storage
-from pipeline.dataset.flags import OneLineParser, parse_named, with_dashes
+from pipeline.dataset.flags import OneLineParser, command_name, with_dashes
 from pipeline.dataset.manifest import LATEST
+from pipeline.dataset.outputs import write_output
 from pipeline.dataset.publish import point_to
 from pipeline.dataset.reader import open_dataset
 from pipeline.dataset.schema import FormatError
 from pipeline.dataset.verify import require_whole, verify_run
-from pipeline.inputs import list_inputs, refuse_output
+from pipeline.inputs import list_inputs, refuse_output, refuse_place
 from pipeline.listing import save_listing
 from pipeline.options import parse_arguments, unknown_to_beam
 
@@ -39,13 +40,13 @@ _DURATION = re.compile(r"(\d+)([smhd])")
 
 def make_command_parser(command: str) -> OneLineParser:
     """Return the parser of one of these commands."""
-    parser = OneLineParser(prog=f"python -m pipeline {command}", description=_ABOUT[command], allow_abbrev=False)
-    if command == "list":
-        parser.add_argument("--to", required=True, type=parse_named, metavar="URI", help="the list's file, in Parquet")
-        return parser
-    parser.add_argument(
-        "--output", required=True, type=parse_named, metavar="URI", help="the dataset's folder: a path or a URI"
+    parser = OneLineParser(
+        prog=f"{command_name('pipeline')} {command}", description=_ABOUT[command], allow_abbrev=False
     )
+    if command == "list":
+        parser.add_argument("--to", required=True, metavar="URI", help="the list's file, in Parquet")
+        return parser
+    parser.add_argument("--output", required=True, metavar="URI", help="the dataset's folder: a path or a URI")
     if command == "clean":
         _add_clean_flags(parser)
     else:
@@ -126,10 +127,11 @@ def run_command(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
 
 
 def _list(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
+    refuse_place("--to", args.to, args.config)
     _set_file_systems(args.beam_flags)
     sink = pa.BufferOutputStream()
     files, size = save_listing(refuse_output(list_inputs(args.config.input), args.config.output), sink)
-    storage.write_bytes(args.to, memoryview(sink.getvalue()))
+    write_output(args.to, memoryview(sink.getvalue()))
     text = f"listed {files:,} files, {size:,} bytes in {storage.redact(args.to)}"
     return {"to": storage.redact(args.to), "files": files, "bytes": size}, text
 

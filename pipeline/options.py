@@ -10,7 +10,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.dataset.flags import OneLineParser, add_flags, flag_of, parse_size, with_dashes
+from pipeline.dataset.flags import (
+    OneLineParser,
+    add_flags,
+    add_version,
+    command_name,
+    expand_paths,
+    flag_of,
+    parse_size,
+    with_dashes,
+)
 from pipeline.dataset.shards import COMPRESSIONS
 from pipeline.records import INPUT_FORMATS
 from pipeline.tokenize import TOKENIZERS
@@ -143,12 +152,13 @@ _RANGES: dict[str, tuple[float, float | None]] = {
 def make_parser() -> OneLineParser:
     """Return the parser of ``python -m pipeline run``, one flag a field of Config."""
     parser = OneLineParser(
-        prog="python -m pipeline",
+        prog=command_name("pipeline"),
         description="Build a dataset of skip-gram pairs from sharded text and publish it. (Beside this command, `run`, "
-        "there are `verify`, `publish` and `clean`: python -m pipeline verify --help.) Flags that are not listed "
-        "here must be Apache Beam's (--runner=…).",
+        f"there are `list`, `verify`, `publish` and `clean`: {command_name('pipeline')} verify --help.) "
+        "Flags that are not listed here must be Apache Beam's (--runner=…).",
         allow_abbrev=False,
     )
+    add_version(parser)
     add_flags(parser, Config)
     return parser
 
@@ -166,8 +176,12 @@ def parse_arguments(argv: Sequence[str]) -> tuple[Config, list[str]]:
         parser.error(
             f"argument --input: found {','.join(values['input'])!r}, expected a glob before and behind each comma"
         )
+    try:
+        values = expand_paths(values, Config)  # once more: of a list, each
+    except ValueError as error:
+        parser.error(f"argument {error}")
     for name, (low, high) in _RANGES.items():
-        if not (low <= values[name] and (high is None or values[name] <= high)):
+        if not (low <= values[name] < math.inf and (high is None or values[name] <= high)):
             limit = f"{low} or more" if high is None else f"{low} to {high}"
             parser.error(f"argument {flag_of(name)}: found {values[name]}, expected {limit}")
     if len(values["phrase_threshold"]) not in (1, values["phrases"]):

@@ -5,11 +5,12 @@ Workers elsewhere have no terminal: there the calls do nothing, and Beam's count
 
 from __future__ import annotations
 
-import sys
 import threading
 import time
 from collections.abc import Callable
 from typing import TextIO
+
+from pipeline.dataset.terminal import StatusLine, compiling
 
 TERMINAL_SECONDS, LOG_SECONDS = 0.5, 10.0
 
@@ -28,10 +29,10 @@ class Meter:
             clock: seconds.
         """
         self._input_bytes = input_bytes
-        self._out, self._clock, self._lock = out or sys.stderr, clock, threading.Lock()
-        self._terminal = self._out.isatty()
-        self._stage, self._unit, self._total, self._done, self._width = "", "", 0, 0, 0
+        self._line, self._clock, self._lock = StatusLine(out), clock, threading.Lock()
+        self._stage, self._unit, self._total, self._done = "", "", 0, 0
         self._started = self._shown = clock()
+        self._compiled = 0.0
         self.seconds: dict[str, float] = {}
 
     def begin(self, stage: str, total: int, unit: str) -> None:
@@ -41,42 +42,37 @@ class Meter:
                 self._finish()
                 self._stage, self._unit, self._total, self._done = stage, unit, total or self._input_bytes, 0
                 self._started = self._shown = self._clock()
+                self._compiled = compiling.seconds
 
     def advance(self, amount: int) -> None:
         """Count units that are done, and show how far it is if it is time to."""
         with self._lock:
             self._done += amount
             now = self._clock()
-            if now - self._shown >= (TERMINAL_SECONDS if self._terminal else LOG_SECONDS):
+            if now - self._shown >= (TERMINAL_SECONDS if self._line.terminal else LOG_SECONDS):
                 self._shown = now
-                self._show(self._line(now - self._started))
+                self._line.show(self._parts(now - self._started))
 
     def close(self) -> None:
         """Leave the last stage and clear the line on a terminal."""
         with self._lock:
             self._finish()
             self._stage = ""
-            if self._width:
-                self._out.write("\r" + " " * self._width + "\r")
-                self._out.flush()
-                self._width = 0
+            self._line.clear()
 
     def _finish(self) -> None:
         if self._stage:
-            spent = self.seconds.get(self._stage, 0.0) + self._clock() - self._started
+            before = self.seconds.get(self._stage, 0.0) + self._compiled - compiling.seconds  # a line of its own
+            spent = max(0.0, before + self._clock() - self._started)
             self.seconds[self._stage] = round(spent, 3)
 
-    def _line(self, seconds: float) -> str:
+    def _parts(self, seconds: float) -> list[tuple[int, str]]:
         done, total = (f"{n / 2**20:,.0f} MiB" if not self._unit else f"{n:,}" for n in (self._done, self._total))
         left = max(0.0, seconds * (self._total / max(1, self._done) - 1))
         share = min(1.0, self._done / max(1, self._total))
         clock = f"{round(left) // 60}:{round(left) % 60:02}"
-        return f"{self._stage}  {share:.0%}  {done} of {total} {self._unit}  {clock} left"
-
-    def _show(self, line: str) -> None:
-        self._out.write("\r" + line.ljust(self._width) if self._terminal else line + "\n")
-        self._width = len(line) if self._terminal else 0
-        self._out.flush()
+        amount = f"{done} of {total} {self._unit}".rstrip()
+        return [(0, self._stage), (1, f"{share:.0%}"), (3, amount), (2, f"{clock} left")]
 
 
 _current: Meter | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline.dataset import storage
+from pipeline.dataset.outputs import write_output
 from pipeline.dataset.page.corpus import corpus_section
 from pipeline.dataset.page.document import render_page
 from pipeline.dataset.page.settings import settings_section
@@ -22,7 +22,7 @@ def write_report(run: Run, path: str) -> None:
     """
     dataset = open_dataset(run.config.output, run.run_id)
     page = render_corpus(dataset, read_run(dataset) | {"stage_seconds": run.stage_seconds})
-    storage.write_bytes(path, page)
+    write_output(path, page)
 
 
 def render_corpus(dataset: Dataset, run: Mapping[str, Any]) -> bytes:

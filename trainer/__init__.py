@@ -8,11 +8,13 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from pipeline.dataset import __version__
+
 if TYPE_CHECKING:
     from trainer.lookup import UnknownTokenError, Vectors, load
     from trainer.stream import PairStream
 
-__all__ = ["PairStream", "UnknownTokenError", "Vectors", "load"]
+__all__ = ["PairStream", "UnknownTokenError", "Vectors", "__version__", "load"]
 
 
 def __getattr__(name: str) -> Any:

@@ -11,11 +11,15 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from pipeline.dataset import storage
+from pipeline.dataset.outputs import open_output, write_output
 from trainer.curve import Point, mean_loss, words_per_second
 from trainer.errors import UserError
-from trainer.formats import Export, replacing, write_projector
+from trainer.formats import PROJECTOR, Export, write_projector
 from trainer.store import Model
 from trainer.vectors import frequency_order
+
+#: What `finish` writes beside the event files.
+FILES = (*PROJECTOR, "projector_config.pbtxt")
 
 _PROJECTED = 10_000  # words that the projector gets, the most frequent ones: it holds them in a browser
 _FLUSH_S = 10
@@ -83,10 +87,10 @@ class Board:
             self.scalars({f"scores/{name}": value for name, value in scores.items()}, step)
         counts = model.vocabulary.counts
         export = Export(model.input_VD, model.vocabulary.column, counts, frequency_order(counts)[:_PROJECTED])
-        names = [storage.join(self._folder, name) for name in ("vectors.tsv", "metadata.tsv")]
-        with replacing(names[0]) as vectors, replacing(names[1]) as metadata:
+        names = [storage.join(self._folder, name) for name in PROJECTOR]
+        with open_output(names[0]) as vectors, open_output(names[1]) as metadata:
             write_projector(export, vectors, metadata)
-        storage.write_bytes(storage.join(self._folder, "projector_config.pbtxt"), _PROJECTOR.encode())
+        write_output(storage.join(self._folder, FILES[-1]), _PROJECTOR.encode())
 
     def close(self) -> None:
         """Write what is left."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import os
 import signal
 import sys
 from collections.abc import Sequence
 
-from pipeline.dataset.flags import OneLineParser, with_dashes
+from pipeline.dataset.ending import LostOutput, report_lost
+from pipeline.dataset.flags import OneLineParser, add_version, command_name, with_dashes
 from pipeline.dataset.schema import FormatError
 from pipeline.dataset.storage import PointerMovedError, redact
 from trainer.errors import ToldError, UserError
@@ -27,7 +27,7 @@ COMMANDS = {
     "report": ("trainer.report", "write a page about a model, with plots"),
 }
 
-DONE, FAILED, INTERRUPTED = 0, 1, 128 + signal.SIGINT
+FAILED, INTERRUPTED = 1, 128 + signal.SIGINT
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -43,10 +43,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser = make_command_parser(name)
         status = int(module.run(parser.parse_args(with_dashes(words[1:], parser))))
         sys.stdout.flush()
-    except BrokenPipeError:
-        # Whoever read our output has seen enough; the interpreter must not complain about it at exit either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return DONE
+    except LostOutput as lost:
+        return report_lost(lost)
     except KeyboardInterrupt:
         return INTERRUPTED
     except ModuleNotFoundError as error:
@@ -66,7 +64,7 @@ def make_command_parser(name: str) -> OneLineParser:
     """Return the parser of one command."""
     module = importlib.import_module(COMMANDS[name][0])
     about = (module.__doc__ or "").split("\n\n")[0]
-    parser = OneLineParser(prog=f"python -m trainer {name}", description=about, allow_abbrev=False)
+    parser = OneLineParser(prog=f"{command_name('trainer')} {name}", description=about, allow_abbrev=False)
     module.add_arguments(parser)
     return parser
 
@@ -83,11 +81,12 @@ def error_line(error: BaseException) -> str:
 def _make_top_parser() -> argparse.ArgumentParser:
     commands = "\n".join(f"  {name:<10} {text}" for name, (_, text) in COMMANDS.items())
     parser = OneLineParser(
-        prog="python -m trainer",
+        prog=command_name("trainer"),
         description=f"Word vectors by skip-gram with negative sampling.\n\ncommands:\n{commands}",
-        epilog="python -m trainer COMMAND --help lists the flags of one command.",
+        epilog="%(prog)s COMMAND --help lists the flags of one command.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
+    add_version(parser)
     parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help="one of the above")
     return parser

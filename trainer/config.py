@@ -11,7 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.dataset.flags import add_flags, flag_of, parse_size
+from pipeline.dataset.flags import add_flags, expand_paths, flag_of, parse_size
+from pipeline.dataset.outputs import refuse_inputs
 from trainer.errors import UserError
 from trainer.merge_plan import MERGE_RULES
 from trainer.negatives import EXCLUDE
@@ -95,7 +96,7 @@ class TrainConfig:
     """Scale a step's gradient down to this norm; 0 is off; needs --engine reference."""
     shuffle: bool = _shapes(True)
     """Read the row groups in another random order each epoch; --no-shuffle reads them as they stand."""
-    init_from: str = ""
+    init_from: str = dataclasses.field(default="", metadata={"metavar": "MODEL"})
     """A model to start from: its words keep their vectors, other words start anew."""
     init_version: str = ""
     """Version of --init-from; by default its live one."""
@@ -257,8 +258,11 @@ def read_config(args: argparse.Namespace) -> TrainConfig:
     if missing:
         usage_error(f"the following arguments are required: {', '.join(missing)}")
     try:
-        return TrainConfig(**values)
-    except UserError as error:
+        config = TrainConfig(**expand_paths(values, TrainConfig))
+        if config.report:
+            refuse_inputs("--report", config.report, [("--config", path or "")])
+        return config
+    except (UserError, ValueError) as error:
         usage_error(str(error))
         raise
 

@@ -22,7 +22,7 @@ from trainer.errors import UserError
 from trainer.feed import Slot
 from trainer.kernels.launch import Launcher, alias_tensor, choose_shape
 from trainer.merging import BLOCK_NUMBERS
-from trainer.negatives import build_alias, check_exclude, unigram_weights
+from trainer.negatives import build_alias, drawable_weights
 from trainer.reading import Ids
 from trainer.tables import Tables
 
@@ -44,8 +44,7 @@ class CudaEngine:
             UserError: a model that does not fit into the device's memory or a program's registers.
         """
         self._config = config
-        probabilities_V = unigram_weights(counts_V, config.power)
-        check_exclude(config.exclude, int(np.count_nonzero(probabilities_V)))
+        probabilities_V = drawable_weights(counts_V, config.power, config.exclude)
         per_pair = config.negative_sharing == "pair"
         shape = choose_shape(config.dim, config.negatives, per_pair=per_pair, arithmetic=config.arithmetic)
         device = torch.device(DEVICE)

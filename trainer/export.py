@@ -13,14 +13,18 @@ import datetime
 import json
 import os
 from collections.abc import Callable
+from typing import IO
 
 from pipeline.dataset import storage
+from pipeline.dataset.ending import emit
+from pipeline.dataset.outputs import open_output, refuse_owned
 from trainer import formats
 from trainer.errors import UserError
-from trainer.store import Model, load_model, read_run
+from trainer.mapped import map_model
+from trainer.store import OWN, Model, read_run
 from trainer.vectors import add_model_arguments, frequency_order, pick_table
 
-_FILE_WRITERS: dict[str, Callable[[formats.Export, str], None]] = {
+_FILE_WRITERS: dict[str, Callable[[formats.Export, IO[bytes]], None]] = {
     "word2vec": formats.write_word2vec,
     "word2vec-bin": formats.write_word2vec_bin,
     "parquet": formats.write_parquet,
@@ -34,7 +38,8 @@ def export_model(
 ) -> str:
     """Write the vectors to ``to``, a file's path or URI, for `projector` a folder's; return where they are.
 
-    What was there is replaced: a reader sees the whole new file or what was there before. For `feast`, ``to`` may be a
+    A file that was there is replaced: a reader sees the whole new file or what was there before; pipes and devices are
+    written to; see `pipeline.dataset.outputs`. For `feast`, ``to`` may be a
     folder as well, one that is there or a name that ends in "/": then it gets a file of this version and time.
 
     Args:
@@ -53,19 +58,19 @@ def export_model(
     export = formats.Export(pick_table(model, vectors), vocabulary.column, vocabulary.counts, order_V)
     try:
         if form == "projector":
-            names = [storage.join(to, name) for name in ("vectors.tsv", "metadata.tsv")]
-            with formats.replacing(names[0]) as vectors_path, formats.replacing(names[1]) as metadata_path:
-                formats.write_projector(export, vectors_path, metadata_path)
+            names = [storage.join(to, name) for name in formats.PROJECTOR]
+            with open_output(names[0]) as vectors_file, open_output(names[1]) as metadata:
+                formats.write_projector(export, vectors_file, metadata)
         elif form == "feast":
             if timestamp is None:
                 raise UserError("--timestamp: found none, expected the time for --format feast")
             version = str(model.info["version"])
             to = _feast_file(to, timestamp, version)
-            with formats.replacing(to) as path:
-                formats.write_feast(export, path, timestamp, version)
+            with open_output(to) as stream:
+                formats.write_feast(export, stream, timestamp, version)
         elif form in _FILE_WRITERS:
-            with formats.replacing(to) as path:
-                _FILE_WRITERS[form](export, path)
+            with open_output(to) as stream:
+                _FILE_WRITERS[form](export, stream)
         else:
             raise UserError(f"--format: found {form!r}, expected one of {', '.join(FORMATS)}")
     except IsADirectoryError:
@@ -76,7 +81,7 @@ def export_model(
 
 
 def parse_timestamp(text: str) -> datetime.datetime:
-    """Read an ISO 8601 time; without a time zone it is taken for UTC.
+    """Read an ISO 8601 time, as UTC; one without a time zone is UTC already.
 
     Raises:
         UserError: it is none.
@@ -84,9 +89,11 @@ def parse_timestamp(text: str) -> datetime.datetime:
     try:
         # Python 3.10 does not know "Z".
         time = datetime.datetime.fromisoformat(text[:-1] + "+00:00" if text.endswith("Z") else text)
+        return (time if time.tzinfo else time.replace(tzinfo=datetime.timezone.utc)).astimezone(datetime.timezone.utc)
     except ValueError:
         raise UserError(f"--timestamp: found {text!r}, expected an ISO 8601 time like 2025-01-31T04:05:06Z") from None
-    return time if time.tzinfo else time.replace(tzinfo=datetime.timezone.utc)
+    except OverflowError:
+        raise UserError(f"--timestamp: found {text!r}, expected a time from year 1 to 9999 in UTC") from None
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -110,12 +117,11 @@ def run(args: argparse.Namespace) -> int:
         UserError: a wrong flag.
         FormatError: a damaged model, or a token that the format cannot hold.
     """
-    if not args.to:
-        raise UserError("--to: found an empty path, expected the name of a file")
-    if args.timestamp and args.format != "feast":
+    if args.timestamp is not None and args.format != "feast":
         raise UserError(f"--timestamp: found with --format {args.format}, expected only with --format feast")
-    timestamp = parse_timestamp(args.timestamp) if args.timestamp else None
-    model = load_model(args.model, args.version)
+    timestamp = parse_timestamp(args.timestamp) if args.timestamp is not None else None
+    _refuse_model(args.to, args.format, args.model)
+    model = map_model(args.model, args.version)
     if args.format == "feast" and timestamp is None:
         timestamp = parse_timestamp(str(read_run(args.model, model.info["version"]).get("published_at")))
     to = export_model(model, args.format, args.to, args.vectors, timestamp)
@@ -123,18 +129,22 @@ def run(args: argparse.Namespace) -> int:
     result = {"to": to, "format": args.format, "vectors": args.vectors, "tokens": tokens, "dim": dim}
     if timestamp is not None:
         result |= {"version": model.info["version"], "timestamp": timestamp.isoformat()}
-    if args.json:
-        print(json.dumps(result))
-    else:
-        print(f"wrote {tokens:,} tokens, {dim} dimensions, {args.vectors} vectors, as {args.format} to {_shown(to)}")
+    done = f"wrote {tokens:,} tokens, {dim} dimensions, {args.vectors} vectors, as {args.format} to {_shown(to)}"
+    emit(json.dumps(result) if args.json else done, done)
     return 0
+
+
+def _refuse_model(to: str, form: str, model_uri: str) -> None:
+    for place in [storage.join(to, name) for name in formats.PROJECTOR] if form == "projector" else [to]:
+        refuse_owned("--to", place, "--model", model_uri, OWN)
 
 
 def _feast_file(to: str, timestamp: datetime.datetime, version: str) -> str:
     """Return ``to``, or where it is a folder, a file of this version in it: the names' order is that of the times."""
     if not to.endswith("/") and not (storage.is_local(to) and os.path.isdir(storage.local_path(to))):
         return to
-    return storage.join(to, f"{timestamp.astimezone(datetime.timezone.utc):%Y%m%dT%H%M%SZ}-{version}.parquet")
+    time = timestamp.astimezone(datetime.timezone.utc)  # %Y has no zeros before the year 1000
+    return storage.join(to, f"{time.year:04}{time:%m%dT%H%M%SZ}-{version}.parquet")
 
 
 def _shown(uri: str) -> str:

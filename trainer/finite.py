@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 
+from pipeline.dataset.schema import FormatError
+from trainer.checkpoint import find_unfinished
 from trainer.config import TrainConfig
 from trainer.engine import Engine
 from trainer.errors import UserError
@@ -34,7 +37,14 @@ def require_finite_loss(config: TrainConfig, loss: float) -> None:
 
 def diverged(config: TrainConfig, where: str) -> str:
     """Say what was found, and what may help."""
+    kept = "; the last checkpoint was kept" if _has_checkpoint(config.model) else ""
     return (
         f"training: found NaN or Inf in {where}, expected finite numbers; lower --learning-rate "
-        f"(here {config.learning_rate:g}) or --batch-size; the last checkpoint was kept"
+        f"(here {config.learning_rate:g}) or --batch-size{kept}"
     )
+
+
+def _has_checkpoint(model_uri: str) -> bool:
+    with contextlib.suppress(FormatError, OSError):
+        return find_unfinished(model_uri) is not None
+    return False

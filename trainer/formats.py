@@ -5,25 +5,22 @@ Shapes: V tokens, D dimensions, R rows of a block.
 
 from __future__ import annotations
 
-import contextlib
 import datetime
-import mmap
-import os
-import secrets
-import tempfile
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import IO
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipeline.dataset import storage
 from pipeline.dataset.schema import FormatError
 from trainer.store import Floats
 from trainer.vectors import Ids
+
+PROJECTOR = ("vectors.tsv", "metadata.tsv")
 
 _BLOCK_VALUES = 1 << 22  # numbers formatted at once
 # All of Unicode's white space and NUL: readers differ in which of them they split at.
@@ -56,41 +53,7 @@ class Export:
             yield tokens.take(pa.array(ids_R)), self.counts_V[ids_R], np.ascontiguousarray(self.table_VD[ids_R])
 
 
-@contextlib.contextmanager
-def replacing(uri: str) -> Iterator[str]:
-    """Give the path of a new local file that takes the place of ``uri`` once the block ends well.
-
-    Raises:
-        IsADirectoryError: there is a folder at ``uri``.
-    """
-    target = storage.local_path(uri) if storage.is_local(uri) else None
-    if target is not None and os.path.isdir(target):
-        raise IsADirectoryError(21, "found a folder, expected the name of a file", uri)
-    folder = tempfile.gettempdir() if target is None else os.path.dirname(target) or "."
-    os.makedirs(folder, exist_ok=True)
-    temporary = os.path.join(folder, f".{os.path.basename(uri)[:100]}.{secrets.token_hex(8)}.tmp")
-    try:
-        # Made by open, not by mkstemp: the file gets the permissions that the umask gives any file. Those are set
-        # again at the end, since a library that writes by path may put a private file of its own in this one's place.
-        try:
-            with open(temporary, "xb") as stream:
-                mode = os.fstat(stream.fileno()).st_mode & 0o777
-        except OSError as error:
-            raise type(error)(error.errno, error.strerror, uri) from None
-        yield temporary
-        os.chmod(temporary, mode)
-        if target is None:
-            _upload(temporary, uri)
-            return
-        with open(temporary, "rb") as stream:
-            os.fsync(stream.fileno())
-        os.replace(temporary, target)
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.remove(temporary)
-
-
-def write_word2vec(export: Export, path: str) -> None:
+def write_word2vec(export: Export, stream: IO[bytes]) -> None:
     """Write word2vec's text format: `V D`, then per line the token and its numbers, separated by single spaces.
 
     The numbers are the shortest decimals that read back as the same float32.
@@ -99,37 +62,35 @@ def write_word2vec(export: Export, path: str) -> None:
         FormatError: a token is empty or holds white space.
     """
     _refuse_tokens(export.column, _WHITE_SPACE, "white space", "word2vec")
-    with open(path, "wb") as stream:
-        stream.write(_header(export))
-        for tokens, _, vectors_RD in export.blocks():
-            _write_strings(pc.binary_join_element_wise(tokens, _joined(vectors_RD, " "), " "), stream)
+    stream.write(_header(export))
+    for tokens, _, vectors_RD in export.blocks():
+        _write_strings(pc.binary_join_element_wise(tokens, _joined(vectors_RD, " "), " "), stream)
 
 
-def write_word2vec_bin(export: Export, path: str) -> None:
+def write_word2vec_bin(export: Export, stream: IO[bytes]) -> None:
     """Write word2vec.c's binary format: `V D`, then the token, a space, D little-endian float32, a line feed.
 
     Raises:
         FormatError: a token is empty or holds white space.
     """
     _refuse_tokens(export.column, _WHITE_SPACE, "white space", "word2vec-bin")
-    with open(path, "wb") as stream:
-        stream.write(_header(export))
-        for tokens, _, vectors_RD in export.blocks():
-            raw = vectors_RD.astype("<f4")
-            offsets = np.arange(len(raw) + 1, dtype=np.int32) * np.int32(raw.shape[1] * 4)
-            vectors = pa.Array.from_buffers(pa.binary(), len(raw), [None, pa.py_buffer(offsets), pa.py_buffer(raw)])
-            _write_strings(pc.binary_join_element_wise(tokens.cast(pa.binary()), vectors, b" "), stream)
+    stream.write(_header(export))
+    for tokens, _, vectors_RD in export.blocks():
+        raw = vectors_RD.astype("<f4")
+        offsets = np.arange(len(raw) + 1, dtype=np.int32) * np.int32(raw.shape[1] * 4)
+        vectors = pa.Array.from_buffers(pa.binary(), len(raw), [None, pa.py_buffer(offsets), pa.py_buffer(raw)])
+        _write_strings(pc.binary_join_element_wise(tokens.cast(pa.binary()), vectors, b" "), stream)
 
 
-def write_parquet(export: Export, path: str) -> None:
+def write_parquet(export: Export, stream: IO[bytes]) -> None:
     """Write Parquet with the columns `token: string, count: int64, vector: list<float32>`."""
     schema = pa.schema({"token": pa.string(), "count": pa.int64(), "vector": pa.list_(pa.float32())})
-    with _parquet_writer(path, schema) as writer:
+    with _parquet_writer(stream, schema) as writer:
         for tokens, counts_R, vectors_RD in export.blocks():
             writer.write_batch(pa.record_batch([tokens, pa.array(counts_R), _as_lists(vectors_RD)], schema=schema))
 
 
-def write_feast(export: Export, path: str, timestamp: datetime.datetime, version: str) -> None:
+def write_feast(export: Export, stream: IO[bytes], timestamp: datetime.datetime, version: str) -> None:
     """Write Parquet as feature stores read it.
 
     Columns: the entity key `token`, `event_timestamp` (UTC), and the features `vector: list<float32>`, `count: int64`
@@ -138,45 +99,63 @@ def write_feast(export: Export, path: str, timestamp: datetime.datetime, version
     kind, vector = pa.timestamp("us", tz="UTC"), pa.list_(pa.float32())
     names = ("token", "event_timestamp", "vector", "count", "version")
     schema = pa.schema(zip(names, (pa.string(), kind, vector, pa.int64(), pa.string()), strict=True))
-    with _parquet_writer(path, schema) as writer:
+    with _parquet_writer(stream, schema) as writer:
         for tokens, counts_R, vectors_RD in export.blocks():
             times = pa.repeat(pa.scalar(timestamp, kind), len(tokens))
             columns = [tokens, times, _as_lists(vectors_RD), pa.array(counts_R), pa.repeat(version, len(tokens))]
             writer.write_batch(pa.record_batch(columns, schema=schema))
 
 
-def write_safetensors(export: Export, path: str) -> None:
+def write_safetensors(export: Export, stream: IO[bytes]) -> None:
     """Write one self-contained safetensors file.
 
     Tensors: `vectors` float32 [V, D], `counts` int64 [V], `token_bytes` uint8, all tokens in UTF-8 end to end, and
     `token_offsets` int64 [V + 1]: token i is token_bytes[token_offsets[i] : token_offsets[i + 1]].
     """
-    from safetensors.numpy import save_file
+    lengths_V = pc.binary_length(export.column).to_numpy()[export.order_V]
+    offsets = np.concatenate([[0], np.cumsum(lengths_V)]).astype("<i8")
+    rows, dim = len(export.order_V), export.table_VD.shape[1]
+    # The format's own order: types of more bytes first, so that all tensors are aligned.
+    stream.write(
+        _safetensors_header(
+            {
+                "counts": ("I64", [rows], 8 * rows),
+                "token_offsets": ("I64", [rows + 1], 8 * rows + 8),
+                "vectors": ("F32", [rows, dim], 4 * rows * dim),
+                "token_bytes": ("U8", [int(offsets[-1])], int(offsets[-1])),
+            }
+        )
+    )
+    stream.write(export.counts_V[export.order_V].astype("<i8").data)
+    stream.write(offsets.data)
+    for _, _, vectors_RD in export.blocks():
+        stream.write(vectors_RD.astype("<f4", copy=False).data)
+    for tokens, _, _ in export.blocks():
+        stream.write(b"".join(tokens.cast(pa.binary()).to_pylist()))
 
-    tokens = export.column.take(pa.array(export.order_V)).cast(pa.large_binary())
-    lengths = pc.binary_length(tokens).to_numpy()
-    joined = b"".join(tokens.to_pylist())
-    tensors = {
-        "vectors": export.table_VD[export.order_V],
-        "counts": export.counts_V[export.order_V],
-        "token_bytes": np.frombuffer(joined, np.uint8),
-        "token_offsets": np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
-    }
-    save_file(tensors, path)
+
+def _safetensors_header(tensors: dict[str, tuple[str, list[int], int]]) -> bytes:
+    """Encode name, type, shape and bytes of tensors that follow each other: a length, then JSON, padded to 8 bytes."""
+    entries, start = {}, 0
+    for name, (kind, shape, size) in tensors.items():
+        entries[name] = {"dtype": kind, "shape": shape, "data_offsets": [start, start + size]}
+        start += size
+    header = json.dumps(entries, separators=(",", ":")).encode("ascii")
+    header += b" " * (-len(header) % 8)
+    return len(header).to_bytes(8, "little") + header
 
 
-def write_projector(export: Export, vectors_path: str, metadata_path: str) -> None:
+def write_projector(export: Export, vectors: IO[bytes], metadata: IO[bytes]) -> None:
     """Write the Embedding Projector's two files: numbers separated by tabs; token and count under a heading.
 
     Raises:
         FormatError: a token is empty or holds a tab or a line break.
     """
     _refuse_tokens(export.column, _LINE_OR_TAB, "a tab or a line break", "projector")
-    with open(vectors_path, "wb") as vectors, open(metadata_path, "wb") as metadata:
-        metadata.write(b"token\tcount\n")
-        for tokens, counts_R, vectors_RD in export.blocks():
-            _write_strings(_joined(vectors_RD, "\t"), vectors)
-            _write_strings(pc.binary_join_element_wise(tokens, pa.array(counts_R).cast(pa.string()), "\t"), metadata)
+    metadata.write(b"token\tcount\n")
+    for tokens, counts_R, vectors_RD in export.blocks():
+        _write_strings(_joined(vectors_RD, "\t"), vectors)
+        _write_strings(pc.binary_join_element_wise(tokens, pa.array(counts_R).cast(pa.string()), "\t"), metadata)
 
 
 def _header(export: Export) -> bytes:
@@ -190,7 +169,7 @@ def _joined(vectors_RD: Floats, separator: str) -> pa.Array:
     return pc.binary_join(pa.ListArray.from_arrays(pa.array(offsets), flat), separator)
 
 
-def _write_strings(rows: pa.Array, stream: Any) -> None:
+def _write_strings(rows: pa.Array, stream: IO[bytes]) -> None:
     """Write each row and a line feed: once the line feeds are joined on, the column's buffer is the file's content."""
     ended = pc.binary_join_element_wise(rows, pa.scalar("", rows.type), pa.scalar("\n", rows.type))
     offsets = np.frombuffer(ended.buffers()[1], np.int32)
@@ -202,12 +181,12 @@ def _as_lists(vectors_RD: Floats) -> pa.Array:
     return pa.ListArray.from_arrays(pa.array(offsets), pa.array(vectors_RD.ravel()))
 
 
-def _parquet_writer(path: str, schema: pa.Schema) -> pq.ParquetWriter:
+def _parquet_writer(stream: IO[bytes], schema: pa.Schema) -> pq.ParquetWriter:
     # Float mantissas do not compress; everything else does.
     compression = dict.fromkeys(schema.names, "zstd") | {"vector.list.element": "none"}
     options = {"use_dictionary": ["event_timestamp", "version"], "write_page_checksum": True}
     # By the times' least and greatest, readers of a whole folder skip other versions' files.
-    return pq.ParquetWriter(path, schema, compression=compression, write_statistics=["event_timestamp"], **options)
+    return pq.ParquetWriter(stream, schema, compression=compression, write_statistics=["event_timestamp"], **options)
 
 
 def _refuse_tokens(column: pa.ChunkedArray, pattern: str, what: str, name: str) -> None:
@@ -216,12 +195,3 @@ def _refuse_tokens(column: pa.ChunkedArray, pattern: str, what: str, name: str) 
     if row >= 0:
         token = column[row].as_py()
         raise FormatError(f"--format {name}: found the token {token!r} (id {row}), expected none empty or with {what}")
-
-
-def _upload(path: str, uri: str) -> None:
-    with (
-        open(path, "rb") as stream,
-        mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data,
-        memoryview(data) as view,
-    ):
-        storage.write_bytes(uri, view)

@@ -28,10 +28,9 @@ class FusedEngine:
     def __init__(self, config: TrainConfig, tables: Tables, counts_V: npt.NDArray[np.int64]) -> None:
         """Take the tables over; compiles, or loads what was compiled before."""
         from trainer.kernels.cpu import start_batch
-        from trainer.negatives import build_alias, check_exclude, unigram_weights
+        from trainer.negatives import build_alias, drawable_weights
 
-        probabilities_V = unigram_weights(counts_V, config.power)
-        check_exclude(config.exclude, int(np.count_nonzero(probabilities_V)))
+        probabilities_V = drawable_weights(counts_V, config.power, config.exclude)
         self._tables = tables
         self._alias = build_alias(probabilities_V)
         self._start_batch = start_batch
@@ -48,8 +47,9 @@ class FusedEngine:
     def _compile(self) -> None:
         pair = np.array([0], np.int32), np.array([1], np.int32)
         dim = self._tables[0].shape[1]
-        tables = np.zeros((2, dim), np.float32), np.zeros((2, dim), np.float32)
-        alias = np.array([1, 1, 1, 0], np.uint32)
+        # One word more than a pair has: with any --exclude there is one to draw.
+        tables = np.zeros((3, dim), np.float32), np.zeros((3, dim), np.float32)
+        alias = np.array([1, 1, 1, 2, 1, 0], np.uint32)
         self._start_batch(
             *pair, *tables, alias, learning_rate_start=0.0, learning_rate_end=0.0, key=0, **self._settings
         )()

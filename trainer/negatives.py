@@ -40,6 +40,45 @@ def unigram_weights(counts_V: npt.NDArray[Any], power: float) -> npt.NDArray[np.
     return np.asarray(weights_V / weights_V.sum(), np.float64)
 
 
+def drawable_weights(counts_V: npt.NDArray[Any], power: float, exclude: str) -> npt.NDArray[np.float64]:
+    """Probabilities as by `unigram_weights`, of which an alias table leaves enough words that can be drawn.
+
+    Raises:
+        UserError: it leaves too few beside the excluded ones.
+    """
+    probabilities_V = unigram_weights(counts_V, power)
+    words = int(np.count_nonzero(probabilities_V * (probabilities_V.size * float(_COLUMN)) >= 0.5))
+    _require_drawable(exclude, words, counts_V, power, finest=probabilities_V.size * float(_COLUMN))
+    return probabilities_V
+
+
+def _require_drawable(
+    exclude: str, words: int, counts_V: npt.NDArray[Any], power: float, finest: float, negatives: int = 1
+) -> None:
+    """Refuse a power that leaves too few words, and name one that does not; see `check_exclude`.
+
+    Args:
+        exclude: one of EXCLUDE.
+        words: how many words can be drawn.
+        counts_V: how often each word occurs.
+        power: what the counts were raised to.
+        finest: steps of the sampler's probabilities between 0 and 1.
+        negatives: how many different words a pair needs.
+    """
+    needed = _needed(exclude, negatives)
+    if words >= needed:
+        return
+    present = np.sort(np.asarray(counts_V)[np.asarray(counts_V) > 0])
+    if present.size >= needed:
+        fall = np.log(present[-1] / present[-needed])  # above 0, or these words would have equal weights
+        raise UserError(
+            f"--power {power:g}: leaves {words} of {present.size} words that can be drawn as negatives, expected at "
+            f"least {needed} for --exclude {exclude}; for this vocabulary, powers up to about "
+            f"{np.floor(np.log(finest) / fall * 10) / 10:g} do that"
+        )
+    check_exclude(exclude, words, negatives)
+
+
 def build_alias(probabilities_V: npt.NDArray[np.float64]) -> npt.NDArray[np.uint32]:
     """Walker's alias table, interleaved uint32[2V]: a threshold, then the alias's id.
 
@@ -82,14 +121,18 @@ def check_exclude(exclude: str, words: int, negatives: int = 1) -> None:
     Raises:
         UserError: an unknown choice, or fewer words than it takes.
     """
-    if exclude not in EXCLUDE:
-        raise UserError(f"--exclude: found {exclude!r}, expected one of {', '.join(EXCLUDE)}")
-    needed = negatives + _EXCLUDED_WORDS[exclude]
+    needed = _needed(exclude, negatives)
     if words < needed:
         raise UserError(
             f"--exclude {exclude}: found a vocabulary of {words} words that can be drawn, expected at least {needed}"
             f" to have {negatives} different negatives besides the excluded words"
         )
+
+
+def _needed(exclude: str, negatives: int) -> int:
+    if exclude not in EXCLUDE:
+        raise UserError(f"--exclude: found {exclude!r}, expected one of {', '.join(EXCLUDE)}")
+    return negatives + _EXCLUDED_WORDS[exclude]
 
 
 class NegativeSampler:
@@ -123,7 +166,8 @@ class NegativeSampler:
         self._ends_V: Ints = np.cumsum(self._weights_V)
         self._words = int(np.count_nonzero(self._weights_V))
         self._exclude, self._distinct, self._seed = exclude, distinct, seed & _WORD_MASK
-        check_exclude(exclude, self._words)
+        self._counts_V, self._power = counts_V, power
+        self._require_drawable(1)
 
     def draw(
         self, input_B: npt.NDArray[Any], output_B: npt.NDArray[Any], negatives: int, *, key: tuple[int, int]
@@ -139,7 +183,7 @@ class NegativeSampler:
         Raises:
             UserError: distinct negatives, and fewer than K words besides the excluded ones.
         """
-        check_exclude(self._exclude, self._words, negatives if self._distinct else 1)
+        self._require_drawable(negatives if self._distinct else 1)
         random_BK = self._random_words(input_B.size * negatives, key).reshape(input_B.size, negatives)
         excluded_BE = self._excluded(input_B, output_B)
         if not self._distinct:
@@ -149,6 +193,9 @@ class NegativeSampler:
             ids_BK[:, k] = self._choose(random_BK[:, k : k + 1], excluded_BE)[:, 0]
             excluded_BE = np.concatenate([excluded_BE, ids_BK[:, k : k + 1]], axis=1)
         return ids_BK
+
+    def _require_drawable(self, negatives: int) -> None:
+        _require_drawable(self._exclude, self._words, self._counts_V, self._power, _TOTAL, negatives)
 
     def _random_words(self, size: int, key: tuple[int, int]) -> npt.NDArray[np.uint64]:
         epoch, step = key

@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable
 from typing import TextIO
 
+from pipeline.dataset.terminal import StatusLine
+
 TERMINAL_SECONDS, LOG_SECONDS = 0.5, 10.0
 
 
@@ -51,11 +53,10 @@ class Meter:
         """
         self._total, self._epochs, self._words_per_pair = total_pairs, epochs, words_per_pair
         self._pairs, self._loss, self._quiet, self._clock = seen_pairs, seen_loss, quiet, clock
-        self._out = out or sys.stderr
-        self._terminal = self._out.isatty()
+        self._line = StatusLine(out)
         self._start = self._shown = clock()
         self._start_pairs = self._shown_pairs = seen_pairs
-        self._shown_loss, self._width = seen_loss, 0
+        self._shown_loss = seen_loss
 
     def add(self, epoch: int, pairs: int, loss: float, rate: float) -> None:
         """Count a step.
@@ -69,8 +70,8 @@ class Meter:
         self._pairs += pairs
         self._loss += loss
         now = self._clock()
-        if not self._quiet and now - self._shown >= (TERMINAL_SECONDS if self._terminal else LOG_SECONDS):
-            self._show(self._line(epoch, rate, now))
+        if not self._quiet and now - self._shown >= (TERMINAL_SECONDS if self._line.terminal else LOG_SECONDS):
+            self._line.show(self._parts(epoch, rate, now))
             self._shown, self._shown_pairs, self._shown_loss = now, self._pairs, self._loss
 
     def retarget(self, total_pairs: int) -> None:
@@ -79,26 +80,19 @@ class Meter:
 
     def close(self) -> None:
         """Clear the line on a terminal: what follows begins at the margin."""
-        if self._width:
-            self._out.write("\r" + " " * self._width + "\r")
-            self._out.flush()
-            self._width = 0
+        self._line.clear()
 
-    def _line(self, epoch: int, rate: float, now: float) -> str:
+    def _parts(self, epoch: int, rate: float, now: float) -> list[tuple[int, str]]:
         recent = self._pairs - self._shown_pairs
         speed = recent / (now - self._shown)
+        mean = f" (mean {self._loss / self._pairs:.4f})"
         left_s = (self._total - self._pairs) * (now - self._start) / (self._pairs - self._start_pairs)
-        return (
-            f"epoch {epoch + 1}/{self._epochs}  {self._pairs / self._total:.1%}"
-            f"  loss {(self._loss - self._shown_loss) / recent:.4f} (mean {self._loss / self._pairs:.4f})"
-            f"  rate {rate:.3g}  {speed / 1e6:.3g} M pairs/s  {speed * self._words_per_pair / 1e6:.3g} M words/s"
-            f"  {format_seconds(left_s)} left"
-        )
-
-    def _show(self, line: str) -> None:
-        if self._terminal:
-            self._out.write("\r" + line.ljust(self._width))
-            self._width = len(line)
-        else:
-            self._out.write(line + "\n")
-        self._out.flush()
+        return [
+            (0, f"epoch {epoch + 1}/{self._epochs}"),
+            (1, f"{self._pairs / self._total:.1%}"),
+            (3, f"loss {(self._loss - self._shown_loss) / recent:.4f}{mean}"),
+            (6, f"rate {rate:.3g}"),
+            (5, f"{speed / 1e6:.3g} M pairs/s"),
+            (4, f"{speed * self._words_per_pair / 1e6:.3g} M words/s"),
+            (2, f"{format_seconds(left_s)} left"),
+        ]

@@ -15,6 +15,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.dataset import storage
+from pipeline.dataset.ending import emit
+from pipeline.dataset.manifest import OWN
+from pipeline.dataset.outputs import refuse_inputs, refuse_owned, write_output
 from pipeline.dataset.page.corpus import corpus_section
 from pipeline.dataset.page.document import Section, render_page
 from pipeline.dataset.page.settings import settings_section
@@ -144,32 +147,55 @@ def _origin(model: Model, run: dict[str, Any]) -> Section:
     return settings_section(facts, info["config"], run.get("libraries") or {})
 
 
-def require_page(path: str, flag: str) -> None:
+def require_page(path: str, flag: str, *, model: str, data: str = "", reads: Sequence[tuple[str, str]] = ()) -> None:
     """Refuse a place where no page can be: better now than when all is done.
 
     Raises:
         UserError: there is a folder.
+        OutputError: it is one of what the command reads; see `refuse_place`.
     """
+    refuse_place(path, flag, model=model, data=data, reads=reads)
     if storage.is_local(path) and os.path.isdir(storage.local_path(path)):
         raise UserError(f"{flag}: found a folder at {path}, expected the name of a file")
+
+
+def refuse_place(
+    place: str, flag: str, *, model: str, data: str = "", reads: Sequence[tuple[str, str]] = ()
+) -> None:  # fmt: skip
+    """Refuse to write onto the files of a model or a dataset, or onto others that a command reads.
+
+    Args:
+        place: where to write.
+        flag: what names it.
+        model: the model's folder.
+        data: the dataset's folder; "" for none.
+        reads: flags, and the files or globs that they name.
+
+    Raises:
+        OutputError: it is one of those.
+    """
+    refuse_inputs(flag, place, reads)
+    refuse_owned(flag, place, "--model", model, store.OWN)
+    refuse_owned(flag, place, "--data", data, OWN)
+
+
+def reads_of(similarity: Sequence[str], analogies: Sequence[str]) -> list[tuple[str, str]]:
+    """Pair evaluation files with the flags that name them."""
+    return [("--similarity", path) for path in similarity] + [("--analogies", path) for path in analogies]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of ``report``."""
     parser.add_argument("--model", required=True, metavar="DIR", help="the model's folder: a path or a URI")
-    parser.add_argument("--version", default="", metavar="ID", help="a version of it (the current one)")
+    parser.add_argument("--version", metavar="ID", help="a version of it (the current one)")
+    parser.add_argument("--data", metavar="URI", help="the dataset that it was trained on (where the model says)")
     parser.add_argument(
-        "--data", default="", metavar="URI", help="the dataset that it was trained on (where the model says)"
-    )
-    parser.add_argument(
-        "--compare", default="", metavar="MODEL",
+        "--compare", metavar="MODEL",
         help="a version, or another model's folder, to hold it against (the version before, or what it started from)",
     )  # fmt: skip
     parser.add_argument("--similarity", action="append", default=[], metavar="FILE", help="lines: word word score")
     parser.add_argument("--analogies", action="append", default=[], metavar="FILE", help="Google's question format")
-    parser.add_argument(
-        "--words", default="", metavar="WORD,WORD", help="whose neighbours to show (some frequent ones)"
-    )
+    parser.add_argument("--words", metavar="WORD,WORD", help="whose neighbours to show (some frequent ones)")
     parser.add_argument("--to", required=True, metavar="PATH", help="the HTML file to write: a path or a URI")
     parser.add_argument("--json", action="store_true", help="print the result as one JSON object")
 
@@ -181,19 +207,19 @@ def run(args: argparse.Namespace) -> int:
         UserError: a wrong flag.
         FormatError: a damaged model or dataset.
     """
-    require_page(args.to, "--to")
-    if not args.to:
-        raise UserError("--to: found an empty path, expected the name of a file")
-    words = [word for word in args.words.split(",") if word]
+    reads = reads_of(args.similarity, args.analogies)
+    require_page(args.to, "--to", model=args.model, data=args.data or "", reads=reads)
+    words = [word for word in (args.words or "").split(",") if word]
     if len(words) > MOST_WORDS:
         raise UserError(f"--words: found {len(words)} words, expected at most {MOST_WORDS}")
     sets = read_evalsets(args.similarity, args.analogies)
     found = make_report(
-        args.model, args.version or None, data=args.data, compare=args.compare, sets=sets, words=words
+        args.model, args.version, data=args.data or "", compare=args.compare or "", sets=sets, words=words
     )  # fmt: skip
-    storage.write_bytes(args.to, found.page)
+    write_output(args.to, found.page)
     result = {"to": storage.redact(args.to), "bytes": len(found.page), "scores": summary(found.scores)}
-    print(json.dumps(result) if args.json else f"wrote {len(found.page):,} bytes to {storage.redact(args.to)}")
+    done = f"wrote {len(found.page):,} bytes to {storage.redact(args.to)}"
+    emit(json.dumps(result) if args.json else done, done)
     return 0
 
 

@@ -16,6 +16,7 @@ import sys
 from typing import Any
 
 from pipeline.dataset import storage
+from pipeline.dataset.ending import emit
 from trainer.errors import Stopped
 from trainer.evalsets import read_evalsets
 from trainer.nights import judgement, making, survey
@@ -24,7 +25,7 @@ from trainer.nights.lease import Busy, hold
 from trainer.nights.settings import Settings, add_arguments, read_settings
 from trainer.nights.state import REFUSED, folder_of, load_state
 from trainer.progress import warn
-from trainer.report import require_page
+from trainer.report import reads_of, require_page
 
 __all__ = ["add_arguments", "retrain", "run"]
 
@@ -46,7 +47,8 @@ def run(args: argparse.Namespace) -> int:
         warn(f"stopped by {signal.Signals(stopped.number).name}; the same command goes on from here")
         return 128 + stopped.number
     result = {"model": storage.redact(settings.own.model), **result}
-    print(json.dumps(result) if settings.own.json else describe(result))
+    text = describe(result)
+    emit(json.dumps(result) if settings.own.json else text, text.partition("\n")[0])
     return GATE_REFUSED if result["status"] == REFUSED else 0
 
 
@@ -63,7 +65,8 @@ def retrain(settings: Settings) -> dict[str, Any]:
     own = settings.own
     sets = read_evalsets(own.similarity, own.analogies)
     if own.report:
-        require_page(own.report, "--report")
+        reads = [*reads_of(own.similarity, own.analogies), *(("--input", pattern) for pattern in own.input)]
+        require_page(own.report, "--report", model=own.model, data=own.data, reads=reads)
     with hold(own.model, folder_of(own.model), own.lease_minutes * 60) as lease:
         state = making.tidy(own.model, load_state(own.model))
         state, night, known = survey.find_night(settings, state, lease)

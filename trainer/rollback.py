@@ -11,6 +11,7 @@ import json
 from typing import Any
 
 from pipeline.dataset import storage
+from pipeline.dataset.ending import emit
 from trainer.errors import UserError
 from trainer.pointer import Pointer, advance, read_pointer, retreat, swap
 from trainer.staging import staged_version
@@ -27,12 +28,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Roll back, and say so."""
     result = roll_back(args.model, args.to)
-    if args.json:
-        print(json.dumps(result))
-    elif result["version"] == result["before"]:
-        print(f"version {result['version']} in {result['model']} is live already")
-    else:
-        print(f"version {result['version']} in {result['model']} is live, in the place of {result['before']}")
+    same = result["version"] == result["before"]
+    how = " already" if same else f", in the place of {result['before']}"
+    done = f"version {result['version']} in {result['model']} is live{how}"
+    emit(json.dumps(result) if args.json else done, done)
     return 0
 
 

@@ -6,10 +6,12 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from pipeline.dataset import storage
 from pipeline.dataset.reader import Dataset, open_dataset
+from pipeline.dataset.terminal import compiling
 from pipeline.dataset.vocab import Vocabulary
 from trainer.audit import PREFIX, Audit
 from trainer.checkpoint import Checkpoints, load_checkpoint
@@ -22,7 +24,7 @@ from trainer.hints import warn_of_settings
 from trainer.loop import Loop
 from trainer.merge_plan import rate_factor
 from trainer.position import Progress
-from trainer.processes import Processes
+from trainer.processes import Processes, speaks
 from trainer.progress import warn
 from trainer.reading import pairs_to_come
 from trainer.resume import Decision, Identity, decide, find_dataset, training_settings, warn_of_device
@@ -113,6 +115,9 @@ def _make_loop(
 
 def _make_engine(config: TrainConfig, vocabulary: Vocabulary, base: Model | None, processes: int) -> Engine:
     require_memory(config, len(vocabulary), processes)
+    if (config.engine, config.device) == ("fused", "cpu") and speaks():
+        compiling.expect(Path(__file__).parent / "kernels")
+        compiling.listen()
     tables = initial_tables(config.init, len(vocabulary), config.dim, config.seed)
     return make_engine(config, warm_tables(tables, vocabulary, base) if base else tables, vocabulary.counts)
 

@@ -8,11 +8,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pipeline.dataset import storage
-from trainer.board import Board, require_tensorboard
+from pipeline.dataset.outputs import write_output
+from trainer.board import FILES, Board, require_tensorboard
 from trainer.config import TrainConfig
 from trainer.evalsets import EvalSets, read_evalsets
 from trainer.loop import Loop
-from trainer.report import Report, make_report, require_page, summary
+from trainer.report import Report, make_report, reads_of, refuse_place, require_page, summary
 from trainer.scores import Score, score_model
 from trainer.store import Model
 
@@ -28,10 +29,13 @@ class Results:
             FormatError: an evaluation file that cannot be read.
         """
         self._config = config = dataclasses.replace(config, report="", tensorboard="") if rank else config
+        reads = reads_of(config.similarity, config.analogies)
         if config.report:
-            require_page(config.report, "--report")
+            require_page(config.report, "--report", model=config.model, data=config.data, reads=reads)
         if config.tensorboard:
             require_tensorboard()
+            for place in (config.tensorboard, *(storage.join(config.tensorboard, name) for name in FILES)):
+                refuse_place(place, "--tensorboard", model=config.model, data=config.data, reads=reads)
         asked = config.report or config.tensorboard
         self._sets = read_evalsets(config.similarity, config.analogies) if asked else EvalSets()
         self._board: Board | None = None
@@ -66,7 +70,7 @@ class Results:
         if not config.report:
             return None
         report = make_report(config.model, version, data=config.data, sets=self._sets)
-        storage.write_bytes(config.report, report.page)
+        write_output(config.report, report.page)
         return report
 
     def _said(self, scores: Sequence[Score]) -> dict[str, Any]:

@@ -53,6 +53,9 @@ from trainer.tensors import TensorFile, parse_tables
 
 __all__ = ["INFO", "INPUTS", "LATEST", "LINEAGE", "RUN", "TABLES", "VOCAB", "version_folder"]  # of others' homes
 
+#: What is the store's own in a model's folder.
+OWN = (LATEST, "versions", "checkpoints", "retrain", "train.lock")
+
 _SECTIONS = ("config", "lineage", "metrics")
 
 Floats = npt.NDArray[np.float32]

@@ -12,6 +12,7 @@ import time
 from typing import Any
 
 from pipeline.dataset import storage
+from pipeline.dataset.ending import emit
 from pipeline.dataset.reader import Dataset
 from pipeline.dataset.schema import FormatError
 from trainer.checkpoint import remove_checkpoints
@@ -40,7 +41,8 @@ def run(args: argparse.Namespace) -> int:
             warn(f"stopped by {signal.Signals(stopped.number).name}; the same command goes on from here")
         return 128 + stopped.number
     if speaks():
-        print(json.dumps(result) if config.json else describe(result))
+        text = describe(result)
+        emit(json.dumps(result) if config.json else text, text.partition("\n")[0])
     return 0
 
 

@@ -14,9 +14,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.dataset import storage
+from pipeline.dataset.outputs import open_output
 from pipeline.dataset.schema import FormatError
 from pipeline.dataset.vocab import Vocabulary
-from trainer.formats import replacing
 from trainer.store import Floats
 from trainer.vectors import Ids
 
@@ -86,5 +86,5 @@ def _opened(uri: str, append: bool) -> Iterator[IO[bytes]]:
         with open(storage.local_path(uri), "ab") as stream:
             yield stream
         return
-    with replacing(uri) as path, open(path, "wb") as stream:
+    with open_output(uri) as stream:
         yield stream

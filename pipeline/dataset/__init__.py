@@ -2,3 +2,5 @@
 
 Nothing here imports apache_beam or torch, so that either side can read a dataset without the other's stack.
 """
+
+__version__ = "0.1.0"

@@ -6,12 +6,18 @@ import argparse
 import ast
 import dataclasses
 import inspect
+import os
 import re
+import sys
 import textwrap
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NoReturn
 
+from pipeline.dataset import __version__
+from pipeline.dataset.schema import FORMAT_VERSION
+
 _SIZE = re.compile(r"(\d+)(Ki|Mi|Gi)?")
+_PATHS = frozenset({"URI", "PATH", "GLOB", "DIR", "FILE", "MODEL"})  # metavars of flags that take a path
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -20,6 +26,28 @@ class OneLineParser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Print the message and exit with status 2."""
         self.exit(2, f"error: {message} (--help lists the flags)\n")
+
+    def _get_values(self, action: argparse.Action, arg_strings: list[str]) -> Any:
+        """Read what was given for a flag; a text without a type of its own is a path by its metavar, or a name."""
+        if action.option_strings and action.type is None and action.choices is None:
+            parse = parse_path if action.metavar in _PATHS else parse_named
+            try:
+                arg_strings = [parse(text) for text in arg_strings]
+            except argparse.ArgumentTypeError as error:
+                raise argparse.ArgumentError(action, str(error)) from None
+        return super()._get_values(action, arg_strings)
+
+
+def command_name(package: str) -> str:
+    """Return what was typed to start a package's command: an installed one's name, or ``python -m`` and the package."""
+    typed = os.path.basename(sys.argv[0]).removesuffix(".exe")
+    return typed if typed.startswith("pairstream") else f"python -m {package}"
+
+
+def add_version(parser: argparse.ArgumentParser) -> None:
+    """Add --version."""
+    text = f"pairstream {__version__} (dataset and model format {FORMAT_VERSION})"
+    parser.add_argument("--version", action="version", version=text, help="Print the package and format versions.")
 
 
 def parse_size(text: str) -> int:
@@ -30,11 +58,51 @@ def parse_size(text: str) -> int:
     return int(match[1]) << {None: 0, "Ki": 10, "Mi": 20, "Gi": 30}[match[2]]
 
 
-def parse_named(text: str) -> str:
-    """Read a name of something that must be there: an empty one is what an unset variable leaves of a command line."""
+def parse_named(text: str, what: str = "a value") -> str:
+    """Read a text that must not be empty: that is what an unset variable leaves of a command line."""
     if not text.strip():
-        raise argparse.ArgumentTypeError(f"found {text!r}, expected a name")
+        raise argparse.ArgumentTypeError(f"found {text!r}, expected {what}")
     return text
+
+
+def expand_home(path: str) -> str:
+    """Replace ``~`` and ``~user`` at the start of a path, as a shell does where no ``--flag=`` stands before it.
+
+    Raises:
+        ValueError: there is no such user.
+    """
+    if not path.startswith("~"):
+        return path
+    expanded = os.path.expanduser(path)
+    if expanded.startswith("~"):
+        user = path.partition("/")[0]
+        raise ValueError(f"found no user {user[1:]!r}, expected one, or ./{path} for a file of that name")
+    return expanded
+
+
+def parse_path(text: str) -> str:
+    """Read a path, URI or glob that must not be empty; see `expand_home`."""
+    try:
+        return expand_home(parse_named(text, "a name"))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def expand_paths(values: Mapping[str, Any], kind: type[Any]) -> dict[str, Any]:
+    """Apply `expand_home` to those values that are paths by a dataclass's fields, whatever they were read from.
+
+    Raises:
+        ValueError: a path names a user that there is not; the message begins with the flag.
+    """
+    paths = {field.name for field in dataclasses.fields(kind) if field.metadata.get("metavar") in _PATHS}
+    expanded = dict(values)
+    for name in paths & values.keys():
+        try:
+            value = values[name]
+            expanded[name] = expand_home(value) if isinstance(value, str) else tuple(map(expand_home, value))
+        except ValueError as error:
+            raise ValueError(f"{flag_of(name)}: {error}") from None
+    return expanded
 
 
 def parse_flag(text: str) -> bool:
@@ -58,11 +126,9 @@ def add_flags(parser: argparse._ActionsContainer, kind: type[Any], but: Collecti
         flag, text = flag_of(field.name), texts[field.name].replace("%", "%%")
         if field.default is dataclasses.MISSING:
             action = "append" if field.metadata.get("many") else "store"
-            parser.add_argument(flag, required=True, action=action, type=parse_named, help=text,
-                                metavar=field.metadata["metavar"])  # fmt: skip
+            parser.add_argument(flag, required=True, action=action, help=text, metavar=field.metadata["metavar"])
         elif field.metadata.get("many"):
-            parser.add_argument(flag, action="append", default=[], type=parse_named, help=text,
-                                metavar=field.metadata["metavar"])  # fmt: skip
+            parser.add_argument(flag, action="append", default=[], help=text, metavar=field.metadata["metavar"])
         elif isinstance(field.default, bool):
             shown = f" Default: true; --no-{flag[2:]} turns it off." if field.default else ""
             parser.add_argument(flag, nargs="?", const=True, default=field.default, type=parse_flag, help=text + shown,
@@ -73,7 +139,7 @@ def add_flags(parser: argparse._ActionsContainer, kind: type[Any], but: Collecti
             shown = "" if field.default in ("", None) else " Default: %(default)s."
             parser.add_argument(
                 flag, default=field.metadata.get("shown", field.default),
-                type=field.metadata.get("parse", type(field.default)),
+                type=field.metadata.get("parse", None if isinstance(field.default, str) else type(field.default)),
                 choices=field.metadata.get("choices"), metavar=field.metadata.get("metavar"), help=text + shown,
             )  # fmt: skip
 

@@ -34,7 +34,7 @@ def write_bytes(path: str, data: Bytes) -> None:
                 stream.flush()
                 os.fsync(stream.fileno())
             # mkstemp makes files private; a dataset has the permissions that the user's umask gives any file.
-            os.chmod(temporary, 0o666 & ~_umask())
+            os.chmod(temporary, new_file_mode())
             os.replace(temporary, path)
         except BaseException:
             with contextlib.suppress(FileNotFoundError):
@@ -49,6 +49,11 @@ def naming(path: str) -> Iterator[None]:
         yield
     except OSError as error:
         raise OSError(error.errno, error.strerror or str(error), path) from None
+
+
+def new_file_mode() -> int:
+    """Return the permissions that the user's umask gives any new file."""
+    return 0o666 & ~_umask()
 
 
 def _umask() -> int:

@@ -26,6 +26,9 @@ INPUTS = "inputs.parquet"
 SHARDS = "shards.parquet"
 RUN = "run.json"
 
+#: What is the dataset's own in its folder.
+OWN = ("runs", LATEST, f"{LATEST}.lock")
+
 T = TypeVar("T")
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import errno
+import fnmatch
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 from pipeline.dataset.redact import has_user, quieten_libraries, redact
@@ -112,3 +113,19 @@ def require_expected(uri: str, found: bytes | None, expected: bytes | None, new:
     """
     if found not in (expected, new):
         raise PointerMovedError(f"{uri}: was swapped by another publisher since this command started")
+
+
+def is_match(pattern: str, key: str) -> bool:
+    """Tell whether a store's key matches a pattern."""
+    return key == pattern or _parts_match(pattern.split("/"), key.split("/"))
+
+
+def _parts_match(patterns: Sequence[str], names: Sequence[str]) -> bool:
+    if not patterns or not names:
+        return not patterns and not names
+    if patterns[0] == "**":
+        hidden = names[0].startswith(".")
+        return _parts_match(patterns[1:] or ["*"], names) or (not hidden and _parts_match(patterns, names[1:]))
+    if names[0].startswith(".") and not patterns[0].startswith("."):
+        return False
+    return fnmatch.fnmatchcase(names[0], patterns[0]) and _parts_match(patterns[1:], names[1:])

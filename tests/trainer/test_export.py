@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import datetime
 import json
 import os
@@ -10,6 +9,7 @@ import stat
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import pyarrow as pa
@@ -17,6 +17,8 @@ import pyarrow.parquet as pq
 import pytest
 from safetensors.numpy import load_file
 
+from pipeline.dataset import storage
+from pipeline.dataset.flags import OneLineParser
 from pipeline.dataset.schema import FormatError
 from pipeline.dataset.vocab import make_vocabulary
 from trainer import export
@@ -209,8 +211,8 @@ def test_tokens_with_white_space_are_whole_or_refused(form: str, token: str, tmp
 
 
 def test_a_failed_export_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(_: object, path: str) -> None:
-        Path(path).write_bytes(b"half")
+    def fail(_: object, stream: IO[bytes]) -> None:
+        stream.write(b"half")
         raise OSError("disk full")
 
     (tmp_path / "out").write_bytes(b"old")
@@ -233,8 +235,9 @@ def test_files_have_the_permissions_of_any_file(form: str, tmp_path: Path) -> No
 
 def test_uris(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model, uploads = make_model(), {}
+    (tmp_path / "temporary").mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
-    monkeypatch.setattr("trainer.formats.storage.write_bytes", lambda uri, data: uploads.update({uri: bytes(data)}))
+    monkeypatch.setattr("pipeline.dataset.storage.write_bytes", lambda uri, data: uploads.update({uri: bytes(data)}))
     for to in (str(tmp_path / "out"), f"file://{tmp_path}/by-uri", "s3://bucket/folder/out"):
         export_model(model, "word2vec", to)
     written = (tmp_path / "out").read_bytes()
@@ -265,12 +268,38 @@ def test_timestamps() -> None:
     assert parse_timestamp("2025-01-31T04:05:06Z") == TIME
     assert parse_timestamp("2025-01-31T04:05:06") == TIME
     assert parse_timestamp("2025-01-31T06:05:06+02:00") == TIME
-    with pytest.raises(UserError, match="--timestamp: found 'yesterday'"):
-        parse_timestamp("yesterday")
+    for text in ("yesterday", "", " ", "2025-13-01", "2025-01-31T04:05:06+99:00", "nan", "１９７０-01-01", "1e9"):
+        with pytest.raises(UserError, match=r"--timestamp: found .* expected an ISO 8601 time"):
+            parse_timestamp(text)
+    for text in ("0001-01-01T00:00:00+05:00", "9999-12-31T23:59:59-00:01"):
+        with pytest.raises(UserError, match=r"--timestamp: found .* expected a time from year 1 to 9999"):
+            parse_timestamp(text)
+
+
+def test_file_names_order_by_time_in_any_year(tmp_path: Path) -> None:
+    times = [datetime.datetime(year, 1, 2, tzinfo=datetime.timezone.utc) for year in (1, 99, 1970, 9999)]
+    names = [Path(export_model(make_model(9), "feast", f"{tmp_path}/f/", timestamp=time)).name for time in times]
+    assert names == sorted(names)
+    assert names[0] == "00010102T000000Z-v1.parquet"
+
+
+def test_the_model_is_mapped_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = make_model()
+    save_model(str(tmp_path / "m"), model, {})
+    read = storage.read_bytes
+
+    def refuse(uri: str) -> bytes:
+        assert not uri.endswith(".safetensors")
+        return read(uri)
+
+    monkeypatch.setattr(storage, "read_bytes", refuse)
+    for form in ("word2vec", "safetensors"):
+        assert run("--model", str(tmp_path / "m"), "--to", str(tmp_path / form), "--format", form) == 0
+        require_equal(READERS[form](tmp_path / form), model)
 
 
 def run(*flags: str) -> int:
-    parser = argparse.ArgumentParser()
+    parser = OneLineParser()
     export.add_arguments(parser)
     return export.run(parser.parse_args(flags))
 
@@ -298,5 +327,7 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert pq.read_table(out)["version"][0].as_py() == one
     with pytest.raises(FormatError, match=r"versions/v3/model\.json: found no file"):
         run(*flags, "--format", "parquet", "--version", "v3")
-    with pytest.raises(UserError, match="--to: found an empty path"):
-        run("--model", str(tmp_path / "m"), "--to", "", "--format", "parquet")
+    for flags in (("--to", "", "--format", "parquet"), ("--to", out, "--format", "feast", "--timestamp", "")):
+        with pytest.raises(SystemExit) as stop:
+            run("--model", str(tmp_path / "m"), *flags)
+        assert stop.value.code == 2

@@ -62,7 +62,7 @@ def test_the_parameters_are_the_flags(maker: ModuleType) -> None:
     assert (DATAFLOW / "metadata.json").read_text(encoding="utf-8") == maker.to_json(maker.make_metadata()), (
         "run python deploy/dataflow/make_metadata.py"
     )
-    flags = {action.dest for action in make_parser()._actions} - {"help", "wait", "json", "report"}
+    flags = {action.dest for action in make_parser()._actions} - {"help", "version", "wait", "json", "report"}
     assert flags | {"sdk_container_image"} == set(PARAMETERS)
 
 
@@ -87,7 +87,7 @@ def test_each_form_takes_what_the_pipeline_takes(name: str) -> None:
     assert [value for value in bad if re.fullmatch(form, value)] == []
     needed = {"input": "gs://b/a", "output": "gs://b/o"}
     for value in good:
-        words = [f"--{key}={text}" for key, text in {**needed, name: value}.items()]
+        words = [f"--{key}={text}" for key, text in {**needed, name: value}.items() if text]
         parse(["python", "-m", "pipeline", *words])  # ends the test by SystemExit where it is wrong usage
 
 

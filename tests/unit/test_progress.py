@@ -29,7 +29,7 @@ def test_a_log_gets_a_line_now_and_then() -> None:
     assert out.getvalue() == ""
     clock.now += LOG_SECONDS
     meter.advance(1 << 20)
-    assert out.getvalue() == "counting  25%  2 MiB of 8 MiB   0:30 left\n"
+    assert out.getvalue() == "counting  25%  2 MiB of 8 MiB  0:30 left\n"
     meter.begin("counting", 0, "")  # another bundle of the same stage
     clock.now += 90
     meter.begin("writing pairs", 4, "shards")

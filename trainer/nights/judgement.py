@@ -10,6 +10,7 @@ from typing import Any
 
 from pipeline.dataset import storage
 from pipeline.dataset.manifest import CorpusTotals
+from pipeline.dataset.outputs import write_output
 from pipeline.dataset.schema import FormatError, canonical_json, sha256_hex
 from pipeline.dataset.storage import PointerMovedError
 from trainer.evalsets import EvalSets
@@ -100,7 +101,7 @@ def _measure(settings: Settings, night: Night, sets: EvalSets) -> tuple[list[Che
 
 def _write_report(own: RetrainConfig, night: Night, sets: EvalSets) -> None:
     report = make_report(own.model, night.version, compare=night.parent, sets=sets)
-    storage.write_bytes(own.report, report.page)
+    write_output(own.report, report.page)
 
 
 def _publish(own: RetrainConfig, state: State, live: Pointer | None) -> State:

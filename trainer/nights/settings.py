@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.dataset.flags import add_flags, flag_of
+from pipeline.dataset.flags import add_flags, expand_paths, flag_of
+from pipeline.dataset.outputs import refuse_inputs
 from trainer.config import TrainConfig
 from trainer.errors import UserError
 from trainer.toml import check_settings, kinds_of, load_toml
@@ -41,7 +42,7 @@ class RetrainConfig:
     new: read it again, as new text."""
     force: bool = False
     """Train even if nothing is new since the last run."""
-    init_from: str = LIVE
+    init_from: str = dataclasses.field(default=LIVE, metadata={"metavar": "MODEL"})
     """Where words have their vectors from at the start: live, the live version; none, nowhere; or another model."""
     align: bool = True
     """Turn the new vectors into the live version's space, by the rotation that brings common words nearest (orthogonal
@@ -80,7 +81,7 @@ class RetrainConfig:
     """Show no progress of the training."""
     json: bool = False
     """Print the result as one JSON object on the last line of standard output."""
-    pipeline_args: str = ""
+    pipeline_args: str = dataclasses.field(default="", metadata={"parse": str})
     """More flags for the pipeline, as one text: "--passes 5 --runner=FlinkRunner"; those after -- are added."""
 
     def __post_init__(self) -> None:
@@ -91,7 +92,7 @@ class RetrainConfig:
         """
         for name, (low, high) in _RANGES.items():
             value = getattr(self, name)
-            if not (low <= value <= high):  # NaN is nowhere
+            if not (low <= value <= high and math.isfinite(value)):  # NaN is nowhere
                 limit = f"{low:g} or more" if high == math.inf else f"{low:g} to {high:g}"
                 raise UserError(f"{flag_of(name)}: found {value:g}, expected {limit}")
         if self.changed not in ("fail", "new"):
@@ -166,10 +167,12 @@ def read_settings(args: argparse.Namespace) -> Settings:
         usage_error(f"the following arguments are required: {', '.join(missing)}")
     values["pipeline_args"] = " ".join([values.get("pipeline_args", ""), shlex.join(rest)]).strip()
     try:
-        settings = _split(values)
+        settings = _split(expand_paths(values, RetrainConfig))
         settings.train_config(data="-", model="-")
         _ = settings.own.pipeline_flags
-    except UserError as error:
+        if settings.own.report:
+            refuse_inputs("--report", settings.own.report, [("--config", path or "")])
+    except (UserError, ValueError) as error:
         usage_error(str(error))
         raise
     return settings

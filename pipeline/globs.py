@@ -36,6 +36,14 @@ def match_files(pattern: str) -> Iterator[tuple[str, os.stat_result]]:
         ) from None
 
 
+def matches_any(pattern: str) -> bool:
+    """Tell whether a pattern matches a local file; where a folder cannot be read, it does not."""
+    try:
+        return any(True for _ in match_files(pattern))
+    except InputError:
+        return False
+
+
 def absolute_glob(pattern: str) -> str:
     """Return a pattern that matches the same files from any folder; a URI is one already."""
     if "://" in pattern or os.path.isabs(pattern):

@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from pipeline.chunks import CHUNK_BYTES, Chunk
+from pipeline.content import HEAD_BYTES, has_old_lines, require_encoding, require_text
 from pipeline.dataset import storage
 from pipeline.dataset.manifest import LATEST
 from pipeline.dataset.retry import StoreError
-from pipeline.decompress import LONGEST_MAGIC, format_of
+from pipeline.decompress import format_of
+from pipeline.encodings import UTF_8
 from pipeline.errors import InputError
 from pipeline.globs import match_files, match_objects
 from pipeline.text import DeadLetter
@@ -152,10 +154,10 @@ def refuse_output(files: Iterable[InputFile], output: str) -> Iterator[InputFile
 
 
 def split_file(file: InputFile, part_bytes: int = PART_BYTES) -> Iterator[Part]:
-    """Cut a large file of lines into parts, if its content, not its name, is plain text.
+    """Cut a large file of UTF-8 lines into parts, if its content, not its name, is plain text.
 
     Raises:
-        InputError: the file cannot be read.
+        InputError: the file cannot be read, or is something else than text.
     """
     step = max(1, part_bytes // CHUNK_BYTES)
     if file.bytes <= step * CHUNK_BYTES or not _is_plain(file):
@@ -225,9 +227,15 @@ def _hint() -> str:
 
 def _is_plain(file: InputFile) -> bool:
     try:
-        return format_of(storage.read_range(file.uri, 0, LONGEST_MAGIC)) is None
+        head = storage.read_range(file.uri, 0, HEAD_BYTES)
     except OSError as error:
         raise unreadable(file, error) from None
+    if format_of(head) is not None:
+        return False
+    shown = storage.redact(file.uri)
+    require_encoding(head, shown, "text", UTF_8)
+    require_text(head, shown, "text", ended=False)
+    return not has_old_lines(head)
 
 
 def unreadable(file: InputFile, error: OSError) -> InputError:

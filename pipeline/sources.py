@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import apache_beam as beam
 
 from pipeline import reading
+from pipeline.encodings import UTF_8
 from pipeline.inputs import PART_BYTES, InputFile, Part, ReadText, batch_parts, list_inputs, split_file
 from pipeline.listing import SHARES, read_share
 from pipeline.options import Config
@@ -50,8 +51,8 @@ class ReadListing(beam.PTransform):  # type: ignore[misc]
 
 
 def make_batches(files: Iterable[InputFile], config: Config, part_bytes: int) -> Iterator[list[Part]]:
-    """Split what is large and plain text, group what is small."""
-    if config.input_format != "text":
+    """Split what is large and plain UTF-8, group what is small."""
+    if config.input_format != "text" or config.encoding != UTF_8:
         return batch_parts(map(Part, files))
     return batch_parts(part for file in files for part in split_file(file, part_bytes))
 

@@ -18,7 +18,7 @@ from pipeline.dataset.retry import StoreError
 from pipeline.decompress import format_of
 from pipeline.encodings import UTF_8
 from pipeline.errors import InputError
-from pipeline.globs import match_files, match_objects
+from pipeline.globs import is_marker, match_files, match_objects, matches_folder
 from pipeline.text import DeadLetter
 
 #: Plain text is read in parts of this many bytes, each by any worker; what must be read from its start is large above.
@@ -83,20 +83,27 @@ class Part(NamedTuple):
         return max(0, end - self.first * CHUNK_BYTES)
 
 
-def list_inputs(patterns: Sequence[str]) -> Iterator[InputFile]:
+def list_inputs(patterns: Sequence[str], passed_over: list[str] | None = None) -> Iterator[InputFile]:
     """List the files that the globs match, local, in S3 or Google's store, or in one that Beam's file systems know.
 
+    Args:
+        patterns: the globs.
+        passed_over: takes the URIs of files that other programs put beside data, such as _SUCCESS.
+
     Raises:
-        InputError: a glob matches nothing, or a file is matched twice, be it through a link; a password in a URI,
+        InputError: a glob matches no data, or a file is matched twice, be it through a link; a password in a URI,
             which would be stored.
     """
     seen, real = dict[str, str](), _RealPaths()
     ordinal = 0
     for pattern in patterns:
-        found = _match(pattern)
-        if not found:
-            raise _no_file(pattern)
         prefix = _fixed_length(storage.local_path(pattern) if storage.is_local(pattern) else pattern)
+        matched = _match(pattern)
+        found = [item for item in matched if len(matched) == 1 or not is_marker(item[0][prefix:])]
+        if passed_over is not None:
+            passed_over += sorted({item[0] for item in matched}.difference(item[0] for item in found))
+        if not found:
+            raise _no_file(pattern, [uri for uri, _, _ in matched])
         found.sort(key=lambda item: item[0][prefix:].encode("utf-8", "surrogateescape"))
         for uri, size, modified in found:
             _require_utf8(uri, pattern)
@@ -129,8 +136,13 @@ class _RealPaths:
         return os.path.join(self._folders[folder], name)
 
 
-def _no_file(pattern: str) -> InputError:
+def _no_file(pattern: str, passed_over: Sequence[str]) -> InputError:
     path = storage.local_path(pattern)
+    if passed_over:
+        example = os.path.basename(min(passed_over))
+        return InputError(f"--input {storage.redact(pattern)}: found only files beside data ({example}), expected data")
+    if storage.is_local(pattern) and not os.path.isdir(path) and matches_folder(path):
+        return InputError(f"--input {pattern}: found only folders, expected files; `**` in a glob is all folders below")
     if storage.is_local(pattern) and os.path.isdir(path):
         return InputError(f"--input {pattern}: found a folder, expected files, as {pattern.rstrip('/')}/* names them")
     return InputError(f"--input {storage.redact(pattern)}: found no file, expected at least one")

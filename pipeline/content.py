@@ -9,6 +9,7 @@ import codecs
 import itertools
 import json
 import re
+import string
 import unicodedata
 from collections.abc import Iterable, Iterator
 
@@ -33,6 +34,7 @@ _CONTROL_SHARE, _CONTROL_LEAST = 0.01, 3
 _PRINTABLE_SHARE = 0.99
 _SHIFTS = {b"\x1b$)C": "iso-2022-kr", b"\x1b$@": "iso-2022-jp", b"\x1b$B": "iso-2022-jp", b"\x1b$A": "iso-2022-jp-2"}
 
+_LETTERS = string.ascii_letters.encode()
 _EBCDIC_LETTERS = bytes(at + low for at in (0x80, 0x90, 0xA0, 0xC0, 0xD0, 0xE0) for low in range(1, 10))
 
 #: So many sequences of two bytes and more that are all UTF-8 are not another encoding by chance.
@@ -114,6 +116,9 @@ def _unmarked_encoding(head: bytes, expected: str) -> str | None:
         low = head[_SWAPPED[expected][1] :: 2]
         return _SWAPPED[expected][0] if low.count(0) > len(low) // 2 else None
     elif family_of(expected) in ("utf-16", "utf-32") or zeros * 8 < len(head):
+        return None
+    letters = len(head) - len(head.translate(None, _LETTERS))
+    if zeros < len(head) // 3 and letters > len(head) // 2:  # zeros between words, not in each character
         return None
     # High bytes change least.
     orders = sorted(("utf-16-le", "utf-16-be"), key=lambda order: len(set(head[order == "utf-16-le" :: 2])))

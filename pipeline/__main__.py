@@ -1,15 +1,20 @@
 """``python -m pipeline``, which is ``pairstream-pipeline`` as well; workers could not import what is defined here."""
 
+import os
+import signal
 import sys
-
-from pipeline.dataset.ending import run_command
-
-# isort: split
-from pipeline.cli import main
 
 
 def run() -> int:
     """Run the command line; what to exit with."""
+    # An interrupt in the middle of an import would print a traceback. There is nothing to clear up yet.
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, lambda *_: os._exit(130))
+    from pipeline.dataset.ending import run_command
+
+    # isort: split
+    from pipeline.cli import main
+
     return run_command(main)
 
 

@@ -81,11 +81,12 @@ def _run(words: Sequence[str]) -> int:
         if here:
             compiling.expect(Path(__file__).parent / "kernels")
         from pipeline.job import run_job, summary
-        from pipeline.runners import IN_PROCESS, quieten_threads
+        from pipeline.runners import IN_PROCESS, quieten_processes, quieten_threads
 
         if here:
             compiling.listen()
         _quieten_workers()
+        quieten_processes()
         quieten_threads()
         run = run_job(config, beam_flags)
         if not config.wait and run.runner != IN_PROCESS:
@@ -101,6 +102,10 @@ def _run(words: Sequence[str]) -> int:
     except KeyboardInterrupt:
         return 130
     except Exception as error:
+        from pipeline.parallel import is_stopped
+
+        if is_stopped():
+            return 130
         message = error_line(error)
         if message is None:
             raise
@@ -149,9 +154,19 @@ def _describe_phrases(rounds: Sequence[int]) -> str:
     return ", ".join(f"{count:,} in round {number}" for number, count in enumerate(rounds, 1))
 
 
+def describe_left_out(result: dict[str, Any]) -> list[str]:
+    """Say what of the input is not in the dataset, and where to look at it."""
+    lines = [
+        f"  set aside   {count:,} {reason}, first in {result['first_dead_letters'].get(reason, '?')}"
+        for reason, count in sorted(result["dead_letters"].items())
+    ]
+    lines += [f"              in {result['dead_letters_folder']}"] if lines else []
+    files, example = result["passed_over"]["files"], result["passed_over"]["example"]
+    return lines + ([f"  not read    {files:,} files that are not data, such as {example}"] if files else [])
+
+
 def describe(result: dict[str, Any]) -> str:
     """Format a run's summary for people."""
-    dead = sum(result["dead_letters"].values())
     coverage = result["in_vocabulary"] / max(1, result["tokens"])
     rate = result["tokens"] / result["seconds"]
     stages = ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in result["stage_seconds"].items())
@@ -160,8 +175,9 @@ def describe(result: dict[str, Any]) -> str:
             f"published run {result['run']} to {result['output']}",
             (
                 f"  corpus      {result['files']:,} files, {result['lines']:,} lines, {result['tokens']:,} tokens, "
-                f"{dead:,} dead letters"
+                f"{sum(result['dead_letters'].values()):,} dead letters"
             ),
+            *describe_left_out(result),
             *([f"  phrases     {found}"] if (found := _describe_phrases(result["phrases"])) else []),
             f"  vocabulary  {result['vocabulary']:,} tokens, which cover {coverage:.2%} of the text",
             (

@@ -21,6 +21,9 @@ from pipeline.errors import InputError
 #: Decompressed bytes that a decoder gives at once; also about what is handed on at once.
 _STEP_BYTES = 1 << 20
 
+#: Padding is searched in pieces of this size.
+_PADDING_BYTES = 512
+
 #: A file may always grow to this size: a ratio says nothing about a few bytes.
 FREE_BYTES = 64 << 20
 
@@ -97,6 +100,8 @@ LONGEST_MAGIC = max(len(kind.magic) for kind in _FORMATS.values())
 
 def format_of(head: bytes) -> str | None:
     """Name the compression of a file by its first LONGEST_MAGIC bytes, None for plain content."""
+    if _is_skippable_frame(head):  # pzstd puts one before each frame of data
+        return "zstd"
     return next((name for name, kind in _FORMATS.items() if head.startswith(kind.magic)), None)
 
 
@@ -192,8 +197,7 @@ def _damaged(error: Exception, name: str, kind: str, limits: Limits) -> InputErr
 def _next_member(pending: memoryview, stream: IO[bytes], name: str, kind: str) -> memoryview:
     """Return the bytes from the next member on, none where only padding follows."""
     if kind in ("gzip", "xz"):  # both may be padded with zero bytes, as tape and block devices do
-        while pending and pending[0] == 0:
-            pending = memoryview(bytes(pending).lstrip(b"\0")) or memoryview(stream.read(64 << 10))
+        pending = _skip_zeros(pending, stream)
         if not pending:
             return pending
     if len(pending) < LONGEST_MAGIC:
@@ -201,6 +205,14 @@ def _next_member(pending: memoryview, stream: IO[bytes], name: str, kind: str) -
     head = bytes(pending[:8])
     if not head.startswith(_FORMATS[kind].magic) and not (kind == "zstd" and _is_skippable_frame(head)):
         raise InputError(f"{name}: found {head!r} behind the end of the {kind} data, expected nothing")
+    return pending
+
+
+def _skip_zeros(pending: memoryview, stream: IO[bytes]) -> memoryview:
+    """Skip zero bytes. What follows them is not copied: a block may hold many short members with padding between."""
+    while pending and pending[0] == 0:
+        piece = bytes(pending[:_PADDING_BYTES])
+        pending = pending[len(piece) - len(piece.lstrip(b"\0")) :] or memoryview(stream.read(64 << 10))
     return pending
 
 

@@ -25,9 +25,18 @@ from pipeline.errors import ConfigError, InputError
 from pipeline.lease import drop_lease
 from pipeline.listing import LISTING, files_of, read_listing
 from pipeline.options import Config
+from pipeline.parallel import require_running
 from pipeline.phrase_rounds import require_same_text
 from pipeline.plan import ChunkStats, Plan, make_plan, sentence_lengths
-from pipeline.results import DeadLetterPart, PhraseFile, VocabularyFile, WrittenShard
+from pipeline.results import (
+    NOTHING_PASSED_OVER,
+    DeadLetterPart,
+    PassedOver,
+    PhraseFile,
+    VocabularyFile,
+    WrittenShard,
+    first_places,
+)
 from pipeline.tokenize import describe_tokenizer
 
 
@@ -42,6 +51,7 @@ class Run:
         started: UTC start time, ISO 8601.
         runner: Beam's name of what executes it.
         base: the vocabulary that it extends.
+        passed_over: files that --input matches and that hold no data.
         stage_seconds: seconds of each stage, filled in by the launcher where the stages ran in its process.
     """
 
@@ -51,6 +61,7 @@ class Run:
     started: str
     runner: str
     base: Base | None = None
+    passed_over: PassedOver = NOTHING_PASSED_OVER
     stage_seconds: dict[str, float] = field(default_factory=dict, compare=False)
 
     @property
@@ -64,8 +75,8 @@ class Run:
         return storage.join(self.folder, LISTING)
 
 
-def plan_shards(run: Run, tables: Sequence[Table], vocabulary: VocabularyFile, dead: Sequence[DeadLetterPart]) -> Plan:
-    """Lay out the shards, unless too much was set aside.
+def check_dead_letters(run: Run, tables: Sequence[Table], dead: Sequence[DeadLetterPart]) -> str:
+    """Compare what was set aside with the limit; return it in words, "" for nothing.
 
     Raises:
         InputError: the dead letters are more than --max-dead-letter-fraction of the text.
@@ -75,12 +86,48 @@ def plan_shards(run: Run, tables: Sequence[Table], vocabulary: VocabularyFile, d
     if config.input_format != "text":
         total += sum(part.line_bytes for part in dead)  # records that were set aside stand in no chunk
     if set_aside > config.max_dead_letter_fraction * total:
-        reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(_reasons(dead).items()))
+        flags = ", ".join(sorted({_FLAGS[reason] for reason in _reasons(dead)}))
         raise InputError(
-            f"{storage.redact(run.folder)}/dead-letters: found {set_aside} of {total} bytes set aside ({reasons}), "
-            f"expected at most --max-dead-letter-fraction {config.max_dead_letter_fraction}"
+            f"{storage.redact(run.folder)}/dead-letters: found {set_aside} of {total} bytes set aside "
+            f"({_share(set_aside, total)}: {_in_words(run, dead)}), "
+            f"expected at most --max-dead-letter-fraction {config.max_dead_letter_fraction}; see {flags}"
         )
+    return _in_words(run, dead)
+
+
+#: What decides whether something is set aside, by reason.
+_FLAGS = {
+    "invalid-utf-8": "--encoding", "invalid-json": "--input-format", "no-text-field": "--text-field",
+    "token-too-long": "--max-token-bytes",
+}  # fmt: skip
+
+
+def _share(part: int, whole: int) -> str:
+    return f"{part / whole:.3%}" if part < whole else "100%"
+
+
+def _in_words(run: Run, dead: Sequence[DeadLetterPart]) -> str:
+    counts = _reasons(dead)
+    firsts = sorted(_firsts(dead).items())
+    return "; ".join(f"{counts[why]:,} {why}, first in {place_of(*place, why, run.config)}" for why, place in firsts)
+
+
+def place_of(file: str, offset: int, reason: str, config: Config) -> str:
+    """Say where a dead letter was found: records of Parquet have row numbers."""
+    unit = "row" if config.input_format == "parquet" and reason != "token-too-long" else "byte"
+    return f"{file} at {unit} {offset:,}"
+
+
+def plan_shards(run: Run, tables: Sequence[Table], vocabulary: VocabularyFile) -> Plan:
+    """Lay out the shards.
+
+    Raises:
+        InputError: the text has no token.
+    """
+    config, stats = run.config, join_tables(tables, ChunkStats)
     tokens = int(stats["tokens"].sum())
+    if not tokens:
+        raise InputError("--input: found no token in the text of its files, expected text")
     return make_plan(
         stats, kept_share=vocabulary.kept / tokens, window=config.window,
         shard_pairs=config.shard_pairs, seed=config.seed,
@@ -106,6 +153,7 @@ def publish(
         ConfigError: no pair came out.
         PointerMovedError: another run was published meanwhile.
     """
+    require_running()
     listing = read_listing(run.listing)
     stats, paired = join_tables(counted, ChunkStats), join_tables(encoded, stages.EncodedChunk)
     digests = file_digests(stats)
@@ -138,7 +186,8 @@ def publish(
         ),
         files=files,
     )  # fmt: skip
-    storage.write_bytes(storage.join(run.folder, RUN), canonical_json(_describe_run(run, stats)))
+    require_running()  # from here on it is published
+    storage.write_bytes(storage.join(run.folder, RUN), canonical_json(_describe_run(run, stats, dead)))
     publish_run(run.config.output, run.run_id, manifest, run.expected)
     drop_lease(run.folder)
     return manifest.dataset_id
@@ -163,7 +212,11 @@ def _reasons(dead: Iterable[DeadLetterPart]) -> dict[str, int]:
     return dict(sum((Counter(part.reasons) for part in dead), Counter[str]()))
 
 
-def _describe_run(run: Run, stats: Table) -> dict[str, Any]:
+def _firsts(dead: Iterable[DeadLetterPart]) -> dict[str, tuple[str, int]]:
+    return first_places(item for part in dead for item in part.firsts.items())
+
+
+def _describe_run(run: Run, stats: Table, dead: Sequence[DeadLetterPart]) -> dict[str, Any]:
     """Describe what may differ between two runs of equal bytes, and what nobody but a report asks for."""
     packages = ("pairstream", "apache-beam", "numpy", "pyarrow", "numba", "regex")
     return {
@@ -172,6 +225,8 @@ def _describe_run(run: Run, stats: Table) -> dict[str, Any]:
         "started": run.started,
         "runner": run.runner,
         "input": [storage.redact(pattern) for pattern in run.config.input],
+        "passed_over": run.passed_over._asdict(),
+        "first_dead_letters": {reason: list(place) for reason, place in _firsts(dead).items()},
         "sentence_lengths": sentence_lengths(stats),
         "versions": {"python": platform.python_version(), **{p: _version(p) for p in packages}},
     }

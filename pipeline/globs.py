@@ -12,6 +12,10 @@ from pipeline.dataset import storage
 from pipeline.dataset.objects import is_match
 from pipeline.errors import InputError
 
+#: Names of files without data, in lower case; folders of such files.
+_MARKERS = {".ds_store", "thumbs.db", "desktop.ini"}
+_MARKER_FOLDERS = {"_delta_log", "_temporary", "_spark_metadata", "__MACOSX"}
+
 _KINDS = {stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
 
 
@@ -35,6 +39,32 @@ def match_files(pattern: str) -> Iterator[tuple[str, os.stat_result]]:
         raise InputError(
             f"{place}: found {error.strerror}, expected a readable file or folder (--input {pattern})"
         ) from None
+
+
+def is_marker(path: str) -> bool:
+    """Tell a file that is not data, by its path below a glob's fixed part: as Spark, Hadoop and desktops leave them."""
+    *folders, name = path.split("/")
+    plain = name.startswith("_") and "." not in name  # _SUCCESS, _metadata, _committed_123, _started_123
+    return (
+        plain
+        or name.startswith("._")
+        or name.lower() in _MARKERS
+        or name.lower().endswith(".crc")
+        or any(folder in _MARKER_FOLDERS for folder in folders)
+    )
+
+
+def matches_folder(pattern: str) -> bool:
+    """Tell whether a pattern matches a local folder."""
+    return any(os.path.isdir(path) for path in glob.iglob(pattern))
+
+
+def matches_any(pattern: str) -> bool:
+    """Tell whether a pattern matches a local file; where a folder cannot be read, it does not."""
+    try:
+        return any(True for _ in match_files(pattern))
+    except InputError:
+        return False
 
 
 def absolute_glob(pattern: str) -> str:

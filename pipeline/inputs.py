@@ -11,14 +11,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from pipeline.chunks import CHUNK_BYTES, Chunk
+from pipeline.content import HEAD_BYTES, has_old_lines, require_encoding, require_text
 from pipeline.dataset import storage
 from pipeline.dataset.manifest import LATEST, MANIFEST, OWN, VOCAB
 from pipeline.dataset.outputs import OutputError, refuse_inputs, refuse_owned, would_read
 from pipeline.dataset.retry import StoreError
 from pipeline.dataset.shards import shard_name
-from pipeline.decompress import LONGEST_MAGIC, format_of
+from pipeline.decompress import format_of
+from pipeline.encodings import UTF_8
 from pipeline.errors import InputError
-from pipeline.globs import match_files, match_objects
+from pipeline.globs import is_marker, match_files, match_objects, matches_folder
 from pipeline.text import DeadLetter
 
 if TYPE_CHECKING:
@@ -92,20 +94,27 @@ class Part(NamedTuple):
         return max(0, end - self.first * CHUNK_BYTES)
 
 
-def list_inputs(patterns: Sequence[str]) -> Iterator[InputFile]:
+def list_inputs(patterns: Sequence[str], passed_over: list[str] | None = None) -> Iterator[InputFile]:
     """List the files that the globs match, local, in S3 or Google's store, or in one that Beam's file systems know.
 
+    Args:
+        patterns: the globs.
+        passed_over: takes the URIs of files that other programs put beside data, such as _SUCCESS.
+
     Raises:
-        InputError: a glob matches nothing, or a file is matched twice, be it through a link; a password in a URI,
+        InputError: a glob matches no data, or a file is matched twice, be it through a link; a password in a URI,
             which would be stored.
     """
     seen, real = dict[str, str](), _RealPaths()
     ordinal = 0
     for pattern in patterns:
-        found = _match(pattern)
-        if not found:
-            raise _no_file(pattern)
         prefix = _fixed_length(storage.local_path(pattern) if storage.is_local(pattern) else pattern)
+        matched = _match(pattern)
+        found = [item for item in matched if len(matched) == 1 or not is_marker(item[0][prefix:])]
+        if passed_over is not None:
+            passed_over += sorted({item[0] for item in matched}.difference(item[0] for item in found))
+        if not found:
+            raise _no_file(pattern, [uri for uri, _, _ in matched])
         found.sort(key=lambda item: item[0][prefix:].encode("utf-8", "surrogateescape"))
         for uri, size, modified in found:
             _require_utf8(uri, pattern)
@@ -138,8 +147,15 @@ class _RealPaths:
         return os.path.join(self._folders[folder], name)
 
 
-def _no_file(pattern: str) -> InputError:
+def _no_file(pattern: str, passed_over: Sequence[str]) -> InputError:
     path = storage.local_path(pattern)
+    if passed_over:
+        example = os.path.basename(min(passed_over))
+        return InputError(f"--input {storage.redact(pattern)}: found only files beside data ({example}), expected data")
+    if storage.is_local(pattern) and not os.path.isdir(path) and matches_folder(path):
+        return InputError(
+            f"--input {pattern}: found no file, expected at least one; it matches folders: {pattern}/** is all below"
+        )
     if storage.is_local(pattern) and os.path.isdir(path):
         return InputError(f"--input {pattern}: found a folder, expected files, as {pattern.rstrip('/')}/* names them")
     return InputError(f"--input {storage.redact(pattern)}: found no file, expected at least one")
@@ -193,10 +209,10 @@ def refuse_place(flag: str, place: str, config: Config) -> None:
 
 
 def split_file(file: InputFile, part_bytes: int = PART_BYTES) -> Iterator[Part]:
-    """Cut a large file of lines into parts, if its content, not its name, is plain text.
+    """Cut a large file of UTF-8 lines into parts, if its content, not its name, is plain text.
 
     Raises:
-        InputError: the file cannot be read.
+        InputError: the file cannot be read, or is something else than text.
     """
     step = max(1, part_bytes // CHUNK_BYTES)
     if file.bytes <= step * CHUNK_BYTES or not _is_plain(file):
@@ -266,9 +282,15 @@ def _hint() -> str:
 
 def _is_plain(file: InputFile) -> bool:
     try:
-        return format_of(storage.read_range(file.uri, 0, LONGEST_MAGIC)) is None
+        head = storage.read_range(file.uri, 0, HEAD_BYTES)
     except OSError as error:
         raise unreadable(file, error) from None
+    if format_of(head) is not None:
+        return False
+    shown = storage.redact(file.uri)
+    require_encoding(head, shown, "text", UTF_8)
+    require_text(head, shown, "text", ended=False)
+    return not has_old_lines(head)
 
 
 def unreadable(file: InputFile, error: OSError) -> InputError:

@@ -30,9 +30,11 @@ from pipeline.lease import Writer, drop_lease, hold_lease
 from pipeline.listing import load_listing, save_listing
 from pipeline.options import Config
 from pipeline.packing import PackRows
+from pipeline.parallel import require_running
 from pipeline.phrase_transforms import find_phrases
 from pipeline.plan import ChunkStats
 from pipeline.progress import Meter
+from pipeline.results import PassedOver
 from pipeline.sources import ReadListing, SpreadChunks
 from pipeline.spill import make_spill
 from pipeline.stages import EncodedChunk
@@ -75,13 +77,16 @@ def build(pipeline: beam.Pipeline, run: Run, spill_folder: str | None) -> None:
     dead = counted[DEAD] | "WriteDeadLetters" >> WriteDeadLetters(run.folder)
     # A token's partial counts meet in one partition, so a part of --min-count's work can be done there.
     partitions = counted[COUNTS] | "MergeCounts" >> MergeCounts(run.config, spill, base)
-    vocabulary = start | "WriteVocabulary" >> beam.Map(
-        lambda _, parts: write_vocabulary(run.config, run.folder, base, parts, spill), AsList(partitions)
+    set_aside = start | "CheckDeadLetters" >> beam.Map(
+        lambda _, stats, parts: finish.check_dead_letters(run, stats, parts), AsList(stats), AsList(dead)
     )
-    plan = start | "PlanShards" >> beam.Map(
-        lambda _, stats, vocab, parts: finish.plan_shards(run, stats, vocab, parts),
-        AsList(stats), AsSingleton(vocabulary), AsList(dead),
+    vocabulary = start | "WriteVocabulary" >> beam.Map(
+        lambda _, parts, aside: write_vocabulary(run.config, run.folder, base, parts, spill, aside),
+        AsList(partitions), AsSingleton(set_aside),
     )  # fmt: skip
+    plan = start | "PlanShards" >> beam.Map(
+        lambda _, stats, vocab: finish.plan_shards(run, stats, vocab), AsList(stats), AsSingleton(vocabulary)
+    )
 
     sides = (AsSingleton(vocabulary), AsSingleton(plan))
     encoded = batches | "EncodeChunks" >> EncodeChunks(run.config, spill, *sides, phrases)
@@ -110,12 +115,20 @@ def run_job(config: Config, beam_flags: Sequence[str]) -> Run:
     runners.require_job_server(options)
     FileSystems.set_options(options)  # object stores cannot be listed before
     config = config if in_process else _for_other_folders(config)
-    run, (listing, size) = _start_run(config, runner), make_listing(config)
-    with _workplace(run, in_process), _spill_folder(run, in_process) as spill_folder, _progress(run, size):
+    run, (listing, size, passed_over) = _start_run(config, runner), make_listing(config)
+    run = dataclasses.replace(run, passed_over=passed_over)
+    soft = in_process and runners.shares_this_process(options)
+    with (
+        runners.stopping(soft),
+        _workplace(run, in_process),
+        _spill_folder(run, in_process) as spill_folder,
+        _progress(run, size),
+    ):
         storage.write_bytes(run.listing, memoryview(listing))
         with runners.naming(runner):
             pipeline = beam.Pipeline(runner=FnApiRunner() if in_process else None, options=options)
         build(pipeline, run, spill_folder)
+        require_running()
         with runners.naming(runner):
             result = pipeline.run()
             if config.wait or in_process:
@@ -144,16 +157,18 @@ def _start_run(config: Config, runner: str) -> Run:
     return run
 
 
-def make_listing(config: Config) -> tuple[pa.Buffer, int]:
-    """List the inputs; return the file that workers read the list from, and the inputs' stored bytes.
+def make_listing(config: Config) -> tuple[pa.Buffer, int, PassedOver]:
+    """List the inputs; return the file that workers read the list from, the inputs' stored bytes, what is no input.
 
     Raises:
         InputError: as list_inputs and refuse_output do.
     """
-    sink = pa.BufferOutputStream()
-    files = load_listing(config.input_list) if config.input_list else list_inputs(config.input)
-    _, size = save_listing(refuse_output(files, config.output), sink)
-    return sink.getvalue(), size
+    sink, passed_over = pa.BufferOutputStream(), list[str]()
+    files = load_listing(config.input_list) if config.input_list else list_inputs(config.input, passed_over)
+    count, size = save_listing(refuse_output(files, config.output), sink)
+    if not count:
+        raise ConfigError("--input: found no glob, expected at least one")
+    return sink.getvalue(), size, PassedOver(len(passed_over), next(iter(passed_over), ""))
 
 
 @contextlib.contextmanager
@@ -216,9 +231,10 @@ def _progress(run: Run, input_bytes: int) -> Iterator[None]:
 def summary(run: Run) -> dict[str, Any]:
     """Read back what a finished run published, for the user."""
     from pipeline.dataset.phrases import load_phrases, phrase_files
-    from pipeline.dataset.reader import open_dataset
+    from pipeline.dataset.reader import open_dataset, read_run
 
     dataset = open_dataset(run.config.output, run.run_id)
+    described = read_run(dataset)
     corpus = dataset.manifest.corpus
     return {
         "output": storage.redact(run.config.output),
@@ -231,6 +247,12 @@ def summary(run: Run) -> dict[str, Any]:
         "tokens": corpus.tokens,
         "in_vocabulary": corpus.in_vocabulary,
         "dead_letters": corpus.dead_letters,
+        "first_dead_letters": {
+            reason: finish.place_of(file, offset, reason, run.config)
+            for reason, (file, offset) in described["first_dead_letters"].items()
+        },
+        "dead_letters_folder": storage.redact(storage.join(run.folder, "dead-letters")) if corpus.dead_letters else "",
+        "passed_over": described["passed_over"] | {"example": storage.redact(described["passed_over"]["example"])},
         "vocabulary": dataset.manifest.vocabulary.rows,
         "phrases": [len(load_phrases(*file)) for file in phrase_files(dataset)],
         "kept": [totals.kept for totals in dataset.manifest.passes],

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import difflib
 import math
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pipeline.checks import NO_FIELD, faults, in_one_form
+from pipeline.dataset import storage
 from pipeline.dataset.flags import (
     OneLineParser,
     add_flags,
@@ -21,6 +25,9 @@ from pipeline.dataset.flags import (
     with_dashes,
 )
 from pipeline.dataset.shards import COMPRESSIONS
+from pipeline.encodings import UTF_8
+from pipeline.errors import ConfigError
+from pipeline.globs import matches_any
 from pipeline.records import INPUT_FORMATS
 from pipeline.tokenize import TOKENIZERS
 
@@ -44,7 +51,8 @@ class Config:
     """
 
     input: tuple[str, ...] = dataclasses.field(metadata={"metavar": "GLOB", "many": True})
-    """Globs of the input files, in the order that numbers them."""
+    """Globs of the input files, in the order that numbers them. Quote them, or the shell expands them. A value that
+    matches no file as it is may be a list with commas."""
     output: str = dataclasses.field(metadata={"metavar": "URI"})
     """The dataset's folder: a path or a URI."""
     input_list: str = dataclasses.field(default="", metadata={"metavar": "URI"})
@@ -54,6 +62,9 @@ class Config:
     """text: lines; jsonl: a JSON object a line, whose --text-field is the text; parquet: that column is the text."""
     text_field: str = dataclasses.field(default="text", metadata={"shapes": True, "metavar": "NAME"})
     """Field of the records that holds the text, for jsonl and parquet."""
+    encoding: str = dataclasses.field(default=UTF_8, metadata={"shapes": True, "metavar": "NAME"})
+    """Encoding of text and JSON lines, by Python's name for it: utf-16, cp1252, shift_jis, gb18030 … Offsets are those
+    of the text in UTF-8. Files in other encodings than utf-8 are each read by one worker."""
     min_count: int = dataclasses.field(default=5, metadata={"shapes": True})
     """Tokens that stand fewer times in the corpus are left out of the vocabulary."""
     max_vocab: int = dataclasses.field(default=0, metadata={"shapes": True})
@@ -90,8 +101,8 @@ class Config:
     encoding_errors: str = dataclasses.field(
         default="dead-letter", metadata={"shapes": True, "choices": ("fail", "replace", "dead-letter")}
     )
-    """What to do with lines that are no UTF-8: end the run, put U+FFFD for each bad byte, or set the line aside.
-    Records without text end the run under fail and are set aside otherwise."""
+    """What to do with lines that are not valid in --encoding: end the run, put U+FFFD for each bad byte, or set the
+    line aside. Records without text end the run under fail and are set aside otherwise."""
     max_dead_letter_fraction: float = 0.001
     """End the run if more than this share of the corpus' bytes was set aside."""
     max_sentence_tokens: int = dataclasses.field(default=10_000, metadata={"shapes": True})
@@ -119,10 +130,22 @@ class Config:
     json: bool = False
     """Print the result as one JSON object on the last line of standard output."""
 
+    def __post_init__(self) -> None:
+        """Bring values to their one form, so that equal settings give equal manifests; refuse those out of range.
+
+        Raises:
+            ConfigError: a value cannot be used; the message begins with its flag.
+        """
+        for name, value in in_one_form(self).items():
+            object.__setattr__(self, name, value)
+        for name, fault in faults(self):
+            raise ConfigError(f"{flag_of(name)}: {fault}")
+
     def shaping_options(self) -> dict[str, Any]:
-        """Return the options that decide the dataset's bytes, by name; those of records and phrases only where used."""
+        """Return the options that decide the dataset's bytes, by name; some only where they are used."""
         fields = [field.name for field in dataclasses.fields(self) if field.metadata.get("shapes")]
         idle = {"input_format", "text_field"} if self.input_format == "text" else set()
+        idle |= {"encoding"} if self.encoding == UTF_8 else set()
         idle |= set() if self.phrases else {"phrases", "phrase_threshold", "phrase_min_count"}
         options = {name: getattr(self, name) for name in fields if name not in idle}
         return options | ({"phrase_threshold": list(self.phrase_thresholds)} if self.phrases else {})
@@ -136,17 +159,6 @@ class Config:
     def thread_count(self) -> int:
         """Threads to start in a worker process."""
         return self.threads or os.cpu_count() or 1
-
-
-#: Smallest and largest value of each number; None for no limit.
-_RANGES: dict[str, tuple[float, float | None]] = {
-    "min_count": (1, None), "max_vocab": (0, 2**31 - 1), "window": (1, 1000), "sample": (0, None),
-    "phrases": (0, 10), "phrase_min_count": (1, None),
-    "passes": (1, 100), "shard_pairs": (1, None), "seed": (0, 2**63 - 1), "max_dead_letter_fraction": (0, 1),
-    "max_sentence_tokens": (2, 1_000_000), "max_token_bytes": (1, 1 << 20), "threads": (0, 4096),
-    "read_block_bytes": (1, 1 << 30), "keep": (0, None), "max_decompression_ratio": (0, None),
-    "max_decompression_memory": (1 << 20, None),
-}  # fmt: skip
 
 
 def make_parser() -> OneLineParser:
@@ -174,39 +186,53 @@ def parse_arguments(argv: Sequence[str]) -> tuple[Config, list[str]]:
     values["input"] = tuple(part for value in values["input"] for part in _split_list(value))
     if not all(values["input"]):
         parser.error(
-            f"argument --input: found {','.join(values['input'])!r}, expected a glob before and behind each comma"
+            f"argument --input: found {','.join(values['input'])!r}, expected a glob before and after each comma"
         )
     try:
         values = expand_paths(values, Config)  # once more: of a list, each
     except ValueError as error:
         parser.error(f"argument {error}")
-    for name, (low, high) in _RANGES.items():
-        if not (low <= values[name] < math.inf and (high is None or values[name] <= high)):
-            limit = f"{low} or more" if high is None else f"{low} to {high}"
-            parser.error(f"argument {flag_of(name)}: found {values[name]}, expected {limit}")
-    if len(values["phrase_threshold"]) not in (1, values["phrases"]):
-        parser.error(
-            f"argument --phrase-threshold: found {len(values['phrase_threshold'])} values, expected one, or one for "
-            f"each round of --phrases {values['phrases']}"
-        )
-    _require_report(values, parser)
+    # A person's; templates name it with an underscore, and pass defaults too.
+    if values["input_format"] == "text" and any(word.partition("=")[0] == "--text-field" for word in argv):
+        parser.error(f"argument --text-field: {NO_FIELD.format(values['text_field'])}")
+    try:
+        config = Config(**values)
+    except ConfigError as error:
+        parser.error(f"argument {error}")
     unknown = unknown_to_beam(rest, parser)
     if unknown:
-        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
-    return Config(**values), rest
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}{_hint(unknown, parser)}")
+    return config, rest
 
 
-def _require_report(values: dict[str, Any], parser: OneLineParser) -> None:
-    """Better to hear of it now than once the run is done."""
-    if values["report"] and not values["wait"]:
-        parser.error("argument --report: found --no-wait beside it, expected one of the two")
-    if values["report"] and os.path.isdir(values["report"]):
-        parser.error(f"argument --report: found a folder at {values['report']}, expected the name of a file")
+def _hint(unknown: Sequence[str], parser: OneLineParser) -> str:
+    """Say what was probably meant by arguments that nothing knows."""
+    if any(not word.startswith("-") and os.path.exists(word) for word in unknown):
+        return "; for several files, quote the glob (--input 'text/*.txt') or repeat --input for each"
+    near = [near_flag(word, parser) for word in unknown if word.startswith("--")]
+    names = " or ".join(dict.fromkeys(name for name in near if name))
+    return f"; did you mean {names}?" if names else ""
+
+
+def near_flag(word: str, parser: argparse.ArgumentParser) -> str | None:
+    """Return the flag of a parser, or of Beam, that is spelled most like a mistyped one; None where none is near."""
+    name = word.partition("=")[0].replace("_", "-")
+    ours = [flag for flag in parser._option_string_actions if flag.startswith("--")]
+    known = {flag.replace("_", "-"): flag for flag in (*_beam_parser()._option_string_actions, *ours)}
+    starting = [flag for flag in ours if flag.startswith(name) and len(name) > 4]
+    return next(iter([*starting, *map(known.__getitem__, difflib.get_close_matches(name, known, 1, 0.75))]), None)
 
 
 def _split_list(value: str) -> list[str]:
-    """Split at commas, for templates that pass one value a parameter; a file may have a comma in its name."""
-    return [value] if os.path.exists(value) else value.split(",")
+    """Split at commas, for templates that pass one value a parameter; names of files and folders may have commas too.
+
+    What matches files as it is stays whole. In a list of URIs, commas inside of one stay.
+    """
+    if "," not in value:
+        return [value]
+    if not storage.is_local(value):
+        return re.split(r",(?=$|,|/|[a-z0-9]+://)", value)
+    return [value] if matches_any(storage.local_path(value)) else value.split(",")
 
 
 def unknown_to_beam(rest: Sequence[str], ours: OneLineParser) -> list[str]:
@@ -216,14 +242,19 @@ def unknown_to_beam(rest: Sequence[str], ours: OneLineParser) -> list[str]:
     """
     if not rest:
         return []
-    from apache_beam.options.pipeline_options import PipelineOptions, _BeamArgumentParser
-
-    parser = _BeamArgumentParser(allow_abbrev=False, add_help=False)
-    parser.error = ours.error
-    for options in PipelineOptions.__subclasses__():
-        options._add_argparse_args(parser)
+    parser = _beam_parser()
+    parser.error = ours.error  # type: ignore[method-assign]
     known, unknown = parser.parse_known_args(list(rest))
     workers = known.direct_num_workers
     if workers is not None and workers < 0:
         ours.error(f"argument --direct_num_workers: found {workers}, expected 0 or more")
     return list(unknown)
+
+
+def _beam_parser() -> argparse.ArgumentParser:
+    from apache_beam.options.pipeline_options import PipelineOptions, _BeamArgumentParser
+
+    parser: argparse.ArgumentParser = _BeamArgumentParser(allow_abbrev=False, add_help=False)
+    for options in PipelineOptions.__subclasses__():
+        options._add_argparse_args(parser)
+    return parser

@@ -6,6 +6,7 @@ core without copies between processes. A few pieces of work are in flight at onc
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -13,6 +14,39 @@ from typing import Any
 
 import apache_beam as beam
 from apache_beam.transforms.window import GlobalWindows
+
+from pipeline.errors import PipelineError
+
+_stop = threading.Event()
+
+
+class StoppedError(PipelineError):
+    """The run was asked to stop."""
+
+
+def stop() -> None:
+    """Make work of this process that has not started yet fail."""
+    _stop.set()
+
+
+def allow_work() -> None:
+    """Take back an earlier stop."""
+    _stop.clear()
+
+
+def is_stopped() -> bool:
+    """Tell whether work is to stop."""
+    return _stop.is_set()
+
+
+def require_running() -> None:
+    """Fail if the run is to stop: called before each piece of work.
+
+    Raises:
+        StoppedError: it is.
+    """
+    if _stop.is_set():
+        raise StoppedError("interrupted")
 
 
 class Tagged:
@@ -53,7 +87,8 @@ class ThreadedDoFn(beam.DoFn):  # type: ignore[misc]
 
         Raises whatever a piece of work raised.
         """
-        self._pending.append(self._pool.submit(work, *arguments))
+        require_running()
+        self._pending.append(self._pool.submit(_run, work, *arguments))
         while self._pending and (len(self._pending) > 2 * self._threads or self._pending[0].done()):
             for item in self._finish_oldest():
                 yield beam.pvalue.TaggedOutput(item.tag, item.value)
@@ -71,6 +106,11 @@ class ThreadedDoFn(beam.DoFn):  # type: ignore[misc]
         for item in items:
             self.count(item)
         return items
+
+
+def _run(work: Callable[..., list[Tagged]], *arguments: Any) -> list[Tagged]:
+    require_running()
+    return work(*arguments)
 
 
 def in_global_window(values: Iterable[Tagged]) -> Iterator[beam.pvalue.TaggedOutput]:

@@ -7,6 +7,7 @@ from typing import IO
 
 from pipeline import progress
 from pipeline.chunks import Chunk, cut_chunks, read_from, read_until
+from pipeline.content import HEAD_BYTES, require_parquet, text_of
 from pipeline.dataset import storage
 from pipeline.decompress import Limits, read_blocks
 from pipeline.inputs import InputFile, Part, unreadable
@@ -71,9 +72,12 @@ def _read_text(
     limits = Limits(config.max_decompression_ratio, config.max_decompression_memory)
     rules = RecordRules(shown, config.text_field, config.encoding_errors, set_aside)
     if config.input_format == "parquet":
+        require_parquet(stream.read(HEAD_BYTES), shown)
+        stream.seek(0)
         return _limit(read_parquet(stream, rules), file, limits)
     blocks = read_blocks(stream, shown, config.read_block_bytes, limits)
-    return read_jsonl(blocks, rules) if config.input_format == "jsonl" else blocks
+    text = text_of(blocks, shown, config.input_format, config.encoding)
+    return read_jsonl(text, rules) if config.input_format == "jsonl" else text
 
 
 def _limit(blocks: Iterable[bytes], file: InputFile, limits: Limits) -> Iterator[bytes]:

@@ -27,6 +27,9 @@ MAX_RECORD_BYTES = 64 << 20
 
 _BATCH_ROWS = 1024
 _PARQUET_BUFFER_BYTES = 1 << 20
+_TEXT_TYPES = (
+    pa.string(), pa.large_string(), pa.string_view(), pa.binary(), pa.large_binary(), pa.binary_view(), pa.null()
+)  # fmt: skip
 _SURROGATE = re.compile("[\ud800-\udfff]")
 # Numbers are never looked at; as floats they have no limit of digits, as Python's integers from text do.
 _parse_json = json.JSONDecoder(parse_int=float).decode
@@ -164,7 +167,7 @@ def read_parquet(stream: IO[bytes], rules: RecordRules) -> Iterator[bytes]:
         _require_text_column(file.schema_arrow, rules)
         row = 0
         for batch in file.iter_batches(_BATCH_ROWS, columns=[rules.field], use_threads=False):
-            rows = batch.column(0).cast(pa.large_binary())
+            rows = _as_binary(batch.column(0))
             text = _read_good_rows(rows)
             yield _read_each_row(rows, row, rules) if text is None else text
             row += len(rows)
@@ -179,10 +182,23 @@ def read_parquet(stream: IO[bytes], rules: RecordRules) -> Iterator[bytes]:
 
 def _require_text_column(schema: pa.Schema, rules: RecordRules) -> None:
     position = schema.get_field_index(rules.field)
-    kinds = (pa.string(), pa.large_string(), pa.binary(), pa.large_binary())
-    if position < 0 or schema.field(position).type not in kinds:
+    if position < 0 or not _may_hold_text(schema.field(position).type):
         columns = ", ".join(" ".join(f"{column.name}: {column.type}".split()) for column in schema)
         raise InputError(f"{rules.name}: found the columns ({columns}), expected {rules.field}: string (--text-field)")
+
+
+def _may_hold_text(kind: pa.DataType) -> bool:
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    return kind in _TEXT_TYPES or pa.types.is_fixed_size_binary(kind)
+
+
+def _as_binary(column: pa.Array) -> pa.LargeBinaryArray:
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    if column.type == pa.string_view():  # which cannot be cast to binary at once
+        column = column.cast(pa.large_string())
+    return column.cast(pa.large_binary())
 
 
 def _read_good_rows(rows: pa.LargeBinaryArray) -> bytes | None:
@@ -203,7 +219,9 @@ def _read_each_row(rows: pa.LargeBinaryArray, first: int, rules: RecordRules) ->
         try:
             texts.append(_text_of_value(value, rules) + b"\n")
         except _BadRecordError as error:
-            _reject(DeadLetter(number, str(error), value or b""), "row", rules)
+            # A null weighs what it would as JSON.
+            content = json.dumps({rules.field: None}).encode() if value is None else value
+            _reject(DeadLetter(number, str(error), content), "row", rules)
     return b"".join(texts)
 
 

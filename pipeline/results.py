@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import pyarrow as pa
@@ -35,10 +35,21 @@ class WrittenShard(NamedTuple):
     shard: Shard | None
 
 
+class PassedOver(NamedTuple):
+    """Files that were matched and not read, such as _SUCCESS: how many, and the URI of one."""
+
+    files: int
+    example: str
+
+
+NOTHING_PASSED_OVER = PassedOver(0, "")
+
+
 class DeadLetterPart(NamedTuple):
     """One file of dead letters.
 
     Attributes:
+        firsts: file and offset of the first one of each reason.
         bytes: of all of them.
         line_bytes: of those that are whole lines or records, not tokens of a line.
     """
@@ -46,16 +57,27 @@ class DeadLetterPart(NamedTuple):
     name: str
     entry: FileEntry
     reasons: dict[str, int]
+    firsts: dict[str, tuple[str, int]]
     bytes: int
     line_bytes: int
 
     @classmethod
-    def of(cls, name: str, data: pa.Buffer, letters: Sequence[DeadLetter]) -> DeadLetterPart:
-        """Describe a part by its content."""
+    def of(cls, name: str, data: pa.Buffer, named: Sequence[tuple[str, DeadLetter]]) -> DeadLetterPart:
+        """Describe a part by its content, dead letters with the names of their files."""
+        letters = [letter for _, letter in named]
+        firsts = first_places(((letter.reason, (file, letter.offset)) for file, letter in named))
         entry = file_entries({name: memoryview(data)})[name]
         reasons = Counter(letter.reason for letter in letters)
         sizes = [(len(letter.content), letter.reason != "token-too-long") for letter in letters]
-        return cls(name, entry, dict(reasons), sum(n for n, _ in sizes), sum(n for n, whole in sizes if whole))
+        return cls(name, entry, dict(reasons), firsts, sum(n for n, _ in sizes), sum(n for n, whole in sizes if whole))
+
+
+def first_places(places: Iterable[tuple[str, tuple[str, int]]]) -> dict[str, tuple[str, int]]:
+    """Return the first place of each reason, by file and offset."""
+    firsts: dict[str, tuple[str, int]] = {}
+    for reason, place in places:
+        firsts[reason] = min(place, firsts.get(reason, place))
+    return firsts
 
 
 class PhraseFile(NamedTuple):

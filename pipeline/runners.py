@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 import socket
 import threading
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import grpc
-from apache_beam.options.pipeline_options import PipelineOptions, PortableOptions, SetupOptions, StandardOptions
+from apache_beam.options.pipeline_options import (
+    DirectOptions,
+    PipelineOptions,
+    PortableOptions,
+    SetupOptions,
+    StandardOptions,
+)
+from apache_beam.portability import python_urns
+from apache_beam.runners.portability.fn_api_runner.worker_handlers import SubprocessSdkWorkerHandler, WorkerHandler
 from apache_beam.runners.runner import PipelineResult, PipelineState
+from apache_beam.runners.worker import sdk_worker_main
 
+from pipeline import parallel, worker
 from pipeline.dataset import storage
 from pipeline.errors import ConfigError, LostJobError
 
@@ -22,6 +35,9 @@ _PORTABLE = ("PortableRunner", "FlinkRunner", "SparkRunner")
 _KEEP_WORKERS_MS = 60_000
 
 _CONNECT_S = 5
+
+#: Exit status after Ctrl-C.
+INTERRUPTED = 130
 
 
 def read_options(flags: Sequence[str]) -> PipelineOptions:
@@ -60,6 +76,51 @@ def require_job_server(options: PipelineOptions) -> None:
         raise ConfigError(
             f"--job_endpoint {endpoint}: found nobody who answers ({detail}), expected HOST:PORT of a job server"
         ) from None
+
+
+def shares_this_process(options: PipelineOptions) -> bool:
+    """Tell whether the workers of Beam's local runner are threads of this process."""
+    return str(options.view_as(DirectOptions).direct_running_mode) != "multi_processing"
+
+
+@contextlib.contextmanager
+def stopping(soft: bool) -> Iterator[None]:
+    """Stop at Ctrl-C in a way that lets a run clear up; a second Ctrl-C ends the process at once.
+
+    Args:
+        soft: the workers are threads of this process: they are asked to stop, and the run fails in order. Else the
+            first Ctrl-C is a KeyboardInterrupt.
+    """
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        yield
+        return
+
+    def handle(*_: object) -> None:
+        if parallel.is_stopped():
+            os._exit(INTERRUPTED)
+        parallel.stop()
+        if not soft:
+            raise KeyboardInterrupt
+
+    parallel.allow_work()
+    before = signal.signal(signal.SIGINT, handle)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+class _QuietWorkers(SubprocessSdkWorkerHandler):  # type: ignore[misc]
+    """Worker processes of the local runner that are ours: Beam's log 20 lines each."""
+
+    def __init__(self, worker_command_line: bytes, *arguments: Any) -> None:
+        beams = sdk_worker_main.__name__.encode()
+        super().__init__(worker_command_line.replace(beams, worker.__name__.encode()), *arguments)
+
+
+def quieten_processes() -> None:
+    """Let the local runner start quiet workers."""
+    WorkerHandler.register_environment(python_urns.SUBPROCESS_SDK, bytes)(_QuietWorkers)
 
 
 @contextlib.contextmanager

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 import apache_beam as beam
+from apache_beam.typehints import typehints
 
 from pipeline import reading
+from pipeline.chunks import BOM, CHUNK_BYTES, Chunk, cut_chunks
+from pipeline.encodings import UTF_8
 from pipeline.inputs import PART_BYTES, InputFile, Part, ReadText, batch_parts, list_inputs, split_file
 from pipeline.listing import SHARES, read_share
 from pipeline.options import Config
@@ -50,8 +53,8 @@ class ReadListing(beam.PTransform):  # type: ignore[misc]
 
 
 def make_batches(files: Iterable[InputFile], config: Config, part_bytes: int) -> Iterator[list[Part]]:
-    """Split what is large and plain text, group what is small."""
-    if config.input_format != "text":
+    """Split what is large and plain UTF-8, group what is small."""
+    if config.input_format != "text" or config.encoding != UTF_8:
         return batch_parts(map(Part, files))
     return batch_parts(part for file in files for part in split_file(file, part_bytes))
 
@@ -72,6 +75,7 @@ class SpreadChunks(beam.PTransform):  # type: ignore[misc]
         return batches | beam.FlatMap(self._spread) | beam.Reshuffle()
 
     def _spread(self, batch: Sequence[Part]) -> Iterator[list[Part]]:
+        require_batch(batch, "SpreadChunks")
         if small := [part for part in batch if not self._is_large(part)]:
             yield small
         for part in batch:
@@ -89,3 +93,57 @@ class SpreadChunks(beam.PTransform):  # type: ignore[misc]
             yield [Part(part.file, chunk.index, chunk.index + 1, text)]
         if letters:
             yield [Part(part.file, 0, 0, ReadText((), tuple(letters)))]
+
+
+#: Where strings are from that are elements themselves.
+NO_FILE = InputFile(0, "", "", 0)
+
+
+class Strings:
+    """Strings that become chunks together: one by one, the work around each would be most of it."""
+
+    def __init__(self) -> None:
+        self._lines = list[bytes]()
+        self._bytes = 0
+
+    def add(self, text: str | bytes) -> Iterator[Chunk]:
+        """Add lines; yield chunks once there is enough for one."""
+        data = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
+        self._lines.append(data.removeprefix(BOM).removesuffix(b"\n") + b"\n")
+        self._bytes += len(self._lines[-1])
+        if self._bytes >= CHUNK_BYTES:
+            yield from self.take()
+
+    def take(self) -> Iterator[Chunk]:
+        """Yield chunks of all lines, and forget these."""
+        lines, self._lines, self._bytes = self._lines, [], 0
+        if lines:
+            yield from cut_chunks([b"".join(lines)])
+
+
+def require_batch(element: object, transform: str) -> list[Part]:
+    """Return an element that is a batch of Part.
+
+    Raises:
+        TypeError: it is something else.
+    """
+    if isinstance(element, list) and all(isinstance(part, Part) for part in element):
+        return element
+    raise TypeError(
+        f"{transform}: found an element of type {type(element).__name__}, expected lists of Part, as ListInputs makes "
+        "them" + (", or str or bytes" if transform == "CountTokens" else "")
+    )
+
+
+def require_text_elements(elements: beam.PCollection, transform: str) -> None:
+    """Refuse a PCollection that is known to hold neither text nor batches, before the pipeline runs.
+
+    Raises:
+        TypeError: its type hint says so.
+    """
+    hint = elements.element_type
+    wrong = (typehints.DictConstraint, typehints.TupleConstraint, typehints.TupleSequenceConstraint)
+    plain = isinstance(hint, type) and hint is not object and not issubclass(hint, (str, bytes, list))
+    if isinstance(hint, wrong) or plain:
+        name = getattr(hint, "__name__", hint)
+        raise TypeError(f"{transform}: found a PCollection of {name}, expected str, bytes or lists of Part")

@@ -18,6 +18,7 @@ from pipeline.dataset.schema import DEAD_LETTERS_SCHEMA, INPUTS_SCHEMA
 from pipeline.dataset.shards import Shard, encode_shard, shard_name
 from pipeline.draws import order_key
 from pipeline.encode import SentenceRun, split_runs
+from pipeline.encodings import UTF_8
 from pipeline.errors import InputError
 from pipeline.inputs import InputFile
 from pipeline.lookup import TokenLookup
@@ -44,13 +45,16 @@ def tokenize_chunk(
     """Normalise and cut one chunk, and join what is a phrase; also what was set aside.
 
     Raises:
-        InputError: bytes that are no UTF-8, under --encoding-errors fail.
+        InputError: bytes that are not in --encoding, under --encoding-errors fail.
     """
     rules = TextRules(config.lowercase, config.normalize, config.encoding_errors)
     try:
         text, letters = normalize_lines(chunk.data, chunk.offset, rules)
     except InputError as error:
-        raise InputError(f"{storage.redact(file.uri)}: chunk at byte {chunk.offset}: {error}") from None
+        reason = str(error)
+        if config.encoding != UTF_8:
+            reason = f"found bytes that are not {config.encoding}, expected text in it (see --encoding-errors)"
+        raise InputError(f"{storage.redact(file.uri)}: chunk at byte {chunk.offset}: {reason}") from None
     tokens = scan_tokens(
         text, token_classes(config.tokenizer), config.max_token_bytes, config.max_sentence_tokens, chunk.torn
     )

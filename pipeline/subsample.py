@@ -22,7 +22,7 @@ def keep_probabilities(counts_V: NDArray[np.int64], sample: float) -> NDArray[np
     """
     if sample == 0:
         return np.ones(len(counts_V))
-    ratio_V = sample * counts_V.sum() / np.maximum(counts_V, 1)
+    ratio_V = min(sample, 1.0) * counts_V.sum() / np.maximum(counts_V, 1)
     keep_V: NDArray[np.float64] = np.minimum(1.0, np.sqrt(ratio_V) + ratio_V)
     return keep_V
 

@@ -21,6 +21,7 @@ from pipeline.parallel import Tagged, ThreadedDoFn, in_global_window
 from pipeline.phrases import Phrases, phrases_of
 from pipeline.plan import Plan
 from pipeline.results import DeadLetterPart, PhraseFile, VocabularyFile, WrittenShard
+from pipeline.sources import NO_FILE, Strings, require_batch, require_text_elements
 from pipeline.spill import InlineSpill, Spill
 from pipeline.subsample import keep_thresholds
 from pipeline.text import DeadLetter
@@ -34,7 +35,11 @@ RUNS, ENCODED, SHARDS = "runs", "encoded", "shards"
 
 
 class CountTokens(beam.PTransform):  # type: ignore[misc]
-    """Batches of Part → outputs ``counts`` (partition, what travels of a table), ``stats`` and ``dead``."""
+    """Batches of Part, str or UTF-8 bytes → outputs ``counts`` (partition, payload of a table), ``stats``, ``dead``.
+
+    A string is one or several lines. Those of a bundle are counted together: ``stats`` and ``dead`` do not say which
+    string they are about.
+    """
 
     def __init__(self, config: Config, spill: Spill | None = None, phrases: Any = ()) -> None:
         super().__init__()
@@ -43,6 +48,7 @@ class CountTokens(beam.PTransform):  # type: ignore[misc]
 
     def expand(self, batches: beam.PCollection) -> Any:
         """Read, tokenise and count."""
+        require_text_elements(batches, "CountTokens")
         return batches | beam.ParDo(self._do_fn, self._phrases).with_outputs(COUNTS, STATS, DEAD)
 
 
@@ -63,11 +69,19 @@ class _CountTokens(ThreadedDoFn):
         super().start_bundle()
         self._counters: list[TokenCounter] = []
         self._of_thread = threading.local()
+        self._strings = Strings()
 
-    def process(self, batch: list[Part], phrase_files: tuple[PhraseFile, ...]) -> Iterator[beam.pvalue.TaggedOutput]:
-        progress.begin("counting")
+    def process(
+        self, batch: list[Part] | str | bytes, phrase_files: tuple[PhraseFile, ...]
+    ) -> Iterator[beam.pvalue.TaggedOutput]:
         phrases = phrases_of(phrase_files)
-        for part in batch:
+        if isinstance(batch, (str, bytes)):
+            for chunk in self._strings.add(batch):
+                yield from self.submit(self._count, NO_FILE, chunk, phrases)
+            self._phrases = phrases
+            return
+        progress.begin("counting")
+        for part in require_batch(batch, "CountTokens"):
             letters: list[DeadLetter] = []
             for chunk in reading.read_chunks(part, self._config, letters.append):
                 yield from self.submit(self._count, part.file, chunk, phrases)
@@ -75,6 +89,8 @@ class _CountTokens(ThreadedDoFn):
             yield from self._set_aside(part.file, letters)
 
     def finish_bundle(self) -> Iterator[beam.pvalue.TaggedOutput]:
+        for chunk in self._strings.take():
+            self._pending.append(self._pool.submit(self._count, NO_FILE, chunk, self._phrases))
         yield from super().finish_bundle()  # all is counted; only then
         for tagged in self._pool.map(self._hand_on, self._counters):
             yield from in_global_window(tagged)
@@ -166,7 +182,7 @@ class WriteDeadLetters(beam.PTransform):  # type: ignore[misc]
         found = list(letters)
         name, data = stages.write_dead_letters(found, part)
         storage.write_bytes(storage.join(self._folder, name), memoryview(data))
-        return DeadLetterPart.of(name, data, [letter for _, letter in found])
+        return DeadLetterPart.of(name, data, found)
 
 
 class EncodeChunks(beam.PTransform):  # type: ignore[misc]
@@ -195,7 +211,7 @@ class _EncodeChunks(ThreadedDoFn):
         _, lookup = load_lookup(vocabulary.uri, vocabulary.entry.sha256)
         phrases = phrases_of(phrase_files)
         progress.begin("encoding")
-        for part in batch:
+        for part in require_batch(batch, "EncodeChunks"):
             for chunk in reading.read_chunks(part, self._config, _ignore):
                 yield from self.submit(self._encode, part.file, chunk, lookup, plan, phrases)
 

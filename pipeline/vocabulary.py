@@ -20,6 +20,7 @@ from pipeline.dataset.vocab import Vocabulary, order_rows, parse_vocab, save_voc
 from pipeline.errors import ConfigError
 from pipeline.lookup import load_lookup
 from pipeline.options import Config
+from pipeline.parallel import require_running
 from pipeline.results import VocabularyFile
 from pipeline.spill import Spill
 from pipeline.subsample import keep_probabilities
@@ -29,7 +30,7 @@ _Key = tuple[int, bytes]
 
 
 def write_vocabulary(
-    config: Config, folder: str, base: Base | None, partitions: Sequence[bytes], spill: Spill
+    config: Config, folder: str, base: Base | None, partitions: Sequence[bytes], spill: Spill, set_aside: str = ""
 ) -> VocabularyFile:
     """Write vocab.parquet from the counts of each partition, which are in a vocabulary's order already.
 
@@ -39,6 +40,7 @@ def write_vocabulary(
         base: the vocabulary to extend.
         partitions: what travelled of each one's table, an Arrow stream of COUNTS_SCHEMA.
         spill: to read it from.
+        set_aside: the dead letters in words, for the error where no token is left.
 
     Raises:
         ConfigError: no token is left.
@@ -52,7 +54,7 @@ def write_vocabulary(
     earlier = _load_base(base) if base else None
     found = _count_known(base, counted()) if base else np.zeros(0, np.int64)
     if not (base or any(len(table) for stream in counted() for table in stream)):
-        raise _nothing_left(config)
+        raise _nothing_left(config, set_aside)
     with tempfile.TemporaryFile() as file:
         rows = _all_rows(earlier, base, found, merge_ordered(counted()), config.max_vocab)
         with storage.naming(tempfile.gettempdir()):
@@ -141,6 +143,7 @@ def _all_rows(
         yield pa.table([earlier.column, earlier.counts + found], names=["token", "count"])
         rows = len(earlier)
     for table in merged:
+        require_running()
         if base is not None:
             table = table.filter(pa.array(load_lookup(base.uri, base.sha256)[1].rows_of(table["token"]) < 0))
         table = table.slice(0, max(0, limit - rows)) if limit else table
@@ -168,8 +171,9 @@ def _publish_file(
     return VocabularyFile(uri, entry, totals, int(kept.sum()) / 2**20)
 
 
-def _nothing_left(config: Config) -> ConfigError:
+def _nothing_left(config: Config, set_aside: str) -> ConfigError:
     field = "" if config.input_format == "text" else f", --text-field {config.text_field}"
     return ConfigError(
         f"--min-count {config.min_count}{field}: found no token that frequent in the input, expected a vocabulary"
+        + (f" (set aside: {set_aside})" if set_aside else "")
     )

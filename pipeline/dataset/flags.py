@@ -27,6 +27,10 @@ class OneLineParser(argparse.ArgumentParser):
         """Print the message and exit with status 2."""
         self.exit(2, f"error: {message} (--help lists the flags)\n")
 
+    def _print_message(self, message: str, file: Any = None) -> None:
+        """Print; argparse's own hides the error where standard output is full or closed."""
+        (file or sys.stderr).write(message or "")
+
     def _get_values(self, action: argparse.Action, arg_strings: list[str]) -> Any:
         """Read what was given for a flag; a text without a type of its own is a path by its metavar, or a name."""
         if action.option_strings and action.type is None and action.choices is None:

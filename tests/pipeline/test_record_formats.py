@@ -41,7 +41,8 @@ def write_corpus(folder: Path, kind: str) -> str:
 
 
 def run(folder: Path, output: Path, **options: object) -> Dataset:
-    settings = {"text_field": "body", "passes": 2, "shard_pairs": 200_000, "sample": 0.05, **options}
+    options = ({"text_field": "body"} if "input_format" in options else {}) | options
+    settings = {"passes": 2, "shard_pairs": 200_000, "sample": 0.05, **options}
     done = job.run_job(Config((f"{folder}/*",), str(output), **settings), ())  # type: ignore[arg-type]
     return open_dataset(str(output), done.run_id)
 
@@ -55,7 +56,8 @@ def text(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 @pytest.mark.parametrize("kind", ["jsonl", "jsonl.gz", "jsonl.zst", "parquet"])
 def test_equal_shards(kind: str, text: Dataset, tmp_path: Path) -> None:
-    records = run(tmp_path / "in", tmp_path / "out", input_format=write_corpus(tmp_path / "in", kind))
+    input_format = write_corpus(tmp_path / "in", kind)
+    records = run(tmp_path / "in", tmp_path / "out", input_format=input_format)
     assert text.manifest.corpus.bytes > 2 << 20
     assert len(records.shards) > 2
     assert records.shards == text.shards
@@ -125,9 +127,11 @@ def test_too_many_bad_records_end_the_run_and_stay_readable(tmp_path: Path) -> N
 
 def test_a_field_that_no_record_has_is_named(tmp_path: Path) -> None:
     input_format = write_corpus(tmp_path / "in", "jsonl")
-    with pytest.raises(Exception, match="found no token") as error:
+    with pytest.raises(Exception, match="set aside") as error:
         run(tmp_path / "in", tmp_path / "out", input_format=input_format, text_field="txt")
-    assert str(cli.error_line(error.value)).startswith("--min-count 5, --text-field txt: found no token that frequent")
+    line = str(cli.error_line(error.value))
+    assert "set aside (100%: 25,000 no-text-field, first in a.jsonl at byte 0), expected at most" in line
+    assert line.endswith("; see --text-field")
 
 
 def test_records_that_change_between_the_passes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -60,8 +60,10 @@ def test_a_file_matched_twice_is_refused(tmp_path: Path, second: str) -> None:
 
 def test_no_match_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "folder.txt").mkdir()
-    with pytest.raises(InputError, match="found no file, expected at least one"):
+    with pytest.raises(InputError, match="found no file, expected at least one; it matches folders"):
         list(list_inputs([f"{tmp_path}/*.txt"]))
+    with pytest.raises(InputError, match="found no file, expected at least one"):
+        list(list_inputs([f"{tmp_path}/*.gz"]))
 
 
 @pytest.mark.parametrize(

@@ -25,8 +25,7 @@ def test_the_defaults_are_a_contract() -> None:
 
 
 def test_records_shape_the_bytes_only_where_they_are_read() -> None:
-    config, _ = parse_arguments([*BASE, "--text-field", "body"])
-    assert config.shaping_options() == parse_arguments(BASE)[0].shaping_options()
+    assert not {"input_format", "text_field", "encoding"} & parse_arguments(BASE)[0].shaping_options().keys()
     config, _ = parse_arguments([*BASE, "--input-format=jsonl", "--text_field=body"])
     assert config.shaping_options().items() >= {"input_format": "jsonl", "text_field": "body"}.items()
 

@@ -182,7 +182,7 @@ def test_a_corpus_of_hardly_a_word_has_a_page(counts: list[int]) -> None:
 @settings(deadline=None)
 @given(st.lists(st.lists(st.integers(1, 600), max_size=20), max_size=4))
 def test_sentence_lengths_are_counted_and_added_up(chunks: list[list[int]]) -> None:
-    config = Config(input=("",), output="", tokenizer="whitespace", max_sentence_tokens=500)
+    config = Config(input=("x",), output="out", tokenizer="whitespace", max_sentence_tokens=500)
     texts = ["".join("a b c d e "[: 2 * n] * (n // 5) + "w " * (n % 5) + "\n" for n in lengths) for lengths in chunks]
     expected = [0] * 10
     for length in (len(line.split()) for text in texts for line in text.splitlines() if line.split()):

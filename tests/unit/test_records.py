@@ -116,7 +116,7 @@ def test_replace_mends_what_is_no_utf_8_and_nothing_else() -> None:
     assert letters == [DeadLetter(36, "no-text-field", b'{"text": 1}')]
     text, letters = from_parquet(parquet_of([b"a\xffb", None], pa.binary()), "replace")
     assert text.decode() == "a\ufffdb\n"
-    assert letters == [DeadLetter(1, "no-text-field", b"")]
+    assert letters == [DeadLetter(1, "no-text-field", b'{"text": null}')]
 
 
 @pytest.mark.parametrize(
@@ -151,7 +151,7 @@ def test_rows_in_file_order_over_batches_and_row_groups() -> None:
     values[3000], values[4999] = None, b"\xff"
     text, letters = from_parquet(parquet_of(values, pa.binary(), 1700))
     assert text.decode().split("\n") == [value for value in values if isinstance(value, str)] + [""]
-    assert letters == [DeadLetter(3000, "no-text-field", b""), DeadLetter(4999, "invalid-utf-8", b"\xff")]
+    assert letters == [DeadLetter(3000, "no-text-field", b'{"text": null}'), DeadLetter(4999, "invalid-utf-8", b"\xff")]
 
 
 def test_bytes_that_a_string_column_should_not_hold() -> None:

@@ -59,7 +59,7 @@ class TrainConfig:
     """Negatives are drawn by count^power; 0 is uniform, 1 plain frequency."""
     learning_rate: float = _shapes(0.0)
     """Learning rate at the start; 0 stands for 0.04 with sgd, 0.05 with adagrad, 0.001 with adam. With sgd and several
-    processes that default grows, up to half as much again for 8."""
+    processes that default grows, to 0.05 for four or more."""
     epochs: int = _shapes(1)
     """Times to walk over the corpus; a dataset with as many passes has fresh draws for each."""
     device: str = _shapes("auto", ("auto", "cpu", "cuda"))

@@ -14,8 +14,8 @@ JOINS_AN_EPOCH = 120
 #: Every so many of them is a full one, which joins the rows of all words, and after which a training can be resumed.
 FULL_EVERY = 4
 #: The rate grows with the processes: each row's changes are partly averaged, so that each is smaller than it would be.
-RATE_GROWTH = 1 / 14
-MOST_RATE_FACTOR = 1.5
+RATE_GROWTH = 1 / 12
+MOST_RATE_FACTOR = 1.25
 #: Pairs of an epoch for each process below which quality was not measured: 16 processes on 86 M pairs.
 PAIRS_A_PROCESS = 5_000_000
 #: What a join costs beside the time that its bytes take on the wire, and what a GPU trains and sends in a second.

@@ -53,7 +53,7 @@ def test_the_rate_grows_with_the_processes_and_ends_somewhere() -> None:
     factors = [rate_factor(processes) for processes in (1, 2, 4, 8, 16, 1000)]
     assert factors[0] == 1.0
     assert factors == sorted(factors)
-    assert factors[-1] == factors[-2] == pytest.approx(1.5)
+    assert factors[-1] == factors[-2] == pytest.approx(1.25)
 
 
 def test_a_corpus_supports_so_many_processes() -> None:

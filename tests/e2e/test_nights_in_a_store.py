@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import threading
-import time
 
 import pytest
 
@@ -19,7 +19,7 @@ from pipeline.dataset import storage
 from tests.e2e.test_object_store import bucket  # noqa: F401  (a fixture)
 from trainer.cli import main
 from trainer.nights import lease
-from trainer.nights.lease import LEASE, Busy, hold, renew_once
+from trainer.nights.lease import LEASE, Busy, Held, hold
 from trainer.nights.making import TRAINING
 from trainer.store import load_model
 
@@ -28,7 +28,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.filterwarnings("ignore:datetime.datet
 
 def renew(uri: str) -> None:
     """Do what the holder's thread does now and then."""
-    renew_once(uri, json.loads(storage.read_bytes(uri)), 700, threading.Event())
+    Held(uri, json.loads(storage.read_bytes(uri)), 700, 0.0, threading.Event()).renew()
 
 
 def keys(prefix: str) -> list[str]:
@@ -68,31 +68,20 @@ def test_two_nights_and_a_way_back(bucket: str, capsys: pytest.CaptureFixture[st
     assert not [key for key in keys("nights/model/") if TRAINING in key]
 
 
-def test_a_lease_counts_until_its_time_is_over(bucket: str) -> None:  # noqa: F811
+def test_a_lease_counts_as_long_as_it_changes(bucket: str) -> None:  # noqa: F811
     folder = f"{bucket}/leases/retrain"
-    uri, lost = f"{folder}/{LEASE}", threading.Event()
+    uri = f"{folder}/{LEASE}"
     with hold("m", folder, 600) as first:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(lease, "pause", lambda _: renew(uri))
             with pytest.raises(Busy, match="found another retraining at work"), hold("m", folder, 600):
                 raise AssertionError("two hold it")
-        mine = json.loads(storage.read_bytes(uri))
-        renew_once(uri, mine, 700, lost)
-        assert json.loads(storage.read_bytes(uri)) == mine
-        assert mine["expires_at"] > time.time() + 600
-        storage.write_bytes(uri, json.dumps({**mine, "expires_at": 0}).encode())  # as if nobody had renewed it
-        with hold("m", folder, 600):
-            renew_once(uri, mine, 700, lost)
-            assert lost.is_set()
+        with pytest.MonkeyPatch.context() as patch:  # each look at the clock is a minute later, and nobody renews it
+            patch.setattr(lease, "pause", lambda _: None)
+            patch.setattr(lease, "clock", itertools.count(0, 60).__next__)
+            with hold("m", folder, 600) as second:
+                second.require()
         first.lost.set()
-    with hold("m", folder, 600) as free:
-        free.require()
-        give_up = {**json.loads(storage.read_bytes(uri)), "expires_at": 0}
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(lease, "pause", lambda _: storage.write_bytes(uri, json.dumps(give_up).encode()))
-            with hold("m", folder, 600) as waited:  # for a lease that is not renewed
-                waited.require()
-        free.lost.set()
 
 
 def test_who_lost_the_lease_notices(bucket: str) -> None:  # noqa: F811
@@ -104,18 +93,3 @@ def test_who_lost_the_lease_notices(bucket: str) -> None:  # noqa: F811
             with pytest.raises(Busy, match="took the lease over"):
                 slow.require()
             other.require()
-
-
-def test_a_store_that_does_not_answer_for_long(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def fail(*_: object) -> None:
-        raise OSError("no answer")
-
-    monkeypatch.setattr("trainer.nights.lease.storage.swap_pointer", fail)
-    lost = threading.Event()
-    renew_once("s3://b/k", {"expires_at": time.time() + 600}, 600, lost)
-    assert not lost.is_set()
-    renew_once("s3://b/k", {"expires_at": 0}, 600, lost)
-    assert lost.is_set()
-    assert capsys.readouterr().err.count("found no answer, expected to renew the lease") == 2

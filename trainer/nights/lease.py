@@ -1,10 +1,11 @@
 """One retraining of a model at a time.
 
 On a local disk its process holds a lock on a file, and so does the pipeline that it runs; the kernel drops it with
-them. An object store has no such lock: there an object says who is at work and until when, is taken and renewed by
-conditional writes, and counts for nothing once its time is over: whoever finds one waits until it is renewed (another
-one is at work) or runs out (it was killed). Whatever happens, only one of two can publish: the
-model's pointer is swapped only if it still is what the retraining began with.
+them. An object store has no such lock. There an object says who is at work. It is taken by a conditional write, and
+each renewal changes its content. A second retraining watches it: if the content changes, the holder lives; if it stays
+the same for as long as the holder said, measured by the watcher's own monotonic clock, the holder was killed. No two
+machines' clocks are compared. In any case only one of two can publish: the model's pointer is swapped only if it still
+is what the retraining began with.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import contextlib
 import datetime
 import fcntl
 import json
+import math
 import os
 import secrets
 import socket
@@ -31,7 +33,7 @@ from trainer.progress import warn
 LOCK, LEASE = "lock", "lease.json"
 ORPHANS_S = 10.0  # how long the pipeline of a killed retraining may take to end
 POLL_S = 2.0
-pause = time.sleep
+pause, clock = time.sleep, time.monotonic
 
 
 class Busy(UserError):  # noqa: N818  (what is, not what failed)
@@ -67,7 +69,7 @@ def hold(model_uri: str, folder: str, lease_s: float) -> Iterator[Lease]:
     Args:
         model_uri: the model, for messages.
         folder: where the lock or lease lies.
-        lease_s: in an object store, how long a lease counts that is not renewed.
+        lease_s: in an object store, how long a lease counts that is not renewed; on a local disk of no effect.
 
     Raises:
         Busy: another one is at work.
@@ -103,22 +105,23 @@ def _take(model_uri: str, handle: int) -> None:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return
         holder = _parse(os.pread(handle, 4096, 0))
-        if not _is_dead(holder) or time.monotonic() > deadline:
-            raise Busy(_explain(model_uri, holder))
+        dead = _is_dead(holder)
+        if not dead or time.monotonic() > deadline:
+            raise Busy(_explain_orphan(model_uri, holder) if dead else _explain(model_uri, holder))
         time.sleep(0.1)
 
 
 @contextlib.contextmanager
 def _leased(model_uri: str, uri: str, lease_s: float) -> Iterator[Lease]:
-    lease, mine = Lease(), _renewed({**_myself(), "token": secrets.token_hex(8)}, lease_s)
-    found = _wait_for(model_uri, uri)
-    mine = _renewed(mine, lease_s)
+    lease, found = Lease(), _wait_for(model_uri, uri, lease_s)
+    mine = {**_myself(), "token": secrets.token_hex(8), "lease_s": lease_s, "renewals": 0}
+    started = clock()
     try:
         storage.swap_pointer(uri, found, canonical_json(mine))
     except PointerMovedError:
         raise Busy(_explain(model_uri, _parse(storage.read_pointer(uri) or b""))) from None
-    done = threading.Event()
-    thread = threading.Thread(target=_renew, args=(uri, mine, lease_s, done, lease.lost), daemon=True)
+    held, done = Held(uri, mine, lease_s, started, lease.lost), threading.Event()
+    thread = threading.Thread(target=_keep, args=(held, done), daemon=True)
     thread.start()
     try:
         yield lease
@@ -127,49 +130,76 @@ def _leased(model_uri: str, uri: str, lease_s: float) -> Iterator[Lease]:
         thread.join()
         if not lease.lost.is_set():
             with contextlib.suppress(OSError, PointerMovedError):
-                storage.swap_pointer(uri, canonical_json(mine), canonical_json({**mine, "expires_at": 0}))
+                storage.swap_pointer(uri, canonical_json(held.content), canonical_json({}))
 
 
-def _wait_for(model_uri: str, uri: str) -> bytes | None:
-    """Wait until a lease runs out or is given up; return what is there then.
+def _wait_for(model_uri: str, uri: str, lease_s: float) -> bytes | None:
+    """Wait until a lease is given up, or stays the same for as long as it counts; return what is there then.
+
+    Only this machine's monotonic clock is read, so it does not matter what other clocks say.
 
     Raises:
-        Busy: it was renewed meanwhile: its holder lives.
+        Busy: it was renewed or taken meanwhile: its holder lives.
     """
-    found = storage.read_pointer(uri)
-    until = first = _parse(found or b"").get("expires_at", 0)
-    while time.time() < until:
+    first, started = storage.read_pointer(uri), clock()
+    holder = _parse(first or b"")
+    while holder.get("token") and clock() - started < _span(holder, lease_s):
         pause(POLL_S)
         found = storage.read_pointer(uri)
         holder = _parse(found or b"")
-        until = holder.get("expires_at", 0)
-        if until > first:
-            raise Busy(_explain(model_uri, holder))
-    return found
+        if found != first:
+            if holder.get("token"):
+                raise Busy(_explain(model_uri, holder))
+            return found
+    return first
 
 
-def _renew(uri: str, mine: dict[str, Any], lease_s: float, done: threading.Event, lost: threading.Event) -> None:
+def _span(holder: dict[str, Any], lease_s: float) -> float:
+    """How long a lease counts without a renewal: what its holder said, for it renews accordingly."""
+    said = holder.get("lease_s")
+    return float(said) if isinstance(said, (int, float)) and 0 < said < math.inf else lease_s
+
+
+@dataclass
+class Held:
+    """A lease of ours.
+
+    Attributes:
+        uri: where it lies.
+        content: what we wrote there last.
+        lease_s: how long it counts without a renewal.
+        renewed: when the last write that succeeded was begun, by our monotonic clock.
+        lost: set once it is no longer ours.
+    """
+
+    uri: str
+    content: dict[str, Any]
+    lease_s: float
+    renewed: float
+    lost: threading.Event
+
+    def renew(self) -> None:
+        """Write other content; the lease is lost if another one took it over, or if it could not be renewed in time."""
+        started, following = clock(), {**self.content, "renewals": self.content["renewals"] + 1}
+        try:
+            storage.swap_pointer(self.uri, canonical_json(self.content), canonical_json(following))
+            self.content, self.renewed = following, started
+        except PointerMovedError:
+            self.lost.set()
+        except Exception as error:  # any store's own: the next try may succeed
+            warn(f"{storage.redact(self.uri)}: could not renew the lease, will try again: {_one_line(error)}")
+            if clock() - self.renewed >= self.lease_s:
+                self.lost.set()
+
+
+def _keep(held: Held, done: threading.Event) -> None:
     """Renew a lease three times in its span, until it is done with or lost."""
-    while not lost.is_set() and not done.wait(lease_s / 3):
-        renew_once(uri, mine, lease_s, lost)
+    while not held.lost.is_set() and not done.wait(held.lease_s / 3):
+        held.renew()
 
 
-def renew_once(uri: str, mine: dict[str, Any], lease_s: float, lost: threading.Event) -> None:
-    """Renew a lease, in place; it is lost if another one took it over, or if it could not be renewed in time."""
-    following = _renewed(mine, lease_s)
-    try:
-        storage.swap_pointer(uri, canonical_json(mine), canonical_json(following))
-        mine.update(following)
-    except PointerMovedError:
-        lost.set()
-    except Exception as error:  # any store's own: the next try may succeed
-        warn(f"{storage.redact(uri)}: found {' '.join(str(error).split())}, expected to renew the lease")
-        if time.time() > mine["expires_at"]:
-            lost.set()
-
-
-def _renewed(lease: dict[str, Any], lease_s: float) -> dict[str, Any]:
-    return {**lease, "expires_at": round(time.time() + lease_s, 3)}
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 def _myself() -> dict[str, Any]:
@@ -196,6 +226,13 @@ def _is_dead(holder: dict[str, Any]) -> bool:
     except PermissionError:
         return False
     return bool(holder["pid"] == os.getpid())  # the number of a process that is gone
+
+
+def _explain_orphan(model_uri: str, holder: dict[str, Any]) -> str:
+    return (
+        f"{storage.redact(model_uri)}: the retraining of process {holder['pid']} was killed, but the pipeline that it "
+        f"started is still running; try again once that has ended"
+    )
 
 
 def _explain(model_uri: str, holder: dict[str, Any]) -> str:

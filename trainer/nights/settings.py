@@ -124,7 +124,7 @@ _OWN_PIPELINE_FLAGS = frozenset(
 _RANGES: dict[str, tuple[float, float]] = {
     "align_words": (1, math.inf), "min_similarity": (-1, 1), "min_analogies": (0, 1), "max_score_drop": (0, 2),
     "gate_words": (1, math.inf), "min_known_words": (0, 1), "min_overlap": (0, 1), "min_cosine": (-1, 1),
-    "min_token_ratio": (0, math.inf), "max_dead_letters": (0, 1), "keep": (1, 1000), "lease_minutes": (0.05, math.inf),
+    "min_token_ratio": (0, math.inf), "max_dead_letters": (0, 1), "keep": (1, 1000), "lease_minutes": (0.05, 1440),
 }  # fmt: skip
 
 

@@ -8,7 +8,9 @@ CORPUS ?=
 BIN = $(VENV)/bin
 READY = $(VENV)/.ready
 
-.PHONY: demo test engines lint types quality bench bench-gpu clean
+ARGS ?=
+
+.PHONY: demo test engines lint types quality quality-processes bench bench-gpu clean
 
 demo: $(READY)
 	@CORPUS='$(CORPUS)' PYTHON='$(BIN)/python' WORK='$(WORK)' bash deploy/demo.sh
@@ -31,6 +33,10 @@ types: $(READY)
 quality: $(READY)
 	$(BIN)/python -m tests.quality.phrases
 	$(BIN)/python -m tests.quality.lane
+
+# How well several processes learn what one learns; they share this machine's cores. ARGS='--processes 4 --words 3000000'
+quality-processes: $(READY)
+	$(BIN)/python -m tests.quality.processes $(ARGS)
 
 bench: $(READY)
 	$(BIN)/python -m tests.bench

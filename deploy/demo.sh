@@ -48,6 +48,6 @@ say "4. neighbours"
 
 say "5. a page to look at"
 list=$(IFS=,; echo "${words[*]-}")
-"$PYTHON" -m trainer report --model "$WORK/$name/model" --words "$list" --to "$WORK/$name/report.html"
+"$PYTHON" -m trainer report --model "$WORK/$name/model" ${list:+--words "$list"} --to "$WORK/$name/report.html"
 
 printf '\nMore: %s -m trainer neighbors --model %s WORD …\n' "$PYTHON" "$WORK/$name/model"

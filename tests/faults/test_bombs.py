@@ -142,7 +142,7 @@ def test_a_dictionary_in_parquet_is_a_bomb_as_well(tmp_path: Path, capsys: pytes
 
 
 def test_a_bomb_ends_the_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "a.txt").write_bytes(bz2.compress(bytes(80 * MIB)))
+    (tmp_path / "a.txt").write_bytes(bz2.compress(b"word\n" * (16 * MIB)))
     status = main(["--input", f"{tmp_path}/a.txt", "--output", f"{tmp_path}/out"])
     [error] = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error")]
     assert status == 1

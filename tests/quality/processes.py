@@ -4,7 +4,7 @@
 
 Settings as in the quality lane. The processes share this machine's cores, so only quality is measured. N processes must
 score within .015 of one on each set (16: .03), on the mean of the seeds, and no epoch's loss may rise by more than 2 %.
-With fewer --words of the corpus, which CI trains on, a single seed may differ by .03. Two threads that are killed and
+With fewer --words of the corpus, which CI trains on, a single seed may differ by .05. Two threads that are killed and
 resumed must stay within .015, with every pair counted once an epoch.
 """
 
@@ -22,7 +22,7 @@ from typing import Any
 from tests.quality.corpora import ROOT, plain_words, shared_folder
 from tests.quality.lane import command, score
 
-ALLOWED, ALLOWED_16, ALLOWED_SMALL, MOST_RISE = 0.015, 0.03, 0.03, 1.02
+ALLOWED, ALLOWED_16, ALLOWED_SMALL, MOST_RISE = 0.015, 0.03, 0.05, 1.02
 EPOCHS, KILL_AFTER_S = "5", (4.0, 5.0, 3.0)
 
 

@@ -39,7 +39,10 @@ def _speed(one: dict[str, Any]) -> list[str]:
 def _trainings(report: dict[str, Any]) -> list[str]:
     rows = []
     for one in report["trainer"]:
-        scores = ", ".join(f"{name} {value:.3f}" for name, value in one["scores"].items()) or "no evaluation sets"
+        scores = ", ".join(
+            f"{name} {'none' if value is None else f'{value:.3f}'}" for name, value in one["scores"].items()
+        )
+        scores = scores or "no evaluation sets"
         rows.append([one["name"], f"{one['seconds']:.2f}", f"{one['start_up_s']:.2f}", f"{one['loss']:.4f}", scores])
     return _table(["training", "s", "start-up s", "loss", "scores"], rows)
 

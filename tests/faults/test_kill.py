@@ -87,7 +87,7 @@ def test_killed(stage: str, work: Path) -> None:
 #: Python runs it at each start; of the workers, one dies at its second chunk.
 DYING_WORKER = """
 import os, pathlib
-if b"sdk_worker_main" in pathlib.Path("/proc/self/cmdline").read_bytes():
+if b"pipeline.worker" in pathlib.Path("/proc/self/cmdline").read_bytes():
     from pipeline import stages
     count, calls = stages.count_chunk, []
     def deadly(*arguments, **options):

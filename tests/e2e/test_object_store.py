@@ -21,16 +21,20 @@ from botocore.awsrequest import AWSResponse  # noqa: E402
 from pipeline import folders  # noqa: E402
 from pipeline.cli import main as pipeline  # noqa: E402
 from pipeline.dataset import retry, s3, storage  # noqa: E402
+from pipeline.dataset.objects import StoredObject  # noqa: E402
 from pipeline.dataset.reader import open_dataset  # noqa: E402
 from pipeline.dataset.schema import FormatError  # noqa: E402
 from pipeline.dataset.storage import PointerMovedError  # noqa: E402
 from pipeline.inputs import list_inputs  # noqa: E402
 from tests.e2e.test_text_to_vectors import planted_text  # noqa: E402
 from tests.serving import moto_s3  # noqa: E402
-from trainer.checkpoint import Checkpoints, remove_checkpoints  # noqa: E402
+from tests.trainer.test_store import make_model  # noqa: E402
+from trainer.checkpoint import Checkpoints, find_unfinished, load_checkpoint, remove_checkpoints  # noqa: E402
 from trainer.cli import main as trainer  # noqa: E402
 from trainer.lookup import load  # noqa: E402
 from trainer.position import Progress  # noqa: E402
+from trainer.rollback import roll_back  # noqa: E402
+from trainer.store import save_model  # noqa: E402
 
 # botocore itself still asks for the time in a way that Python 3.12 warns of.
 pytestmark = [pytest.mark.e2e, pytest.mark.filterwarnings("ignore:datetime.datetime.utcnow:DeprecationWarning")]
@@ -104,9 +108,39 @@ def test_old_checkpoints_are_removed(bucket: str) -> None:
         "unfinished/checkpoints/000000000000003/state.safetensors",
         "unfinished/checkpoints/LATEST.json",
     ]
+    unfinished = find_unfinished(f"{bucket}/unfinished")
+    assert unfinished is not None
+    found: dict[str, Any] = {}
+    assert load_checkpoint(f"{bucket}/unfinished", unfinished, lambda _, arrays: found.update(arrays), print)
+    np.testing.assert_array_equal(found["input"], np.zeros((2, 2)))
     remove_checkpoints(f"{bucket}/unfinished")
     assert keys("unfinished/") == []
     remove_checkpoints(f"{bucket}/unfinished")
+
+
+def test_versions_in_a_store(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a killed publisher left goes once the pointer is newer; what is newer than the pointer stays."""
+    uri = f"{bucket}/versions"
+    first = save_model(uri, make_model(), {})
+    written = {one.uri: one.modified for one in storage.list_objects(uri) or ()}
+    assert save_model(uri, make_model(), {}) == first
+    assert written == {one.uri: one.modified for one in storage.list_objects(uri) or ()}
+    for name in ("old/model.safetensors", "marked/model.json", "marked/unpublished", "new/run.json", "mine/x"):
+        storage.write_bytes(f"{uri}/versions/{name}", b"half")
+    ages = {"old": -9.0, "marked": -9.0, "mine": -9.0, "new": 9.0}
+    listed = s3.S3.list
+
+    def aged(store: s3.S3, prefix: str) -> Iterator[StoredObject]:
+        for one in listed(store, prefix):
+            yield one._replace(modified=one.modified + ages.get(one.uri.split("/")[-2], 0.0))
+
+    monkeypatch.setattr(s3.S3, "list", aged)
+    second = save_model(uri, make_model(1), {})
+    assert {key.split("/")[2] for key in keys("versions/versions/")} == {first, second, "new", "mine"}
+    third = save_model(uri, make_model(2), {}, keep=2)
+    assert {key.split("/")[2] for key in keys("versions/versions/")} == {second, third, "new", "mine"}
+    assert roll_back(uri)["version"] == second
+    assert not [key for key in keys("versions/") if key.endswith("unpublished")]
 
 
 @pytest.mark.parametrize("fault", [503, 429, "reset"])

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import builtins
+import copy
+import errno
 import json
+import os
 import pickle
 import struct
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -204,3 +209,62 @@ def test_removing_leaves_nothing(tmp_path: Path) -> None:
     remove_checkpoints(str(tmp_path))
     assert list(tmp_path.iterdir()) == []
     remove_checkpoints(str(tmp_path))
+
+
+def test_arrays_may_change_once_they_are_in_a_file(tmp_path: Path) -> None:
+    checkpoints, live, progress = write(tmp_path), arrays(1.0), replace(copy.deepcopy(PROGRESS), pairs=10)
+    finish = checkpoints.write(progress, live)
+    assert finish is not None
+    live["input"][:] = 9
+    progress.losses[0] = 9
+    finish()
+    found_progress, found, _ = load(tmp_path)
+    assert found_progress == replace(PROGRESS, pairs=10)
+    np.testing.assert_array_equal(found["input"], arrays(1.0)["input"])
+
+
+@pytest.mark.parametrize("function", ["open", "fsync", "replace", "mkdir"])
+def test_a_checkpoint_that_cannot_be_written_leaves_nothing(
+    tmp_path: Path, function: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a full disk, at any point; the one before stays, and the next one succeeds."""
+    checkpoints = write(tmp_path, 10)
+    owner = builtins if function == "open" else os
+    original, failed = getattr(owner, function), 0
+    for number in range(1, 20):
+        count = 0
+
+        def failing(*arguments: Any, number: int = number, **options: Any) -> Any:
+            nonlocal count
+            count += 1
+            if count == number:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), arguments[0])
+            return original(*arguments, **options)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, function, failing)
+            try:
+                checkpoints.save(replace(PROGRESS, pairs=20), arrays(2.0))
+                break
+            except OSError:
+                failed += 1
+        assert names(tmp_path) == ["000000000000010"]
+        assert not list(tmp_path.rglob("*.tmp"))
+        progress, _, warnings = load(tmp_path)
+        assert (progress, warnings) == (replace(PROGRESS, pairs=10), [])
+    assert failed
+    assert names(tmp_path) == ["000000000000010", "000000000000020"]
+
+
+def test_a_pointer_of_the_first_release_is_read(tmp_path: Path) -> None:
+    write(tmp_path, 40)
+    path = tmp_path / "checkpoints/LATEST.json"
+    fields = {**json.loads(path.read_bytes()), "version": "v1"}
+    for name in ("followed", "training", "replaces"):
+        fields.pop(name, None)
+    path.write_text(json.dumps(fields))
+    progress, _, warnings = load(tmp_path)
+    assert (progress, warnings) == (PROGRESS, [])
+    unfinished = find_unfinished(str(tmp_path))
+    assert unfinished is not None
+    assert (unfinished.followed, unfinished.training, unfinished.replaces) == ((), (), None)

@@ -135,10 +135,15 @@ def test_a_file_that_may_not_be_written_is_not_replaced(tmp_path: Path, monkeypa
 
 def test_a_failed_write_leaves_what_was_there(tmp_path: Path) -> None:
     (tmp_path / "out").write_bytes(b"old")
-    for number in (errno.EIO, errno.EDQUOT, errno.ENOSPC):
-        with pytest.raises(OSError, match="out") as caught, open_output(str(tmp_path / "out")) as stream:
+
+    def write_half(number: int) -> None:
+        with open_output(str(tmp_path / "out")) as stream:
             stream.write(b"half")
             raise OSError(number, os.strerror(number))
+
+    for number in (errno.EIO, errno.EDQUOT, errno.ENOSPC):
+        with pytest.raises(OSError, match="out") as caught:
+            write_half(number)
         assert (caught.value.errno, caught.value.filename) == (number, str(tmp_path / "out"))
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"out": b"old"}
 

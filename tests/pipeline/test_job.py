@@ -327,7 +327,8 @@ def test_too_many_dead_letters_fail_and_stay_readable(tmp_path: Path) -> None:
     (tmp_path / "in" / "a.txt").write_bytes(text_of(1, 20).encode() + b"bad \xff line\n")
     with pytest.raises(Exception, match="set aside") as error:
         run(tmp_path / "in", tmp_path / "out", run_id="r")
-    assert "(1 invalid-utf-8), expected at most --max-dead-letter-fraction 0.001" in str(cli.error_line(error.value))
+    line = str(cli.error_line(error.value))
+    assert ": 1 invalid-utf-8, first in a.txt at byte 635), expected at most --max-dead-letter-fraction 0.001" in line
     [row] = pq.read_table(tmp_path / "out/runs/r/dead-letters/part-00000.parquet").to_pylist()
     assert row["content"] == b"bad \xff line"
     assert not (tmp_path / "out/LATEST.json").exists()

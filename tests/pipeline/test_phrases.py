@@ -175,7 +175,7 @@ def test_equal_bytes_from_another_folder_and_hash_seed(corpus: Path, dataset: Da
     result = json.loads(done.stdout.splitlines()[-1])
     assert result["phrases"] == [len(pq.read_table(uri)) for uri, _ in phrase_files(dataset)]
     stages = ["phrases 1", "phrases 2", "counting", "vocabulary", "encoding", "writing pairs"]
-    assert list(result["stage_seconds"]) == stages
+    assert [name for name in result["stage_seconds"] if name in stages] == stages
 
 
 def test_people_are_told_what_was_found(corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -194,7 +194,7 @@ def test_the_manifest_names_files_and_options_only_where_there_are_phrases(
     assert [name for name in manifest.files if "phrases" in name] == [
         "phrases/round-01.parquet", "phrases/round-02.parquet",
     ]  # fmt: skip
-    plain = run(corpus, tmp_path, phrases=0).manifest
+    plain = run(corpus, tmp_path, phrases=0, phrase_threshold=(2.0,)).manifest
     assert manifest.options == plain.options | {"phrases": 2, "phrase_threshold": [2.0, 1.5], "phrase_min_count": 4}
     assert not [name for name in (*plain.options, *plain.files) if "phrase" in name]
 
@@ -207,7 +207,7 @@ def test_one_threshold_is_that_of_every_round(corpus: Path, tmp_path: Path) -> N
 
 def test_where_nothing_is_a_phrase_the_pairs_are_those_without(corpus: Path, tmp_path: Path) -> None:
     rounds = run(corpus, tmp_path / "rounds", phrase_threshold=(1e9,))
-    plain = run(corpus, tmp_path / "plain", phrases=0)
+    plain = run(corpus, tmp_path / "plain", phrases=0, phrase_threshold=(2.0,))
     assert [len(pq.read_table(uri)) for uri, _ in phrase_files(rounds)] == [0, 0]
     assert rounds.shards == plain.shards
     assert rounds.manifest.corpus == plain.manifest.corpus

@@ -113,3 +113,9 @@ def test_bytes_as_a_file_read_like_bytes_io(data: bytes) -> None:
             assert found.seek(offset, whence) == expected.seek(offset, whence)
     assert found.seek(0) == 0
     assert found.read() == data
+
+
+def test_the_longest_names_can_be_written(tmp_path: Path) -> None:
+    for name in ("x" * 255, "𝔘" * 63):
+        storage.write_bytes(f"{tmp_path}/{name}", b"data")
+        assert (tmp_path / name).read_bytes() == b"data"

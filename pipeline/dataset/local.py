@@ -26,8 +26,8 @@ def write_bytes(path: str, data: Bytes) -> None:
     folder = os.path.dirname(path) or "."
     os.makedirs(folder, exist_ok=True)
     with naming(path):
-        prefix = f".{os.path.basename(path)[:100]}."  # tells what a killed writer's is of
-        handle, temporary = tempfile.mkstemp(prefix=prefix, suffix=".tmp", dir=folder)
+        name = os.fsdecode(os.fsencode(os.path.basename(path))[:100])  # tells what file a killed writer's was to be
+        handle, temporary = tempfile.mkstemp(prefix=f".{name}.", suffix=".tmp", dir=folder)
         try:
             with os.fdopen(handle, "wb") as stream:
                 stream.write(data)

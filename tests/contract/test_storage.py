@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import stat
 import threading
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.dataset import local, storage
+from pipeline.dataset import gcs, local, storage
 from pipeline.dataset.storage import PointerMovedError
 
 
@@ -100,3 +101,21 @@ def test_of_many_movers_one_wins(tmp_path: Path) -> None:
 def test_a_scheme_without_conditional_writes_is_refused() -> None:
     with pytest.raises(NotImplementedError, match="scheme 'ftp'"):
         storage.swap_pointer("ftp://host/LATEST.json", None, b"x")
+
+
+@pytest.mark.parametrize("data", [b"", bytes(range(256)) * 99])
+def test_bytes_as_a_file_read_like_bytes_io(data: bytes) -> None:
+    found, expected = io.BufferedReader(gcs.BytesReader(memoryview(data)), 100), io.BytesIO(data)
+    for size in (1, 7, 5000, 0, -1, 3):
+        assert found.read(size) == expected.read(size)
+        assert found.tell() == expected.tell()
+        for offset, whence in ((abs(size) // 2, 0), (5, 1), (0, 2), (3, 0)):
+            assert found.seek(offset, whence) == expected.seek(offset, whence)
+    assert found.seek(0) == 0
+    assert found.read() == data
+
+
+def test_the_longest_names_can_be_written(tmp_path: Path) -> None:
+    for name in ("x" * 255, "𝔘" * 63):
+        storage.write_bytes(f"{tmp_path}/{name}", b"data")
+        assert (tmp_path / name).read_bytes() == b"data"

@@ -14,6 +14,8 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from pipeline.dataset.terminal import compiling
+
 #: What a shell says of a program that SIGPIPE ended: its reader had seen enough.
 BROKEN_PIPE = 128 + signal.SIGPIPE
 _STDOUT = "standard output"
@@ -50,6 +52,7 @@ class _Forgiving(io.FileIO):
 def run_command(main: Callable[[], int]) -> int:
     """Run a command's main function in a process of its own; return the status for sys.exit."""
     _guard_streams()
+    compiling.speaks = True
     try:
         try:
             status = main()

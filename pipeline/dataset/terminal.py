@@ -90,6 +90,7 @@ class Compiling:
     def __init__(self) -> None:
         """Know of nothing yet."""
         self.seconds = 0.0
+        self.speaks = False  # until a command says so: a program that imports us has its own standard error
         self._depth, self._started, self._said = 0, 0.0, False
         self._listener: _Listener | None = None
 
@@ -121,7 +122,7 @@ class Compiling:
             self.seconds += time.perf_counter() - self._started
 
     def _say(self) -> None:
-        if not self._said:
+        if self.speaks and not self._said:
             self._said = True
             print("compiling kernels, once: it takes about half a minute; later runs begin at once", file=sys.stderr)
 

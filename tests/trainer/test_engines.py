@@ -19,7 +19,7 @@ from trainer.engine import Engine, pending_loss
 from trainer.engines import make_engine
 from trainer.errors import UserError
 from trainer.fused import FusedEngine
-from trainer.negatives import NegativeSampler
+from trainer.negatives import EXCLUDE, NegativeSampler
 from trainer.reference import ReferenceEngine
 from trainer.tables import initial_tables
 
@@ -267,6 +267,14 @@ def test_too_few_words_for_the_negatives_is_one_line() -> None:
     for name in ("fused", "reference"):
         with pytest.raises(UserError, match="--exclude pair: found a vocabulary of 2 words"):
             build(make_config(name, exclude="pair"), words=2)
+
+
+@pytest.mark.parametrize("exclude", EXCLUDE)
+@pytest.mark.parametrize("sharing", ["pair", "window", "pool"])
+def test_the_fused_engine_takes_each_exclude_with_few_words(exclude: str, sharing: str) -> None:
+    words = 3
+    engine = build(make_config("fused", exclude=exclude, negative_sharing=sharing), words=words)
+    assert math.isfinite(engine.step(*some_pairs(50, words=words), lr_start=0.05, lr_end=0.05, key=1))
 
 
 def test_a_device_without_enough_memory_says_what_to_lower(monkeypatch: pytest.MonkeyPatch) -> None:

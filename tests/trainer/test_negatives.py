@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import subprocess
 import sys
 from itertools import permutations
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from trainer.errors import UserError
-from trainer.negatives import EXCLUDE, NegativeSampler, build_alias, unigram_weights
+from trainer.negatives import EXCLUDE, NegativeSampler, build_alias, drawable_weights, unigram_weights
 
 counts = st.lists(st.integers(1, 10**9), min_size=1, max_size=60)
 
@@ -164,3 +165,28 @@ def test_import_needs_neither_torch_nor_numba() -> None:
     code = "import sys, trainer.negatives; print([name for name in ('torch', 'numba') if name in sys.modules])"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout == "[]\n"
+
+
+@pytest.mark.parametrize("exclude", EXCLUDE)
+@pytest.mark.parametrize("power", [1e10, 1e300])
+def test_a_power_that_leaves_too_few_words_is_named(exclude: str, power: float) -> None:
+    counts_V = np.array([1000, 900, 800, 700, 5, 1, 0])
+    for make in (
+        lambda p: drawable_weights(counts_V, p, exclude),
+        lambda p: NegativeSampler(counts_V, power=p, exclude=exclude),
+    ):
+        if exclude == "none":
+            make(power)
+            continue
+        found = rf"^--power {re.escape(f'{power:g}')}: leaves 1 of 6 words .* for --exclude {exclude}; "
+        with pytest.raises(UserError, match=found) as caught:
+            make(power)
+        works = re.search(r"powers up to about ([\d.]+) do that", str(caught.value))
+        assert works is not None
+        make(float(works[1]))
+
+
+def test_words_of_equal_counts_stay_with_any_power() -> None:
+    assert np.count_nonzero(drawable_weights(np.full(5, 3), 1e10, "pair")) == 5
+    with pytest.raises(UserError, match="--exclude pair: found a vocabulary of 2 words"):
+        drawable_weights(np.array([2, 1]), 0.75, "pair")

@@ -6,6 +6,7 @@ import fcntl
 import os
 import pty
 import struct
+import subprocess
 import sys
 import termios
 from collections.abc import Callable, Iterator
@@ -17,7 +18,10 @@ import pytest
 from pipeline.cli import account
 from pipeline.dataset.terminal import Compiling, StatusLine, cut, display_width, fit, is_cached
 from pipeline.progress import Meter as PipelineMeter
+from tests.support import group_of, make_dataset
 from trainer.progress import Meter as TrainerMeter
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 class Clock:
@@ -114,6 +118,12 @@ def test_wide_characters_are_whole(terminal: Pty) -> None:
     assert fit([(0, "a"), (2, "long"), (1, "b")], 5) == "a  b"
 
 
+def new_compiling() -> Compiling:
+    made = Compiling()
+    made.speaks = True
+    return made
+
+
 def test_a_cold_cache_is_told_once(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -121,7 +131,7 @@ def test_a_cold_cache_is_told_once(
     (kernels / "__pycache__").mkdir(parents=True)
     (kernels / "loops.py").touch()
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "cache"))
-    told = Compiling()
+    told = new_compiling()
     told.expect(kernels)
     told.begin()
     told.end()
@@ -134,10 +144,22 @@ def test_a_cold_cache_is_told_once(
     (tmp_path / "cache" / "kernels_0123").mkdir(parents=True)
     (tmp_path / "cache" / "kernels_0123" / f"loops.loop-1.{version}.nbi").touch()
     assert is_cached(kernels)
-    Compiling().expect(kernels)
+    new_compiling().expect(kernels)
     assert capsys.readouterr().err == ""
-    Compiling().begin()  # what is cached is of older code
+    new_compiling().begin()  # what is cached is of older code
     assert "compiling kernels" in capsys.readouterr().err
+
+
+def test_a_first_training_says_that_it_compiles_and_the_next_says_nothing(tmp_path: Path) -> None:
+    make_dataset(tmp_path / "data", passes=[[[group_of([[0, 1, 2, 3], [2, 1, 0, 3]])]]])
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "cache"), "PYTHONPATH": str(ROOT)}
+    for model, said in (("one", ["compiling kernels, once"]), ("two", [])):
+        words = ["train", "--data", "data", "--model", model, "--threads", "1", "--dim", "4", "--device", "cpu"]
+        done = subprocess.run(
+            [sys.executable, "-W", "ignore", "-m", "trainer", *words], cwd=tmp_path, env=environment, text=True,
+            capture_output=True, check=True,
+        )  # fmt: skip
+        assert [line.partition(":")[0] for line in done.stderr.splitlines() if "compiling" in line] == said
 
 
 def test_what_a_run_spent_adds_up() -> None:

@@ -1,0 +1,24 @@
+"""What is said of numbers that are not finite."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from tests.trainer.test_train import make_config
+from trainer.checkpoint import Checkpoints
+from trainer.finite import diverged
+from trainer.position import Progress
+
+KEPT = "the last checkpoint was kept"
+
+
+def test_a_checkpoint_is_spoken_of_where_there_is_one(tmp_path: Path) -> None:
+    config = make_config("d", tmp_path / "m")
+    assert KEPT not in diverged(config, "the loss")
+    checkpoints = Checkpoints(config.model, "v1", {}, "d", 2)
+    checkpoints.begin()
+    assert KEPT not in diverged(config, "the loss")
+    checkpoints.save(Progress.start(1, "r"), {"input": np.zeros(1)})
+    assert diverged(config, "the loss").endswith(KEPT)

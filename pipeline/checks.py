@@ -75,7 +75,7 @@ def _wrong_types(config: Config) -> Iterator[tuple[str, str]]:
             kind = str
         if field.name in ("input", "phrase_threshold"):
             part, what = (str, "globs") if field.name == "input" else (float, "numbers from 0 on")
-            if not isinstance(value, tuple) or not all(type(one) is part and one != "" for one in value):
+            if not isinstance(value, tuple) or not all(type(one) is part for one in value):
                 yield field.name, f"found {value!r}, expected a sequence of {what}"
         elif type(value) is not kind:
             yield field.name, f"found {value!r}, expected {_TYPES[kind]}"

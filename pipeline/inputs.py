@@ -142,7 +142,9 @@ def _no_file(pattern: str, passed_over: Sequence[str]) -> InputError:
         example = os.path.basename(min(passed_over))
         return InputError(f"--input {storage.redact(pattern)}: found only files beside data ({example}), expected data")
     if storage.is_local(pattern) and not os.path.isdir(path) and matches_folder(path):
-        return InputError(f"--input {pattern}: found only folders, expected files; `**` in a glob is all folders below")
+        return InputError(
+            f"--input {pattern}: found no file, expected at least one; it matches folders: {pattern}/** is all below"
+        )
     if storage.is_local(pattern) and os.path.isdir(path):
         return InputError(f"--input {pattern}: found a folder, expected files, as {pattern.rstrip('/')}/* names them")
     return InputError(f"--input {storage.redact(pattern)}: found no file, expected at least one")

@@ -171,15 +171,15 @@ def parse_arguments(argv: Sequence[str]) -> tuple[Config, list[str]]:
     Exits with status 2 and a message on wrong usage, as argparse does.
     """
     parser = make_parser()
-    dashed = with_dashes(argv, parser)
-    namespace, rest = parser.parse_known_args(dashed)
+    namespace, rest = parser.parse_known_args(with_dashes(argv, parser))
     values = vars(namespace)
     values["input"] = tuple(part for value in values["input"] for part in _split_list(value))
     if not all(values["input"]):
         parser.error(
             f"argument --input: found {','.join(values['input'])!r}, expected a glob before and after each comma"
         )
-    if values["input_format"] == "text" and any(word.partition("=")[0] == "--text-field" for word in dashed):
+    # A person's; templates name it with an underscore, and pass defaults too.
+    if values["input_format"] == "text" and any(word.partition("=")[0] == "--text-field" for word in argv):
         parser.error(f"argument --text-field: {NO_FIELD.format(values['text_field'])}")
     try:
         config = Config(**values)

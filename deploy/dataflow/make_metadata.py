@@ -22,6 +22,7 @@ _TEXTS = {
     "output": _URI,
     "vocab": f"({_URI})?",
     "text_field": ".+",
+    "encoding": r"[A-Za-z0-9][A-Za-z0-9_.-]*",
     "run_id": r"([A-Za-z0-9_-][A-Za-z0-9._-]*)?",
     "phrase_threshold": f"{_NUMBER}(,{_NUMBER})*",
 }

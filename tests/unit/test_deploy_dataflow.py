@@ -27,6 +27,7 @@ SAMPLES: dict[str, tuple[list[str], list[str]]] = {
     "input_list": (["", "gs://b/list.parquet"], ["list.parquet", "gs://"]),
     "vocab": (["", "gs://b/data"], ["data", "gs://"]),
     "text_field": (["text", "my field"], [""]),
+    "encoding": (["utf-8", "cp1252", "shift_jis"], ["", "utf 8", "-"]),
     "run_id": (["night-1", "20260101T000000Z-0a"], [".hidden", "a/b", "a b"]),
     "phrase_threshold": (["100", "1e2", "200"], ["", "-1", "200,", "much"]),
     "sdk_container_image": (["europe-west4-docker.pkg.dev/p/r/i:0.1.0"], ["", "image", "gs://b/i", "a/b"]),
@@ -86,6 +87,7 @@ def test_each_form_takes_what_the_pipeline_takes(name: str) -> None:
     assert [value for value in good if not re.fullmatch(form, value)] == []
     assert [value for value in bad if re.fullmatch(form, value)] == []
     needed = {"input": "gs://b/a", "output": "gs://b/o"}
+    needed |= {"input_format": "jsonl"} if name == "text_field" else {}
     for value in good:
         words = [f"--{key}={text}" for key, text in {**needed, name: value}.items()]
         parse(["python", "-m", "pipeline", *words])  # ends the test by SystemExit where it is wrong usage

@@ -23,7 +23,7 @@ _NAMES_OF_ENCODINGS = sorted({*encodings.aliases.aliases.values(), *encodings.al
 _LARGEST = 2**63 - 1
 
 #: Smallest and largest value of each number.
-_RANGES: dict[str, tuple[float, float]] = {
+RANGES: dict[str, tuple[float, float]] = {
     "min_count": (1, _LARGEST), "max_vocab": (0, 2**31 - 1), "window": (1, 1000), "sample": (0, math.inf),
     "phrases": (0, 10), "phrase_min_count": (1, _LARGEST), "passes": (1, 100), "shard_pairs": (1, _LARGEST),
     "seed": (0, _LARGEST), "max_dead_letter_fraction": (0, 1), "max_sentence_tokens": (2, 1_000_000),
@@ -52,7 +52,7 @@ def in_one_form(config: Config) -> dict[str, Any]:
 def faults(config: Config) -> Iterator[tuple[str, str]]:
     """Yield field and fault of each value that cannot be used, those of a wrong type first."""
     yield from _wrong_types(config)
-    for name, (low, high) in _RANGES.items():
+    for name, (low, high) in RANGES.items():
         value = getattr(config, name)
         if not (low <= value <= high and math.isfinite(value)):
             some = "or more and finite" if high == math.inf else "or more" if high == _LARGEST else f"to {high}"

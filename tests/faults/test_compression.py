@@ -6,11 +6,14 @@ import bz2
 import gzip
 import io
 import lzma
+import struct
+import zlib
 from collections.abc import Callable
 
 import pytest
 import zstandard
 
+from pipeline import decompress
 from pipeline.decompress import read_blocks
 from pipeline.errors import InputError
 
@@ -99,3 +102,40 @@ def test_an_empty_file_is_no_stream(ending: str) -> None:
     with pytest.raises(InputError, match="empty file"):
         read(b"", ending)
     assert read(b"", ".txt") == b""
+
+
+@pytest.mark.parametrize("block_bytes", [1, 4096, 1 << 20])
+def test_pzstd_puts_a_skippable_frame_first(block_bytes: int) -> None:
+    parts = [TEXT[:5000], TEXT[5000:]]
+    frames = [zstd(part) for part in parts]
+    data = b"".join(b"\x50\x2a\x4d\x18\x04\0\0\0" + struct.pack("<I", len(frame)) + frame for frame in frames)
+    assert read(data, ".zst", block_bytes) == TEXT
+    large = b"\x5f\x2a\x4d\x18" + struct.pack("<I", 100_000) + bytes(100_000)
+    assert read(large + zstd(TEXT), ".zst", 4096) == TEXT
+
+
+def test_padding_between_members_is_not_copied_with_all_that_follows(monkeypatch: pytest.MonkeyPatch) -> None:
+    copied = list[int]()
+
+    def counting_bytes(*arguments: object) -> bytes:
+        result = bytes(*arguments)  # type: ignore[call-overload]
+        copied.append(len(result))
+        return bytes(result)
+
+    monkeypatch.setattr(decompress, "bytes", counting_bytes, raising=False)
+    member = gzip.compress(b"x\n") + bytes(9)
+    assert read(member * 2000, ".gz", 1 << 20) == b"x\n" * 2000
+    assert sum(copied) < 2000 * 1024
+
+
+def test_bgzip() -> None:
+    """BGZF: members with an extra field, the last one empty."""
+
+    def member(data: bytes) -> bytes:
+        packer = zlib.compressobj(6, zlib.DEFLATED, -15)
+        body = packer.compress(data) + packer.flush()
+        head = b"\x1f\x8b\x08\x04\0\0\0\0\0\xff\x06\0BC\x02\0" + struct.pack("<H", len(body) + 25)
+        return head + body + struct.pack("<II", zlib.crc32(data), len(data))
+
+    blocks = [TEXT[start : start + 60_000] for start in range(0, len(TEXT), 60_000)]
+    assert read(b"".join(map(member, [*blocks, b""])), ".gz") == TEXT

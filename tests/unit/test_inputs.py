@@ -136,3 +136,31 @@ def test_a_listing_that_is_gone_or_damaged_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"listing\.parquet: found .*Parquet.*, expected the list of") as error:
         read_listing(f"{tmp_path}/listing.parquet")
     assert "\n" not in str(error.value)
+
+
+MARKERS = (
+    "_SUCCESS", "_committed_123", "_started_123", "_metadata", "_common_metadata", "part-0.txt.crc", "Thumbs.db",
+    "desktop.ini", "_delta_log/00000.json",
+)  # fmt: skip
+
+
+def test_files_that_are_not_data_are_passed_over(tmp_path: Path) -> None:
+    make_files(tmp_path, *MARKERS, ".DS_Store", ".part-0.txt.crc", "part-0.txt", "_intro.txt")
+    passed_over: list[str] = []
+    found = list(list_inputs([f"{tmp_path}/**"], passed_over))
+    assert [(file.ordinal, file.name) for file in found] == [(0, "_intro.txt"), (1, "part-0.txt")]
+    assert sorted(passed_over) == sorted(f"{tmp_path}/{name}" for name in MARKERS)
+
+
+def test_markers_above_the_glob_or_named_alone_are_read(tmp_path: Path) -> None:
+    make_files(tmp_path, "_temporary/__MACOSX/a.txt", "_SUCCESS")
+    assert [file.name for file in list_inputs([f"{tmp_path}/_temporary/__MACOSX/*"])] == ["a.txt"]
+    assert [file.name for file in list_inputs([f"{tmp_path}/_SUCCESS"])] == ["_SUCCESS"]
+
+
+def test_globs_that_match_no_data_say_what_they_match(tmp_path: Path) -> None:
+    make_files(tmp_path, "a/_SUCCESS", "a/_metadata")
+    with pytest.raises(InputError, match=r"found only files beside data \(_SUCCESS\), expected data"):
+        list(list_inputs([f"{tmp_path}/a/*"]))
+    with pytest.raises(InputError, match=r"it matches folders: .*/\*/\*\* is all"):
+        list(list_inputs([f"{tmp_path}/*"]))

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from pipeline.options import parse_arguments
+from pipeline.checks import RANGES
+from pipeline.errors import ConfigError
+from pipeline.options import Config, parse_arguments
 from pipeline.spill import FileSpill, InlineSpill
 
 BASE = ["--input", "a/*.gz", "--output", "out"]
@@ -79,10 +84,23 @@ def test_beams_flags_are_left_to_beam() -> None:
         (["--shard-pairs", "16M"], "argument --shard-pairs: found '16M', expected a number such as"),
         (["--input-format", "csv"], "argument --input-format: invalid choice: 'csv'"),
         (["--tokenizer", "bpe"], "argument --tokenizer: invalid choice: 'bpe'"),
-        (["--min-cuont", "3"], "unrecognized arguments: --min-cuont 3"),
+        (["--min-cuont", "3"], "unrecognized arguments: --min-cuont 3; did you mean --min-count?"),
         (["--direct_num_workers=-1"], "argument --direct_num_workers: found -1, expected 0 or more"),
         (["--direct_running_mode=fast"], "argument --direct_running_mode: invalid choice: 'fast'"),
-        (["--win", "3"], "unrecognized arguments: --win 3"),
+        (["--win", "3"], "unrecognized arguments: --win 3; did you mean --window?"),
+        (["--min_cuont=3"], "unrecognized arguments: --min_cuont=3; did you mean --min-count?"),
+        (["--runer=x"], "unrecognized arguments: --runer=x; did you mean --runner?"),
+        (["--qqqqqq"], "unrecognized arguments: --qqqqqq (--help"),
+        (["/dev/null", "/dev"], "unrecognized arguments: /dev/null /dev; for several files, quote the glob (--input"),
+        (["--sample", "inf"], "argument --sample: found inf, expected 0 or more and finite"),
+        (["--sample=-1"], "argument --sample: found -1.0, expected 0 or more"),
+        (["--max-dead-letter-fraction", "nan"], "--max-dead-letter-fraction: found nan, expected 0 to 1"),
+        (["--min-count", "9" * 30], "argument --min-count: found 999"),
+        (["--text-field", "text"], "--text-field: found 'text' beside --input-format text, which has no fields"),
+        (["--text_field=body"], "--text-field: found 'body' beside --input-format text, which has no fields"),
+        (["--encoding", "utf-61"], "--encoding: found 'utf-61', expected one of Python's text encodings, as utf-16"),
+        (["--encoding", "rot13"], "--encoding: found 'rot13', expected one of"),
+        (["--encoding=cp1252", "--input-format=parquet"], "--encoding: found it beside --input-format parquet"),
         (["--lowercase=maybe"], "argument --lowercase: found 'maybe', expected true or false"),
     ],
 )
@@ -104,3 +122,55 @@ def test_payloads_come_back(kind: str, tmp_path: Path) -> None:
     travellers.append(spill.put(b"four"))
     spill.close()
     assert [spill.get(traveller) for traveller in travellers] == [*payloads, b"four"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"window": 0}, "--window: found 0, expected 1 to 1000"),
+        ({"tokenizer": "foo"}, "--tokenizer: found 'foo', expected one of unicode, whitespace"),
+        ({"window": 2.5}, "--window: found 2.5, expected a whole number"),
+        ({"window": True}, "--window: found True, expected a whole number"),
+        ({"min_count": "5"}, "--min-count: found '5', expected a whole number"),
+        ({"sample": math.nan}, "--sample: found nan"),
+        ({"sample": "1e-3"}, "--sample: found '1e-3', expected a number"),
+        ({"lowercase": "no"}, "--lowercase: found 'no', expected true or false"),
+        ({"input": "a.txt"}, "--input: found 'a.txt', expected a sequence of globs"),
+        ({"output": None}, "--output: found None, expected a string"),
+        ({"normalize": "NFD"}, "--normalize: found 'NFD', expected one of NFC, NFKC, none"),
+        ({"phrase_threshold": (math.inf,)}, "--phrase-threshold: found (inf,), expected numbers from 0 on"),
+        ({"phrases": 1, "phrase_threshold": (2, 1)}, "--phrase-threshold: found 2 values, expected one, or one"),
+        ({"text_field": "body"}, "--text-field: found 'body' beside --input-format text"),
+        ({"encoding": "base64"}, "--encoding: found 'base64'"),
+    ],
+)
+def test_a_config_is_checked_wherever_it_is_made(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        Config(**{"input": ("a",), "output": "o"} | options)
+    assert str(error.value).startswith(message)
+    with pytest.raises(ConfigError):
+        dataclasses.replace(Config(("a",), "o"), **options)
+
+
+def test_every_number_has_a_range() -> None:
+    numbers = {field.name for field in dataclasses.fields(Config) if type(field.default) in (int, float)}
+    assert numbers == set(RANGES)
+
+
+def test_equal_settings_are_one_config() -> None:
+    assert Config(["a"], "o", sample=0, encoding="UTF8") == Config(("a",), "o", sample=0.0, encoding="utf_8_sig")  # type: ignore[arg-type]
+    assert Config(("a",), "o", encoding="latin1").shaping_options()["encoding"] == "iso8859-1"
+
+
+def test_commas_in_names_of_folders(tmp_path: Path) -> None:
+    (tmp_path / "a,b").mkdir()
+    (tmp_path / "a,b" / "x.txt").touch()
+    (tmp_path / "c.txt").touch()
+
+    def inputs(value: str) -> tuple[str, ...]:
+        return parse_arguments(["--input", value, "--output", "o"])[0].input
+
+    assert inputs(f"{tmp_path}/a,b/*.txt") == (f"{tmp_path}/a,b/*.txt",)
+    assert inputs(f"{tmp_path}/a,b/x.txt") == (f"{tmp_path}/a,b/x.txt",)
+    assert inputs(f"{tmp_path}/c.txt,{tmp_path}/*.txt") == (f"{tmp_path}/c.txt", f"{tmp_path}/*.txt")
+    assert inputs("s3://b/a,b/*.txt,gs://c/d,e.txt") == ("s3://b/a,b/*.txt", "gs://c/d,e.txt")

@@ -160,3 +160,31 @@ def test_bytes_that_a_string_column_should_not_hold() -> None:
     sink = io.BytesIO()
     pq.write_table(pa.table({"text": column}), sink)
     assert from_parquet(sink.getvalue()) == (b"", [DeadLetter(0, "invalid-utf-8", b"a\xff")])
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pa.dictionary(pa.int32(), pa.string()), pa.dictionary(pa.int8(), pa.large_string()), pa.string_view(),
+        pa.binary_view(), pa.dictionary(pa.int32(), pa.binary()), pa.large_string(),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_every_arrow_type_of_text_is_read(kind: pa.DataType) -> None:
+    values = ["naïve fox", None, "", "naïve fox", "the dog"]
+    column = pa.array(values, pa.string())
+    target = kind.value_type if pa.types.is_dictionary(kind) else kind
+    column = column.cast(pa.large_binary() if target in (pa.binary(), pa.binary_view()) else target).cast(target)
+    column = column.dictionary_encode().cast(kind) if pa.types.is_dictionary(kind) else column
+    sink = io.BytesIO()
+    pq.write_table(pa.table({"text": column}), sink, row_group_size=2)
+    text, letters = from_parquet(sink.getvalue())
+    assert text.decode() == "naïve fox\n\nnaïve fox\nthe dog\n"
+    assert letters == [DeadLetter(1, "no-text-field", b'{"text": null}')]
+
+
+def test_a_column_of_nulls_alone() -> None:
+    sink = io.BytesIO()
+    pq.write_table(pa.table({"text": pa.nulls(3)}), sink)
+    text, letters = from_parquet(sink.getvalue())
+    assert (text, len(letters)) == (b"", 3)

@@ -15,6 +15,7 @@ from trainer.evalsets import EvalSets
 from trainer.nights import judgement, making
 from trainer.nights.child import run_pipeline
 from trainer.nights.corpus import Corpus, all_of, load_files, new_of, save_files
+from trainer.nights.gate import load_check
 from trainer.nights.lease import Lease
 from trainer.nights.lineage import known_files
 from trainer.nights.settings import RetrainConfig, Settings
@@ -77,8 +78,12 @@ def report(settings: Settings, state: State, known: Outcome | None, sets: EvalSe
     version = live.version if live else ""
     published = (live.version, *live.withdrawn) if live else ()
     if known is not None and known.kind == REFUSED and known.version not in published:
-        if known.gate != judgement.gate_digest(own, sets) and staged_version(own.model, known.version):
+        there = staged_version(own.model, known.version) is not None
+        if there and known.gate != judgement.gate_digest(own, sets):
             return judgement.decide_again(settings, state, known, sets, lease)
+        if there and own.report:
+            checks = [load_check(check) for check in judgement.recorded(own, known.version)]
+            judgement.write_report(own, known.version, version, REFUSED, checks, sets)
         about = f"version {known.version} of the same text, at {known.at}: {'; '.join(known.reasons)}; live: {version}"
         return {"status": REFUSED, "version": known.version, "live": version, "reasons": known.reasons, "about": about}
     about = f"live: version {version} in {storage.redact(own.model)}" if version else "no model yet, and no text"

@@ -69,7 +69,7 @@ def decide_again(settings: Settings, state: State, refused: Outcome, sets: EvalS
         only_new=made["night"]["only_new"], parent=live.version if live else "", pointer_sha256=digest_of(live),
         data_sha256="", globs=settings.own.input,
         files=made["inputs"]["read"], listed=made["inputs"]["files"], dataset_id=refused.dataset_id,
-        version=refused.version,
+        version=refused.version, content=refused.content,
     )  # fmt: skip
     state = dataclasses.replace(state, night=night)
     save_state(settings.own.model, state)
@@ -131,7 +131,7 @@ def _finish(settings: Settings, state: State, kind: str, gate: str, checks: list
     own, night = settings.own, making.night_of(state)
     reasons = [str(load_check(check)) for check in checks if not check["passed"]]
     outcome = Outcome(
-        night.text, night.settings, night.dataset_id, night.version, kind, gate, tuple(reasons), _now()
+        night.text, night.settings, night.dataset_id, night.version, kind, gate, tuple(reasons), _now(), night.content
     )  # fmt: skip
     state = state.with_outcome(outcome)
     too_many = {one.version for one in state.refused()[own.keep :]}
@@ -145,6 +145,7 @@ def _finish(settings: Settings, state: State, kind: str, gate: str, checks: list
     return {
         "status": kind, "version": night.version, "live": live.version if live else "", "parent": night.parent,
         "dataset_id": night.dataset_id, "run": night.name, "files_read": night.files, "files_listed": night.listed,
+        "files_passed": night.passed,
         "checks": checks, "reasons": reasons, "about": _describe(own, night, kind, live),
     }  # fmt: skip
 

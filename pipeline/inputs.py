@@ -6,7 +6,7 @@ import datetime
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -17,6 +17,7 @@ from pipeline.dataset.manifest import LATEST, MANIFEST, OWN, VOCAB
 from pipeline.dataset.outputs import OutputError, refuse_inputs, refuse_owned, would_read
 from pipeline.dataset.retry import StoreError
 from pipeline.dataset.shards import shard_name
+from pipeline.dataset.storage import RealPaths
 from pipeline.decompress import format_of
 from pipeline.encodings import UTF_8
 from pipeline.errors import InputError
@@ -94,18 +95,23 @@ class Part(NamedTuple):
         return max(0, end - self.first * CHUNK_BYTES)
 
 
-def list_inputs(patterns: Sequence[str], passed_over: list[str] | None = None) -> Iterator[InputFile]:
+def list_inputs(
+    patterns: Sequence[str],
+    passed_over: list[str] | None = None,
+    repeated: Callable[[str, str], None] | None = None,
+) -> Iterator[InputFile]:
     """List the files that the globs match, local, in S3 or Google's store, or in one that Beam's file systems know.
 
     Args:
         patterns: the globs.
         passed_over: takes the URIs of files that other programs put beside data, such as _SUCCESS.
+        repeated: takes the URI and the real path of a file that is matched again, which is passed over then.
 
     Raises:
         InputError: a glob matches no data, or a file is matched twice, be it through a link; a password in a URI,
             which would be stored.
     """
-    seen, real = dict[str, str](), _RealPaths()
+    seen, real = dict[str, str](), RealPaths()
     ordinal = 0
     for pattern in patterns:
         prefix = _fixed_length(storage.local_path(pattern) if storage.is_local(pattern) else pattern)
@@ -119,6 +125,9 @@ def list_inputs(patterns: Sequence[str], passed_over: list[str] | None = None) -
         for uri, size, modified in found:
             _require_utf8(uri, pattern)
             place = real.of(uri)
+            if place in seen and repeated is not None:
+                repeated(uri, place)
+                continue
             if place in seen:
                 raise InputError(
                     f"--input {pattern}: matches {uri}, as --input {seen[place]} does; expected each file once"
@@ -126,25 +135,6 @@ def list_inputs(patterns: Sequence[str], passed_over: list[str] | None = None) -
             seen[place] = pattern
             yield InputFile(ordinal, uri, uri[prefix:], size, modified)
             ordinal += 1
-
-
-class _RealPaths:
-    """Where files lie when all links are followed, each folder's asked for once."""
-
-    def __init__(self) -> None:
-        self._folders: dict[str, str] = {}
-
-    def of(self, uri: str) -> str:
-        """Return a file's; a store's objects lie where their URIs say."""
-        if not storage.is_local(uri):
-            return uri
-        path = storage.local_path(uri)
-        if os.path.islink(path):
-            return os.path.realpath(path)
-        folder, name = os.path.split(path)
-        if folder not in self._folders:
-            self._folders[folder] = os.path.realpath(folder)
-        return os.path.join(self._folders[folder], name)
 
 
 def _no_file(pattern: str, passed_over: Sequence[str]) -> InputError:
@@ -167,7 +157,7 @@ def refuse_output(files: Iterable[InputFile], output: str) -> Iterator[InputFile
     Raises:
         InputError: it is.
     """
-    real = _RealPaths()
+    real = RealPaths()
     top = os.path.realpath(storage.local_path(output)) if storage.is_local(output) else output
     own = tuple(storage.join(top, name) for name in ("runs/", LATEST))
     for file in files:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import IO
 
 import pyarrow as pa
@@ -14,6 +14,7 @@ from pipeline.dataset import storage
 from pipeline.dataset.retry import StoreError
 from pipeline.errors import InputError
 from pipeline.inputs import InputFile
+from pipeline.text_digests import Text
 
 LISTING = "listing.parquet"
 
@@ -28,8 +29,21 @@ _SCHEMA = pa.schema(
         pa.field("modified", pa.timestamp("us", "UTC")),
     ]
 )
+_TEXT_FIELDS = (
+    pa.field("place", pa.string()), pa.field("digest", pa.string()), pa.field("text_bytes", pa.int64()),
+)  # fmt: skip
 _COLUMNS = ["uri", "name", "bytes"]
 _GROUP_ROWS = 1 << 13
+
+
+def save_texts(
+    files: Sequence[InputFile], places: Sequence[str], texts: Sequence[Text], sink: pa.BufferOutputStream
+) -> None:
+    """Write a list for retraining: beside the columns of a listing, where each file really is, and its text."""
+    columns = [[getattr(file, name) for file in files] for name in _SCHEMA.names]
+    columns += [list(places), [text.digest for text in texts], [text.bytes for text in texts]]
+    table = pa.table(columns, schema=pa.schema([*_SCHEMA, *_TEXT_FIELDS]))
+    pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
 
 
 def save_listing(files: Iterable[InputFile], sink: IO[bytes] | pa.NativeFile) -> tuple[int, int]:
@@ -66,6 +80,16 @@ def read_listing(uri: str) -> pa.Table:
     """
     with _opened(uri) as file:
         return file.read(columns=_COLUMNS, use_threads=False)
+
+
+def read_table(uri: str) -> pa.Table:
+    """Read any table of files.
+
+    Raises:
+        InputError: it is missing or damaged.
+    """
+    with _opened(uri) as file:
+        return file.read(use_threads=False)
 
 
 def load_listing(uri: str) -> Iterator[InputFile]:

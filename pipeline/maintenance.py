@@ -14,14 +14,16 @@ from pipeline import upkeep
 from pipeline.dataset import storage
 from pipeline.dataset.flags import OneLineParser, command_name, with_dashes
 from pipeline.dataset.manifest import LATEST
-from pipeline.dataset.outputs import write_output
+from pipeline.dataset.outputs import refuse_inputs, write_output
 from pipeline.dataset.publish import point_to
 from pipeline.dataset.reader import open_dataset
 from pipeline.dataset.schema import FormatError
 from pipeline.dataset.verify import require_whole, verify_run
 from pipeline.inputs import list_inputs, refuse_output, refuse_place
-from pipeline.listing import save_listing
+from pipeline.listing import read_table, save_listing, save_texts
 from pipeline.options import parse_arguments, unknown_to_beam
+from pipeline.progress import Meter, begin, show
+from pipeline.text_digests import find_texts, load_known
 
 _ABOUT = {
     "list": "Write the list of the files that a run would read, for `run --input-list`. All other flags are those of "
@@ -45,6 +47,12 @@ def make_command_parser(command: str) -> OneLineParser:
     )
     if command == "list":
         parser.add_argument("--to", required=True, metavar="URI", help="the list's file, in Parquet")
+        parser.add_argument(
+            "--known", metavar="URI",
+            help="a Parquet table of files that were read before (uri, bytes, modified, digest, text_bytes), to tell "
+            "which texts are new: `retrain --only-new` makes it. The list then has the columns place, digest and "
+            "text_bytes, too, and a file that is matched twice only once.",
+        )  # fmt: skip
         return parser
     parser.add_argument("--output", required=True, metavar="URI", help="the dataset's folder: a path or a URI")
     if command == "clean":
@@ -128,10 +136,40 @@ def run_command(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
 
 def _list(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
     refuse_place("--to", args.to, args.config)
+    refuse_inputs("--to", args.to, [("--known", args.known or "")])
     _set_file_systems(args.beam_flags)
+    if args.known:
+        return _list_texts(args)
     sink = pa.BufferOutputStream()
     files, size = save_listing(refuse_output(list_inputs(args.config.input), args.config.output), sink)
     write_output(args.to, memoryview(sink.getvalue()))
+    return _describe_list(args, files, size)
+
+
+def _list_texts(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
+    """List with the texts' digests, as far as they are needed."""
+    known = load_known(read_table(args.known))
+    twice, real = list[list[str]](), storage.RealPaths()
+    found = list_inputs(args.config.input, repeated=lambda uri, place: twice.append([uri, place]))
+    files = list(refuse_output(found, args.config.output))
+    places = [real.of(file.uri) for file in files]
+    size = sum(file.bytes for file in files)
+    meter = Meter(size)
+    show(meter)
+    begin("comparing")
+    try:
+        texts = find_texts(files, places, known, args.config)
+    finally:
+        meter.close()
+        show(None)
+    sink = pa.BufferOutputStream()
+    save_texts(files, places, texts, sink)
+    write_output(args.to, memoryview(sink.getvalue()))
+    result, text = _describe_list(args, len(files), size)
+    return result | {"twice": twice}, text
+
+
+def _describe_list(args: argparse.Namespace, files: int, size: int) -> tuple[dict[str, Any], str]:
     text = f"listed {files:,} files, {size:,} bytes in {storage.redact(args.to)}"
     return {"to": storage.redact(args.to), "files": files, "bytes": size}, text
 

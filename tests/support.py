@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from pipeline.dataset import storage
 from pipeline.dataset.manifest import INPUTS, SHARDS, VOCAB, CorpusTotals, Manifest, VocabularyTotals
 from pipeline.dataset.publish import file_entries, pass_totals, publish_run
-from pipeline.dataset.schema import INPUTS_SCHEMA
+from pipeline.dataset.schema import INPUTS_SCHEMA, sha256_hex
 from pipeline.dataset.shard_list import save_shards
 from pipeline.dataset.shards import Pairs, Shard, encode_shard, shard_name
 from pipeline.dataset.vocab import Vocabulary, make_vocabulary, save_vocab
@@ -93,7 +93,8 @@ def publish_dataset(
     """
     folder, total = storage.join(uri, "runs", run_id), int(vocabulary.counts.sum())
     sink = pa.BufferOutputStream()
-    inputs = [{"name": "made.txt", "bytes": 1, "digest": "0", "lines": 1, "tokens": tokens}]
+    digest = sha256_hex("".join(shard.digest for shard in described).encode())[:32]
+    inputs = [{"name": "made.txt", "bytes": 1, "digest": digest, "lines": 1, "tokens": tokens}]
     pq.write_table(pa.Table.from_pylist(inputs, schema=INPUTS_SCHEMA), sink)
     files = {VOCAB: save_vocab(vocabulary), SHARDS: save_shards(described), INPUTS: sink.getvalue()}
     for name, content in files.items():

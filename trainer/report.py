@@ -46,7 +46,7 @@ class Report:
 
 def make_report(
     model_uri: str, version: str | None = None, *, data: str = "", compare: str = "",
-    sets: EvalSets | None = None, words: Sequence[str] = (),
+    sets: EvalSets | None = None, words: Sequence[str] = (), opening: Sequence[Section] = (),
 ) -> Report:  # fmt: skip
     """Describe a version of a model.
 
@@ -57,6 +57,7 @@ def make_report(
         compare: a version of the folder, or another model's folder; "" takes the version before, or what it began with.
         sets: to score both models on.
         words: whose neighbours to show; none for some frequent ones.
+        opening: sections that come first.
 
     Raises:
         FormatError: a damaged model, or a dataset or model to compare with that was asked for and is none.
@@ -67,6 +68,7 @@ def make_report(
     previous, compared = _find_previous(model_uri, model, run, compare)
     scores = score_model(model, sets)
     sections = [
+        *opening,
         *([quality_section(scores, score_model(previous, sets) if previous else [])] if scores else []),
         map_section(model),
         neighbors_section(model, words),

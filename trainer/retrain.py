@@ -21,6 +21,7 @@ from trainer.errors import Stopped
 from trainer.evalsets import read_evalsets
 from trainer.nights import judgement, making, survey
 from trainer.nights.child import PipelineFailed
+from trainer.nights.gate import load_check, require_measurable
 from trainer.nights.lease import Busy, hold
 from trainer.nights.settings import Settings, add_arguments, read_settings
 from trainer.nights.state import REFUSED, folder_of, load_state
@@ -64,6 +65,7 @@ def retrain(settings: Settings) -> dict[str, Any]:
     """
     own = settings.own
     sets = read_evalsets(own.similarity, own.analogies)
+    require_measurable(sets)
     if own.report:
         reads = [*reads_of(own.similarity, own.analogies), *(("--input", pattern) for pattern in own.input)]
         require_page(own.report, "--report", model=own.model, data=own.data, reads=reads)
@@ -85,8 +87,6 @@ def describe(result: dict[str, Any]) -> str:
     """Format the result for people."""
     lines = [f"{result['status']}: {result['about']}"]
     for check in result.get("checks", []):
-        bound = "at least" if check["at_least"] else "at most"
-        sign = "ok" if check["passed"] else "NO"
-        found = "NaN" if check["found"] is None else f"{check['found']:.4f}"
-        lines.append(f"  {sign}  {check['name']:<28} {found:>8}  {bound} {check['limit']:g}")
+        one = load_check(check)
+        lines.append(f"  {'ok' if check['passed'] else 'NO'}  {one.name:<28} {one.shown:>8}  {one.bound}")
     return "\n".join(lines)

@@ -36,6 +36,25 @@ def local_path(uri: str) -> str:
     return urllib.parse.unquote(uri[len("file://") :]) if uri.startswith("file://") else uri
 
 
+class RealPaths:
+    """Where files lie when all links are followed, each folder's asked for once."""
+
+    def __init__(self) -> None:
+        self._folders: dict[str, str] = {}
+
+    def of(self, uri: str) -> str:
+        """Return a file's; a store's objects lie where their URIs say."""
+        if not is_local(uri):
+            return uri
+        path = local_path(uri)
+        if os.path.islink(path):
+            return os.path.realpath(path)
+        folder, name = os.path.split(path)
+        if folder not in self._folders:
+            self._folders[folder] = os.path.realpath(folder)
+        return os.path.join(self._folders[folder], name)
+
+
 def absolute(uri: str) -> str:
     """Return what names the same file from any folder: a path from the root, or the URI as it is."""
     return uri if "://" in uri else os.path.abspath(uri)

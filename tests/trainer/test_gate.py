@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +17,13 @@ from trainer.evalsets import read_evalsets
 from trainer.nights.align import common_rows
 from trainer.nights.gate import (
     Check,
+    Measured,
     check_corpus,
     check_scores,
     check_space,
+    load_check,
     neighbor_overlap,
+    require_measurable,
     score,
 )
 from trainer.nights.settings import RetrainConfig
@@ -65,14 +69,48 @@ def test_a_corpus_that_shrank(live: int, passes: bool) -> None:
         (0.49, 0.5, [False, True]),
         (0.7, 0.1, [True, True]),
         (0.7, None, [True]),
-        (None, 0.5, [False, False]),
+        (None, 0.5, [False]),
         (None, None, [False]),
     ],
 )
 def test_scores(new: float | None, old: float | None, expected: list[bool]) -> None:
     config = dataclasses.replace(CONFIG, min_similarity=0.5, max_score_drop=0.055)
-    live = {} if old is None else {"similarity": {"f": old}}
-    assert [check.passed for check in check_scores({"similarity": {"f": new}}, live, config)] == expected
+    live = {} if old is None else {"similarity": {"f": Measured(old, 9, 9)}}
+    checks = check_scores({"similarity": {"f": Measured(new, 9, 9)}}, live, config)
+    assert [check.passed for check in checks] == expected
+
+
+@pytest.mark.parametrize("kind", ["similarity", "analogies"])
+def test_what_could_not_be_measured_does_not_pass(kind: str) -> None:
+    config = dataclasses.replace(CONFIG, min_similarity=-1.0, min_analogies=0.0)
+    live = {kind: {"f": Measured(0.5, 9, 9)}}
+    [check] = check_scores({kind: {"f": Measured(None, 0, 9)}}, live, config)
+    assert not check.passed
+    unit = {"similarity": "pairs", "analogies": "questions"}[kind]
+    assert str(check).startswith(f"{kind} f: not measured (0 of 9 {unit} have words that the model knows), expected ")
+    again = load_check(json.loads(json.dumps(check.to_dict())))
+    assert (again, again.passed) == (check, False)
+    # A live version that could not be measured is nothing to fall from.
+    assert passed(check_scores(live, {kind: {"f": Measured(None, 0, 9)}}, config)) == {f"{kind} f": True}
+
+
+def test_files_that_measure_nothing_are_refused_before_the_night(tmp_path: Path) -> None:
+    (tmp_path / "few.tsv").write_text("a b 1\nb c 2\n")
+    (tmp_path / "equal.tsv").write_text("a b 1\nb c 1\na c 1\n")
+    (tmp_path / "good.tsv").write_text("a b 1\nb c 1\na c 2\n")
+    for name, pairs, scores in (("few", 2, 2), ("equal", 3, 1)):
+        expected = f"^--similarity .*{name}.tsv: found {pairs} pairs with {scores} different scores, expected at least"
+        with pytest.raises(UserError, match=expected):
+            require_measurable(read_evalsets([f"{tmp_path}/{name}.tsv"], []))
+    require_measurable(read_evalsets([f"{tmp_path}/good.tsv"], []))
+
+
+@pytest.mark.parametrize(("names", "common"), [(["x", "y"], 0), (["a", "y"], 1)])
+def test_spaces_without_two_common_words_do_not_pass(names: list[str], common: int) -> None:
+    config = dataclasses.replace(CONFIG, min_known_words=0.0, min_overlap=0.0, min_cosine=-1.0)
+    checks = check_space(make_model(["a", "b"], 1), make_model(names, 2), config)
+    assert passed(checks) == {"known words": True, "neighbour overlap": False, "mean cosine": False}
+    assert checks[1].shown == f"not measured (the two versions have {common} words in common)"
 
 
 def test_a_space_against_itself_and_against_another() -> None:
@@ -101,7 +139,7 @@ def test_few_words_and_none() -> None:
     assert neighbor_overlap(unit, unit, 3) == 1.0
     assert neighbor_overlap(unit[:1], unit[:1], 1) == 0.0
     old, new = make_model(["a", "b"], 1), make_model(["x", "y"], 2)
-    assert passed(check_space(old, new, CONFIG)) == {"known words": False}
+    assert not any(passed(check_space(old, new, CONFIG)).values())
 
 
 def test_files_are_read_before_and_scored_by_kind(tmp_path: Path) -> None:
@@ -112,7 +150,12 @@ def test_files_are_read_before_and_scored_by_kind(tmp_path: Path) -> None:
     model: Model = make_model(["w0", "w1", "w2", "w3"], 3)
     scores = score(model, sets)
     assert list(scores["similarity"]) == [f"{tmp_path}/s.tsv"]
-    assert scores["analogies"][f"{tmp_path}/a.txt"] in (0.0, 1.0)
+    assert scores["analogies"][f"{tmp_path}/a.txt"].value in (0.0, 1.0)
+    unknown = score(make_model(["x", "y"], 3), sets)
+    assert unknown == {
+        "similarity": {f"{tmp_path}/s.tsv": Measured(None, 0, 3)},
+        "analogies": {f"{tmp_path}/a.txt": Measured(None, 0, 1)},
+    }
     with pytest.raises(UserError, match=r"--similarity: found no file .*none"):
         read_evalsets([f"{tmp_path}/none"], [])
     (tmp_path / "s.tsv").write_bytes(b"\xff")

@@ -19,7 +19,7 @@ from pipeline.dataset.schema import FormatError
 from tests.launch import ROOT
 from trainer.errors import UserError
 from trainer.nights import state as states
-from trainer.nights.corpus import all_of, load_files, new_of, save_files
+from trainer.nights.corpus import COLUMNS, all_of, as_seen, describe_passed, load_files, merge_seen, new_of, save_files
 from trainer.nights.lease import LOCK, Busy, hold
 from trainer.nights.settings import Settings, add_arguments, read_settings
 
@@ -95,20 +95,62 @@ def files(*rows: tuple[str, int, int]) -> pa.Table:
     return pa.table({**columns, "modified": pa.array(moments, pa.timestamp("us", "UTC"))})
 
 
-def test_new_files_are_those_that_the_model_has_not_read() -> None:
-    listed = files(("a", 1, 10), ("b", 2, 20), ("c", 3, 30))
-    known = files(("gone", 9, 9), ("b", 2, 20))
-    assert new_of(listed, known, "fail").read["uri"].to_pylist() == ["a", "c"]
-    assert new_of(listed, None, "fail").read is listed
-    assert len(new_of(listed, listed, "fail").read) == 0
+def texts(*rows: tuple[str, int, int, str | None]) -> pa.Table:
+    """A list with places and digests."""
+    table = files(*[row[:3] for row in rows])
+    table = table.append_column("place", table["uri"]).append_column("text_bytes", table["bytes"])
+    return table.append_column("digest", pa.array([row[3] for row in rows], pa.string()))
 
 
-@pytest.mark.parametrize("row", [("b", 3, 20), ("b", 2, 21)])
-def test_a_changed_file_is_an_error_or_new(row: tuple[str, int, int]) -> None:
-    listed, known = files(("a", 1, 10), row), files(("a", 1, 10), ("b", 2, 20))
-    with pytest.raises(UserError, match=r"^b: found that it was changed since .* \(1 such file\)"):
-        new_of(listed, known, "fail")
-    assert new_of(listed, known, "new").read["uri"].to_pylist() == ["b"]
+NONE = as_seen(None)
+
+
+def test_new_files_are_those_whose_text_the_model_has_not_read() -> None:
+    known = as_seen(texts(("/gone", 9, 9, "G"), ("/b", 2, 20, "B")))
+    listed = texts(
+        ("/a", 1, 10, None), ("/b", 2, 20, "B"), ("/c", 3, 30, "G"), ("/d", 4, 40, "D"), ("/e", 5, 50, "D"),
+        ("/f", 0, 1, ""),
+    )  # fmt: skip
+    found = new_of(listed, known, NONE, "fail", [["/l", "/b"]])
+    assert found.read["uri"].to_pylist() == ["/a", "/d"]
+    assert found.read.column_names == COLUMNS
+    assert found.passed == {"unchanged": 1, "same_text": 2, "same_file": 1, "empty": 1}
+    assert found.notes == (
+        "/c: not read, for it has the text of /gone, which was read before",
+        "/e: not read, for it has the text of /d, also new",
+        "/l: not read again, for it is the file /b",
+    )
+    assert describe_passed(found.passed) == "5 not: 1 unchanged, 2 with text that is known, 1 matched twice, 1 empty"
+    assert len(new_of(texts(("/b", 2, 20, "B")), known, NONE, "fail").read) == 0
+
+
+@pytest.mark.parametrize("row", [("/b", 3, 20, "X"), ("/b", 2, 21, None), ("/alias", 2, 20, None)])
+def test_a_name_with_other_text_is_an_error_or_new(row: tuple[str, int, int, str | None]) -> None:
+    known, seen = as_seen(texts(("/a", 1, 10, "A"), ("/b", 2, 20, "B"))), as_seen(texts(("/alias", 1, 9, "B")))
+    listed = texts(("/a", 1, 10, "A"), row)
+    with pytest.raises(UserError, match=rf"^{row[0]}: found that it was changed since .* \(1 such file\)"):
+        new_of(listed, known, seen, "fail")
+    again = new_of(listed, known, seen, "new")
+    assert again.read["uri"].to_pylist() == [row[0]]
+    assert again.notes == (f"{row[0]}: changed since the live model read it, read again as new text",)
+
+
+def test_touched_files_and_files_whose_store_tells_no_time_are_told_by_their_text() -> None:
+    known = as_seen(texts(("/a", 1, 10, "A")))
+    assert new_of(texts(("/a", 1, 99, "A")), known, NONE, "fail").passed["same_text"] == 1
+    timeless = texts(("/a", 1, 10, "A"))
+    timeless = timeless.set_column(3, "modified", pa.nulls(1, timeless["modified"].type))
+    assert new_of(timeless, as_seen(timeless), NONE, "fail").passed["same_text"] == 1
+
+
+def test_names_of_known_texts_are_remembered_and_names_of_others_while_they_are_listed() -> None:
+    known = as_seen(texts(("/a", 1, 10, "A")))
+    seen = merge_seen(NONE, texts(("/b", 1, 10, "A"), ("/c", 1, 10, "C"), ("/d", 1, 10, None)), known)
+    assert [(row["uri"], row["digest"]) for row in seen.to_pylist()] == [("/b", "A"), ("/c", "C")]
+    later = merge_seen(seen, texts(("/b", 2, 20, "B")), known)
+    assert [(row["uri"], row["digest"]) for row in later.to_pylist()] == [("/b", "A"), ("/b", "B")]
+    with pytest.raises(UserError, match=r"^/b: found that it was changed"):  # also the next time
+        new_of(texts(("/b", 2, 20, "B")), known, later, "fail")
 
 
 def test_the_digest_follows_name_size_and_time() -> None:

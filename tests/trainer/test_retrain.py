@@ -17,6 +17,7 @@ import pytest
 
 from pipeline.dataset.storage import PointerMovedError
 from pipeline.dataset.vocab import make_vocabulary
+from tests.pages import require_page
 from tests.support import group_of, make_dataset
 from tests.trainer.test_nights import files
 from trainer.cli import main
@@ -29,7 +30,7 @@ from trainer.nights.lineage import load_lineage
 from trainer.nights.settings import RetrainConfig, Settings
 from trainer.nights.state import load_state
 from trainer.pointer import read_pointer
-from trainer.retrain import retrain
+from trainer.retrain import describe, retrain
 from trainer.rollback import roll_back
 from trainer.store import load_model, save_model
 
@@ -121,14 +122,56 @@ def test_a_page_is_written_of_what_is_published_and_of_what_is_refused(nights: N
     first = nights.night(report=str(page), similarity=(str(pairs),))
     assert first["version"] in page.read_text()
     nights.add()
-    second = nights.night(report=str(page), similarity=(str(pairs),), min_overlap=1.0)
+    limits = {"similarity": (str(pairs),), "min_overlap": 1.0}
+    second = nights.night(report=str(page), **limits)
     assert second["status"] == "refused"
     text = page.read_text()
     assert second["version"] in text
     assert f"version {first['version']}" in text
     assert "pairs" in text
+    page.unlink()
+    assert nights.night(report=str(page), **limits)["status"] == "refused"  # said again, without a training
+    assert page.read_text() == text
     with pytest.raises(UserError, match="--report: found a folder"):
         nights.night(report=str(nights.folder))
+
+
+@pytest.mark.parametrize(("overlap", "title"), [(0.0, "Published"), (1.0, "Refused")])
+def test_a_page_opens_with_the_verdict_and_the_gate(nights: Nights, overlap: float, title: str) -> None:
+    page = nights.folder / "page.html"
+    first = nights.night()
+    nights.add()
+    found = nights.night(report=str(page), min_overlap=overlap)
+    section = require_page(page.read_bytes()).find("section")[0]
+    assert [heading.all_text() for heading in section.find("h2")] == [title]
+    text = section.all_text()
+    assert all(reason in text for reason in found["reasons"])
+    assert (f"version {first['version']} stays live" in text) == (title == "Refused")
+    rows = [[cell.all_text() for cell in row.find("td")] for row in section.find("tr")][1:]
+    assert [row[0] for row in rows] == [check["name"] for check in found["checks"]]
+    assert [row[1] for row in rows] == [f"{check['found']:.4f}" for check in found["checks"]]
+    assert [row[3] == "yes" for row in rows] == [check["passed"] for check in found["checks"]]
+    assert f"at least {overlap:g}" in [row[2] for row in rows]
+
+
+def test_a_set_without_a_known_word_is_refused(nights: Nights, capsys: pytest.CaptureFixture[str]) -> None:
+    unknown, known = nights.folder / "unknown.tsv", nights.folder / "known.tsv"
+    unknown.write_text("x\ty\t1\ny\tz\t2\nx\tz\t3\n")
+    known.write_text("w0\tw1\t9\nw0\tw21\t1\nw2\tw3\t8\n")
+    refused = nights.night(similarity=(str(unknown), str(known)), min_similarity=-1.0)
+    assert refused["status"] == "refused"
+    assert [reason.partition(", expected")[0] for reason in refused["reasons"]] == [
+        f"similarity {unknown}: not measured (0 of 3 pairs have words that the model knows)"
+    ]
+    assert [check["found"] for check in refused["checks"] if str(unknown) in check["name"]] == [None]
+    assert f"NO  similarity {unknown} not measured (0 of 3 pairs" in describe(refused)
+    assert list_versions(nights.model)[0]["scores"]["similarity"][str(unknown)] is None
+    assert main(["versions", "--model", nights.model]) == 0
+    assert "not measured (0 of 3 pairs" in capsys.readouterr().out
+    unknown.write_text("x\ty\t1\n")
+    with pytest.raises(UserError, match=r"^--similarity .*unknown.tsv: found 1 pairs"):
+        nights.night(similarity=(str(unknown),))
+    assert nights.asked == []
 
 
 def test_a_refused_version_is_said_again_and_published_by_a_wider_gate(nights: Nights) -> None:

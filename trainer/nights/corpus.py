@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import io
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -13,7 +15,18 @@ from pipeline.dataset import storage
 from pipeline.dataset.schema import FormatError
 from trainer.errors import UserError
 
-COLUMNS = ("uri", "name", "bytes", "modified")
+COLUMNS = ["uri", "name", "bytes", "modified"]
+UNCHANGED, SAME_TEXT, SAME_FILE, EMPTY = "unchanged", "same_text", "same_file", "empty"
+#: Why files are not read, in words.
+PASSED = {UNCHANGED: "unchanged", SAME_TEXT: "with text that is known", SAME_FILE: "matched twice", EMPTY: "empty"}
+
+#: A list of files whose texts were looked at.
+SEEN = pa.schema(
+    [
+        ("uri", pa.string()), ("bytes", pa.int64()), ("modified", pa.timestamp("us", "UTC")), ("digest", pa.string()),
+        ("text_bytes", pa.int64()),
+    ]
+)  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,10 +36,14 @@ class Corpus:
     Attributes:
         listed: all of them: uri, name, bytes (stored), modified (UTC).
         read: those to read.
+        passed: how many are not, by reason.
+        notes: a line about each file that is worth one.
     """
 
     listed: pa.Table
     read: pa.Table
+    passed: dict[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @property
     def digest(self) -> str:
@@ -43,32 +60,85 @@ def all_of(listed: pa.Table) -> Corpus:
     return Corpus(listed, listed)
 
 
-def new_of(listed: pa.Table, known: pa.Table | None, changed: str) -> Corpus:
-    """Read files that are not known, or were changed if ``changed`` is "new".
+def new_of(
+    listed: pa.Table, known: pa.Table, seen: pa.Table, changed: str, twice: Sequence[Sequence[str]] = ()
+) -> Corpus:
+    """Read files whose text is not known.
 
-    A file is the same if it has the URI, size and time that it had. Known files that are gone do not matter.
+    A file is unchanged if it has the place, size and time that it had. Any other is looked at: text that is known, or
+    that another new file has, is not read again. A known name with other text is a changed file.
 
     Args:
-        listed: the corpus.
-        known: `uri`, `bytes`, `modified` of the files that the live model was trained on; None for no live model.
-        changed: "fail" or "new".
+        listed: the corpus, with `place`, `digest` and `text_bytes`; a digest is null where the text is surely new.
+        known: `uri` (a place), `bytes`, `modified`, `digest` of the files that the live model was trained on.
+        seen: the same of files that earlier nights looked at.
+        changed: what to do about changed files: "fail" or "new".
+        twice: files that were matched again, not listed: URI and place.
 
     Raises:
         UserError: a file was changed, and that is not allowed.
     """
-    if known is None:
-        return all_of(listed)
-    seen = {row["uri"]: (row["bytes"], row["modified"]) for row in known.to_pylist()}
-    rows = listed.select(["uri", "bytes", "modified"]).to_pylist()
-    fresh = [row["uri"] not in seen for row in rows]
-    other = [row["uri"] in seen and seen[row["uri"]] != (row["bytes"], row["modified"]) for row in rows]
-    if any(other) and changed == "fail":
-        first = rows[other.index(True)]["uri"]
+    names = {row["digest"]: row["uri"] for row in known.to_pylist() if row["digest"]}
+    rows = known.to_pylist() + [row for row in seen.to_pylist() if row["digest"] in names]
+    stamps = {(row["uri"], row["bytes"], row["modified"]) for row in rows}
+    places = {row["uri"] for row in rows}
+    fresh, read, notes, other = dict[str, str](), list[bool](), list[str](), list[str]()
+    passed = Counter(dict.fromkeys(PASSED, 0))
+    for row in listed.to_pylist():
+        reason, digest, uri = "", row["digest"], storage.redact(row["uri"])
+        if row["modified"] is not None and (row["place"], row["bytes"], row["modified"]) in stamps:
+            reason = UNCHANGED
+        elif digest == "":
+            reason = EMPTY
+        elif digest in names or digest in fresh:
+            reason = SAME_TEXT
+            whose = f"{names[digest]}, which was read before" if digest in names else f"{fresh[digest]}, also new"
+            notes.append(f"{uri}: not read, for it has the text of {storage.redact(whose)}")
+        else:
+            if row["place"] in places:
+                other.append(uri)
+            if digest is not None:
+                fresh[digest] = row["uri"]
+        passed[reason] += 1
+        read.append(not reason)
+    if other and changed == "fail":
         raise UserError(
-            f"{first}: found that it was changed since the live model read it ({sum(other)} such file"
-            f"{'s' * (sum(other) > 1)}), expected --only-new files to stay as they are; --changed new reads it again"
+            f"{other[0]}: found that it was changed since the live model read it ({len(other)} such file"
+            f"{'s' * (len(other) > 1)}), expected --only-new files to keep their text, for what was counted cannot be "
+            "taken back; --changed new reads it again, as new text; without --only-new all is read again"
         )
-    return Corpus(listed, listed.filter(pa.array([a or b for a, b in zip(fresh, other, strict=True)], pa.bool_())))
+    notes += [f"{uri}: changed since the live model read it, read again as new text" for uri in other]
+    notes += [
+        f"{storage.redact(uri)}: not read again, for it is the file {storage.redact(place)}" for uri, place in twice
+    ]
+    del passed[""]
+    passed[SAME_FILE] += len(twice)
+    return Corpus(listed, listed.select(COLUMNS).filter(pa.array(read, pa.bool_())), dict(passed), tuple(notes))
+
+
+def describe_passed(passed: Mapping[str, int]) -> str:
+    """Say in words how many files are not read, and why."""
+    total = sum(passed.values())
+    return f"{total:,} not: {', '.join(f'{passed.get(name, 0):,} {text}' for name, text in PASSED.items())}"
+
+
+def merge_seen(seen: pa.Table, listed: pa.Table, known: pa.Table) -> pa.Table:
+    """Remember the texts of files that are listed, and the names under which known texts were seen."""
+    table = listed.select(["place", "bytes", "modified", "digest", "text_bytes"]).rename_columns(SEEN.names).cast(SEEN)
+    found = {row["digest"] for row in known.to_pylist() if row["digest"]}
+    rows = [row for row in seen.to_pylist() if row["digest"] in found] + table.to_pylist()
+    unique = {(row["uri"], row["bytes"], row["modified"]): row for row in rows if row["digest"] is not None}
+    return pa.Table.from_pylist(list(unique.values()), schema=SEEN)
+
+
+def as_seen(table: pa.Table | None) -> pa.Table:
+    """Return a list of files with the columns of SEEN, each named by its place; none for None."""
+    if table is None:
+        return SEEN.empty_table()
+    columns = {field.name: table[field.name] for field in SEEN if field.name in table.column_names}
+    columns["uri"] = pa.array([storage.absolute(uri) for uri in table["uri"].to_pylist()], pa.string())
+    missing = {field.name: pa.nulls(len(table), field.type) for field in SEEN if field.name not in columns}
+    return pa.table({**columns, **missing}).select(SEEN.names).cast(SEEN)
 
 
 def load_files(uri: str) -> pa.Table | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import hashlib
-import math
+from collections.abc import Sequence
 from typing import Any
 
 from pipeline.dataset import storage
@@ -15,12 +15,13 @@ from pipeline.dataset.schema import FormatError, canonical_json, sha256_hex
 from pipeline.dataset.storage import PointerMovedError
 from trainer.evalsets import EvalSets
 from trainer.nights import lineage, making
-from trainer.nights.gate import Check, check_corpus, check_scores, check_space, score
+from trainer.nights.gate import Check, check_corpus, check_scores, check_space, load_check, score, values_of
 from trainer.nights.lease import Lease
 from trainer.nights.settings import RetrainConfig, Settings
 from trainer.nights.state import PUBLISHED, REFUSED, Night, Outcome, State, save_state
 from trainer.pointer import Pointer, advance, read_pointer, swap
 from trainer.report import make_report
+from trainer.report_gate import gate_section
 from trainer.staging import staged_version
 from trainer.store import load_model
 
@@ -47,12 +48,12 @@ def decide(settings: Settings, state: State, sets: EvalSets, lease: Lease) -> di
     own, night = settings.own, making.night_of(state)
     live, gate = read_pointer(own.model), gate_digest(own, sets)
     if live is not None and live.version == night.version:  # the process died behind the swap
-        return _finish(settings, state, PUBLISHED, gate, _recorded(own, night))
+        return _finish(settings, state, PUBLISHED, gate, recorded(own, night.version))
     checks, scores = _measure(settings, night, sets)
     kind = PUBLISHED if all(check.passed for check in checks) else REFUSED
     lineage.add_verdict(own.model, night.version, kind, checks, scores, _now())
     if own.report:
-        _write_report(own, night, sets)
+        write_report(own, night.version, night.parent, kind, checks, sets)
     lease.require()
     if kind == PUBLISHED:
         state = _publish(own, state, live)
@@ -68,7 +69,7 @@ def decide_again(settings: Settings, state: State, refused: Outcome, sets: EvalS
         only_new=made["night"]["only_new"], parent=live.version if live else "", pointer_sha256=digest_of(live),
         data_sha256="", globs=settings.own.input,
         files=made["inputs"]["read"], listed=made["inputs"]["files"], dataset_id=refused.dataset_id,
-        version=refused.version,
+        version=refused.version, content=refused.content,
     )  # fmt: skip
     state = dataclasses.replace(state, night=night)
     save_state(settings.own.model, state)
@@ -86,7 +87,7 @@ def _measure(settings: Settings, night: Night, sets: EvalSets) -> tuple[list[Che
     if made is None:
         raise FormatError(f"{storage.redact(own.model)}: found no lineage of version {night.version}, expected one")
     new = load_model(own.model, night.version)
-    scores: dict[str, Any] = {"new": score(new, sets)}
+    scores = {"new": score(new, sets)}
     live_tokens = None
     checks = []
     if night.parent:
@@ -96,11 +97,15 @@ def _measure(settings: Settings, night: Night, sets: EvalSets) -> tuple[list[Che
         if parents and not night.only_new and not parents["night"]["only_new"]:
             live_tokens = parents["dataset"]["corpus"]["tokens"]
     checks = check_corpus(CorpusTotals(**made["dataset"]["corpus"]), live_tokens, own) + checks
-    return checks + check_scores(scores["new"], scores.get("live", {}), own), scores
+    checks += check_scores(scores["new"], scores.get("live", {}), own)
+    return checks, {whose: values_of(found) for whose, found in scores.items()}
 
 
-def _write_report(own: RetrainConfig, night: Night, sets: EvalSets) -> None:
-    report = make_report(own.model, night.version, compare=night.parent, sets=sets)
+def write_report(
+    own: RetrainConfig, version: str, parent: str, kind: str, checks: Sequence[Check], sets: EvalSets
+) -> None:
+    """Write the page of --report: the verdict, then the version beside the one that was live before."""
+    report = make_report(own.model, version, compare=parent, sets=sets, opening=[gate_section(kind, checks, parent)])
     write_output(own.report, report.page)
 
 
@@ -124,9 +129,9 @@ def _publish(own: RetrainConfig, state: State, live: Pointer | None) -> State:
 def _finish(settings: Settings, state: State, kind: str, gate: str, checks: list[dict[str, Any]]) -> dict[str, Any]:
     """Remember what became of the night, and remove what is no longer kept."""
     own, night = settings.own, making.night_of(state)
-    reasons = [_say(check) for check in checks if not check["passed"]]
+    reasons = [str(load_check(check)) for check in checks if not check["passed"]]
     outcome = Outcome(
-        night.text, night.settings, night.dataset_id, night.version, kind, gate, tuple(reasons), _now()
+        night.text, night.settings, night.dataset_id, night.version, kind, gate, tuple(reasons), _now(), night.content
     )  # fmt: skip
     state = state.with_outcome(outcome)
     too_many = {one.version for one in state.refused()[own.keep :]}
@@ -140,6 +145,7 @@ def _finish(settings: Settings, state: State, kind: str, gate: str, checks: list
     return {
         "status": kind, "version": night.version, "live": live.version if live else "", "parent": night.parent,
         "dataset_id": night.dataset_id, "run": night.name, "files_read": night.files, "files_listed": night.listed,
+        "files_passed": night.passed,
         "checks": checks, "reasons": reasons, "about": _describe(own, night, kind, live),
     }  # fmt: skip
 
@@ -152,16 +158,11 @@ def _describe(own: RetrainConfig, night: Night, kind: str, live: Pointer | None)
     return f"version {night.version} in {path}; {stays}"
 
 
-def _recorded(own: RetrainConfig, night: Night) -> list[dict[str, Any]]:
-    """What the gate found before the process died."""
-    made = lineage.load_lineage(own.model, night.version) or {}
+def recorded(own: RetrainConfig, version: str) -> list[dict[str, Any]]:
+    """What the gate found when it measured a version."""
+    made = lineage.load_lineage(own.model, version) or {}
     checks: list[dict[str, Any]] = (made.get("gate") or {}).get("checks", [])
     return checks
-
-
-def _say(check: dict[str, Any]) -> str:
-    fields = {name: check[name] for name in ("name", "limit", "at_least")}
-    return str(Check(found=math.nan if check["found"] is None else check["found"], **fields))
 
 
 def _now() -> str:

@@ -2,9 +2,9 @@
 
 lineage.json        parent version; dataset, its run and its base; totals of the text; settings; library versions;
                     alignment; the gate's figures and what it decided; SHA-256 of inputs.parquet
-inputs.parquet      every file that the version or its parents were trained on: uri, bytes (stored), modified,
-                    digest (of its text, as in the dataset), since (the version that read it first), read (by this
-                    one)
+inputs.parquet      every file that the version or its parents were trained on: uri (where it really lies), bytes
+                    (stored), modified, digest and text_bytes (of its text, as in the dataset), since (the version that
+                    read it), read (by this one). A file that was changed and read again has a row for each text.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pipeline.dataset import storage
 from pipeline.dataset.manifest import INPUTS as DATASET_INPUTS
 from pipeline.dataset.reader import Dataset
 from pipeline.dataset.schema import FORMAT_VERSION, canonical_json, parse_json_object, sha256_hex
-from trainer.nights.corpus import load_files, save_files
+from trainer.nights.corpus import as_seen, load_files, save_files
 from trainer.nights.gate import Check
 from trainer.nights.settings import Settings
 from trainer.nights.state import Night
@@ -39,18 +39,29 @@ def known_files(model_uri: str, version: str) -> pa.Table | None:
 
 def trained_files(read: pa.Table, dataset: Dataset, known: pa.Table | None, version: str) -> pa.Table:
     """Files of a version: those that it read, with the digests that the pipeline found, and its parents'."""
-    with storage.open_binary(dataset.path_of(DATASET_INPUTS)) as file:
-        digests = pq.read_table(file, columns=["digest"], use_threads=False)["digest"].combine_chunks()
-    rows = len(read)
-    table = read.select(["uri", "bytes", "modified"]).append_column("digest", digests)
+    texts, rows, real = _texts_of(dataset), len(read), storage.RealPaths()
+    places = pa.array([real.of(uri) for uri in read["uri"].to_pylist()], pa.string())
+    table = read.select(["uri", "bytes", "modified"]).set_column(0, "uri", places)
+    table = table.append_column("digest", texts["digest"]).append_column("text_bytes", texts["bytes"])
     table = table.append_column("since", pa.array([version] * rows, pa.string()))
     table = table.append_column("read", pa.array([True] * rows, pa.bool_()))
     if known is None:
         return table
-    again = set(table["uri"].to_pylist())
-    old = known.filter(pa.array([uri not in again for uri in known["uri"].to_pylist()], pa.bool_()))
-    old = old.set_column(old.schema.get_field_index("read"), "read", pa.array([False] * len(old), pa.bool_()))
+    old = as_seen(known).append_column("since", known["since"])
+    old = old.append_column("read", pa.array([False] * len(old), pa.bool_()))
     return pa.concat_tables([old.select(table.schema.names).cast(table.schema), table])
+
+
+def content_of(dataset: Dataset) -> str:
+    """Digest of the texts that a dataset was made of and how, whatever their files are called, in whatever order."""
+    made = dataset.manifest
+    texts = sorted(_texts_of(dataset)["digest"].to_pylist())
+    return sha256_hex(canonical_json({"options": made.options, "tokenizer": made.tokenizer, "texts": texts}))
+
+
+def _texts_of(dataset: Dataset) -> pa.Table:
+    with storage.open_binary(dataset.path_of(DATASET_INPUTS)) as file:
+        return pq.read_table(file, columns=["digest", "bytes"], use_threads=False).combine_chunks()
 
 
 def save_lineage(

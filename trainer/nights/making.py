@@ -25,7 +25,7 @@ from trainer.publication import remove_version, remove_versions
 from trainer.store import Model, load_model, read_run, stage_model
 
 TRAINING = "training"
-_FILES = ("listed.parquet", "read.parquet", f"{TRAINING}/{LATEST}")
+_FILES = ("listed.parquet", "read.parquet", "known.parquet", f"{TRAINING}/{LATEST}")
 
 
 def make_dataset(settings: Settings, state: State, lease: Lease) -> tuple[Dataset, State]:
@@ -50,7 +50,9 @@ def make_dataset(settings: Settings, state: State, lease: Lease) -> tuple[Datase
                     raise
                 warn(f"pipeline: {failed}")
     dataset = open_dataset(own.data, night.name)
-    state = dataclasses.replace(state, night=dataclasses.replace(night, dataset_id=dataset.dataset_id))
+    state = dataclasses.replace(state, night=dataclasses.replace(
+        night, dataset_id=dataset.dataset_id, content=lineage.content_of(dataset)
+    ))  # fmt: skip
     save_state(own.model, state)
     return dataset, state
 

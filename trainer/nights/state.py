@@ -38,6 +38,8 @@ class Night:
         listed: files of the corpus.
         dataset_id: the dataset, once the pipeline has made it.
         version: the version, once it is staged.
+        content: digest of the texts in the dataset, whatever their files are called.
+        passed: how many listed files are not read, by reason; with --only-new alone.
     """
 
     name: str
@@ -53,6 +55,8 @@ class Night:
     listed: int
     dataset_id: str = ""
     version: str = ""
+    content: str = ""
+    passed: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,7 @@ class Outcome:
         gate: digest of the gate's settings and files.
         reasons: what the gate said.
         at: UTC.
+        content: as the night's.
     """
 
     text: str
@@ -76,6 +81,7 @@ class Outcome:
     gate: str
     reasons: tuple[str, ...]
     at: str
+    content: str = ""
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,11 @@ import dataclasses
 import datetime
 import hashlib
 import secrets
+import sys
+from collections.abc import Sequence
 from typing import Any
+
+import pyarrow as pa
 
 from pipeline.dataset import storage
 from pipeline.dataset.schema import canonical_json
@@ -14,7 +18,8 @@ from trainer.errors import UserError
 from trainer.evalsets import EvalSets
 from trainer.nights import judgement, making
 from trainer.nights.child import run_pipeline
-from trainer.nights.corpus import Corpus, all_of, load_files, new_of, save_files
+from trainer.nights.corpus import Corpus, all_of, as_seen, describe_passed, load_files, merge_seen, new_of, save_files
+from trainer.nights.gate import load_check
 from trainer.nights.lease import Lease
 from trainer.nights.lineage import known_files
 from trainer.nights.settings import RetrainConfig, Settings
@@ -22,7 +27,9 @@ from trainer.nights.state import REFUSED, Night, Outcome, State, folder_of, save
 from trainer.pointer import Pointer, read_pointer
 from trainer.staging import staged_version
 
-LISTED, READ = "listed.parquet", "read.parquet"
+LISTED, READ, KNOWN = "listed.parquet", "read.parquet", "known.parquet"
+SEEN_FILES = "seen.parquet"
+MOST_NOTES = 20
 
 
 def find_night(settings: Settings, state: State, lease: Lease) -> tuple[State, Night | None, Outcome | None]:
@@ -46,12 +53,15 @@ def find_night(settings: Settings, state: State, lease: Lease) -> tuple[State, N
     save_state(own.model, state)
     corpus = _list_corpus(own, name, live, lease)
     known = _known_outcome(state, corpus.digest, digest, live)
+    if corpus.passed:
+        print(f"{len(corpus.read):,} files to read; {describe_passed(corpus.passed)}", file=sys.stderr)
     if not len(corpus.read) or (known is not None and not own.force):
         return making.tidy(own.model, state), None, known
     save_files(folder_of(own.model, name, READ), corpus.read)
     night = Night(
         name, _now(), corpus.digest, digest, own.only_new, live.version if live else "",
         judgement.digest_of(live), making.data_digest(own.data), own.input, len(corpus.read), len(corpus.listed),
+        passed=corpus.passed,
     )  # fmt: skip
     state = dataclasses.replace(state, night=night, over=tuple(one for one in state.over if one != name))
     save_state(own.model, state)
@@ -59,13 +69,14 @@ def find_night(settings: Settings, state: State, lease: Lease) -> tuple[State, N
 
 
 def settle_same_text(settings: Settings, state: State) -> tuple[State, Outcome] | None:
-    """End a night whose dataset is equal to one before, if files were only touched, say; None for a new one."""
+    """End a night whose texts are those of one before, if files were only touched or renamed; None for new text."""
     night = making.night_of(state)
     if settings.own.force or night.version:
         return None
     live = read_pointer(settings.own.model)
     for outcome in state.outcomes:
-        if outcome.dataset_id == night.dataset_id and outcome.settings == night.settings and _counts(outcome, live):
+        same = night.dataset_id == outcome.dataset_id or (night.content and night.content == outcome.content)
+        if same and outcome.settings == night.settings and _counts(outcome, live):
             outcome = dataclasses.replace(outcome, text=night.text)  # which the next night will know at once
             return making.drop(settings.own.model, state.with_outcome(outcome)), outcome
     return None
@@ -77,8 +88,12 @@ def report(settings: Settings, state: State, known: Outcome | None, sets: EvalSe
     version = live.version if live else ""
     published = (live.version, *live.withdrawn) if live else ()
     if known is not None and known.kind == REFUSED and known.version not in published:
-        if known.gate != judgement.gate_digest(own, sets) and staged_version(own.model, known.version):
+        there = staged_version(own.model, known.version) is not None
+        if there and known.gate != judgement.gate_digest(own, sets):
             return judgement.decide_again(settings, state, known, sets, lease)
+        if there and own.report:
+            checks = [load_check(check) for check in judgement.recorded(own, known.version)]
+            judgement.write_report(own, known.version, version, REFUSED, checks, sets)
         about = f"version {known.version} of the same text, at {known.at}: {'; '.join(known.reasons)}; live: {version}"
         return {"status": REFUSED, "version": known.version, "live": version, "reasons": known.reasons, "about": about}
     about = f"live: version {version} in {storage.redact(own.model)}" if version else "no model yet, and no text"
@@ -106,19 +121,46 @@ def _is_base(night: Night, live: Pointer | None) -> bool:
 
 def _list_corpus(own: RetrainConfig, name: str, live: Pointer | None, lease: Lease) -> Corpus:
     to = folder_of(own.model, name, LISTED)
-    words = [part for pattern in own.input for part in ("--input", pattern)]
-    run_pipeline(["list", *words, "--output", own.data, "--to", to, *own.pipeline_flags], lease.fds)
-    listed = load_files(to)
+    words = ["list", *(part for pattern in own.input for part in ("--input", pattern)), "--output", own.data]
+    words += ["--to", to, *own.pipeline_flags]
+    if not own.only_new:
+        run_pipeline(words, lease.fds)
+        return all_of(_load(to))
+    known, seen = _load_known(own, live), as_seen(load_files(folder_of(own.model, SEEN_FILES)))
+    save_files(folder_of(own.model, name, KNOWN), pa.concat_tables([seen, known]))
+    found = run_pipeline([*words, "--known", folder_of(own.model, name, KNOWN)], lease.fds)
+    listed = _load(to)
+    merged = merge_seen(seen, listed, known)
+    if not merged.equals(seen):
+        save_files(folder_of(own.model, SEEN_FILES), merged)
+    corpus = new_of(listed, known, seen, own.changed, found.get("twice", ()))
+    _say(corpus.notes)
+    return corpus
+
+
+def _say(notes: Sequence[str]) -> None:
+    """Print a line about each file, but no flood of them."""
+    for line in notes[:MOST_NOTES]:
+        print(f"note: {line}", file=sys.stderr)
+    if len(notes) > MOST_NOTES:
+        print(f"note: {len(notes) - MOST_NOTES:,} more files like these", file=sys.stderr)
+
+
+def _load(uri: str) -> pa.Table:
+    listed = load_files(uri)
     assert listed is not None
-    if not own.only_new or live is None:
-        return all_of(listed)
-    known = known_files(own.model, live.version)
+    return listed
+
+
+def _load_known(own: RetrainConfig, live: Pointer | None) -> pa.Table:
+    known = known_files(own.model, live.version) if live else as_seen(None)
     if known is None:
+        assert live is not None
         raise UserError(
             f"--only-new: found no list of the files that version {live.version} in {storage.redact(own.model)} was "
             "trained on, expected one that retrain made; retrain once without it"
         )
-    return new_of(listed, known, own.changed)
+    return as_seen(known)
 
 
 def _known_outcome(state: State, text: str, settings: str, live: Pointer | None) -> Outcome | None:

@@ -17,7 +17,7 @@ KEPT = "the last checkpoint was kept"
 def test_a_checkpoint_is_spoken_of_where_there_is_one(tmp_path: Path) -> None:
     config = make_config("d", tmp_path / "m")
     assert KEPT not in diverged(config, "the loss")
-    checkpoints = Checkpoints(config.model, "v1", {}, "d", 2)
+    checkpoints = Checkpoints(config.model, {}, "d", 2)
     checkpoints.begin()
     assert KEPT not in diverged(config, "the loss")
     checkpoints.save(Progress.start(1, "r"), {"input": np.zeros(1)})

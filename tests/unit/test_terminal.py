@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import pty
+import select
 import struct
 import subprocess
 import sys
@@ -44,7 +45,10 @@ class Pty:
 
     def lines(self) -> list[str]:
         """What was drawn since the last call, each time from the margin."""
-        return os.read(self._master, 1 << 16).decode("utf-8").split("\r")
+        data = os.read(self._master, 1 << 16)
+        while select.select([self._master], [], [], 0.05)[0]:  # what the kernel passes on in pieces
+            data += os.read(self._master, 1 << 16)
+        return data.decode("utf-8").split("\r")
 
     def close(self) -> None:
         self.out.close()

@@ -55,9 +55,11 @@ def package(machine: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("README.md", "LICENSE"):
         shutil.copy(ROOT / name, source / name)
-    text = (ROOT / "pyproject.toml").read_text()
-    assert text.count('\nversion = "0.1.0"\n') == 1
-    (source / "pyproject.toml").write_text(text.replace('version = "0.1.0"', f'version = "{VERSION}"'))
+    shutil.copy(ROOT / "pyproject.toml", source / "pyproject.toml")
+    named = source / "pipeline" / "dataset" / "__init__.py"
+    text = named.read_text(encoding="utf-8")
+    assert text.count('\n__version__ = "0.1.0"\n') == 1
+    named.write_text(text.replace('__version__ = "0.1.0"', f'__version__ = "{VERSION}"'), encoding="utf-8")
     code = "import setuptools.build_meta as build; print(build.build_sdist('dist'))"
     done = subprocess.run([machine / "python", "-c", code], cwd=source, capture_output=True, text=True, check=True)
     return source / "dist" / done.stdout.splitlines()[-1]

@@ -30,7 +30,8 @@ _ABOUT = {
     "`run`.",
     "verify": "Read every file of a run and hold it against the manifest.",
     "publish": "Make a complete run the one that readers follow.",
-    "clean": "Remove what dead runs left, their dead letters too, and with --keep old complete runs. Files that the "
+    "clean": "Remove what dead runs left, their dead letters too, and with --keep old complete runs, but none that a "
+    "version of a model that retrain made was trained on. Files that the "
     "pipeline did not write stay. A reader of a run that is removed fails: keep as many as are read. Other flags are "
     "Beam's, for its file systems.",
 }

@@ -10,12 +10,13 @@ import datetime
 import logging
 import os
 import re
+import socket
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from pipeline.dataset import storage
-from pipeline.dataset.manifest import LATEST, MANIFEST, parse_pointer
+from pipeline.dataset.manifest import LATEST, MANIFEST, MODELS, parse_pointer
 from pipeline.dataset.schema import FormatError, parse_json_object
 from pipeline.folders import StoredFile, list_files, remove_files
 from pipeline.lease import LEASE, Writer, probe_lease
@@ -89,7 +90,8 @@ def _clean_uploads(output: str, before: float, dry_run: bool) -> list[Removed]:
 def remove_old_runs(output: str, keep: int, dry_run: bool = False) -> list[Removed]:
     """Remove complete runs older than the published one but ``keep - 1``; 0 keeps all.
 
-    Runs newer than the published one stay: they lost a race, or wait for the pointer to come back.
+    Runs newer than the published one stay: they lost a race, or wait for the pointer to come back. So do those that a
+    version of a model was trained on.
 
     Raises:
         FormatError: the pointer is damaged.
@@ -106,6 +108,8 @@ def remove_old_runs(output: str, keep: int, dry_run: bool = False) -> list[Remov
     for run in older[: max(0, len(older) - (keep - 1))]:
         if _published(output) == run:  # somebody rolled back to it meanwhile
             break
+        if models_of(output, run):  # looked up one by one: a retraining may begin meanwhile
+            continue
         files = [f for f in runs[run] if _WRITTEN.fullmatch(f.name) or _TEMPORARY.fullmatch(f.name)]
         # Without its manifest a run is none: whatever interrupts this, no reader finds half of one.
         files.sort(key=lambda file: file.name != MANIFEST)
@@ -113,12 +117,45 @@ def remove_old_runs(output: str, keep: int, dry_run: bool = False) -> list[Remov
     return removed
 
 
+def models_of(output: str, run: str) -> list[str]:
+    """Name the models that a run is in use by: a version that was trained on it is there, or it cannot be told.
+
+    Raises:
+        FormatError: a record of a model is damaged; nothing says what it holds.
+    """
+    folder, found = storage.join(output, MODELS), list[str]()
+    for file in list_files(folder):
+        uri = storage.join(folder, file.name)
+        if not file.name.endswith(".json") or "/" in file.name or file.name.startswith("."):
+            continue
+        record = parse_json_object(storage.read_bytes(uri), storage.redact(uri))
+        try:
+            model, host, proofs = str(record["model"]), record["host"], record["uses"].get(run, [])
+            if any(_is_there(model, host, str(proof)) for proof in proofs):
+                found.append(model)
+        except (KeyError, TypeError, AttributeError):
+            raise FormatError(
+                f"{storage.redact(uri)}: found no valid record of a model, expected one that retrain wrote"
+            ) from None
+    return sorted(found)
+
+
+def _is_there(model: str, host: str, name: str) -> bool:
+    """Tell whether a model's file is there; it counts as there where that cannot be told from here."""
+    if storage.is_local(model) and host != socket.gethostname():
+        return True
+    try:
+        return storage.exists(storage.join(model, name))
+    except Exception:  # any store's own
+        return True
+
+
 def try_remove_old_runs(output: str, keep: int) -> None:
-    """Remove old runs behind a publication, which what cannot be removed does not undo."""
+    """Remove old runs after a publication, which what cannot be removed does not undo."""
     try:
         remove_old_runs(output, keep)
     except (OSError, FormatError) as error:
-        _log.error("%s: old runs stay: %s", storage.redact(output), " ".join(str(error).split()))
+        _log.error("warning: %s: old runs stay: %s", storage.redact(output), " ".join(str(error).split()))
 
 
 def remove_unfinished(output: str, run: str, but: Sequence[str] = ()) -> None:

@@ -25,6 +25,7 @@ VOCAB = "vocab.parquet"
 INPUTS = "inputs.parquet"
 SHARDS = "shards.parquet"
 RUN = "run.json"
+MODELS = "models"  # a folder beside the runs: which ones models were trained on
 
 #: What is the dataset's own in its folder.
 OWN = ("runs", LATEST, f"{LATEST}.lock")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -305,3 +307,33 @@ def test_what_goes_wrong_is_one_line(
     error = capsys.readouterr().err
     assert (found, error.count("\n")) == (status, 1)
     assert part in error
+
+
+def record(output: Path, model: str, uses: dict[str, list[str]], host: str | None = None) -> None:
+    """Write which runs a model uses, as retrain does."""
+    name = f"{len(list((output / 'models').glob('*'))) if (output / 'models').exists() else 0}.json"
+    (output / "models").mkdir(exist_ok=True)
+    fields = {"format_version": 1, "model": model, "host": socket.gethostname() if host is None else host, "uses": uses}
+    (output / "models" / name).write_text(json.dumps(fields))
+
+
+def test_runs_that_models_were_trained_on_stay(tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    for day in range(1, 8):
+        make_run(output, f"run-{day}", day)
+    for name in ("m", "n"):
+        leave(tmp_path / name, "versions/v/model.json", "retrain/state.json")
+    record(output, f"{tmp_path}/m", {"run-1": ["versions/v/model.json"], "run-2": ["versions/removed/model.json"]})
+    record(output, f"{tmp_path}/n", {"run-2": ["versions/x/model.json"], "run-3": ["x", "retrain/state.json"]})
+    record(output, f"{tmp_path}/deleted", {"run-4": ["versions/v/model.json"]})
+    record(output, "/elsewhere/model", {"run-5": ["versions/v/model.json"]}, host="another-machine")
+    found = upkeep.clean(str(output), DAY, keep=1)
+    assert [item.run for item in found] == ["run-2", "run-4", "run-6"]
+    assert runs_of(output) == ["run-1", "run-3", "run-5", "run-7"]
+    shutil.rmtree(tmp_path / "m")
+    upkeep.try_remove_old_runs(str(output), 1)  # --keep of a run
+    assert runs_of(output) == ["run-3", "run-5", "run-7"]
+    (output / "models" / "9.json").write_text('{"uses": 1}')
+    with pytest.raises(FormatError, match=r"models/9\.json: found no valid record of a model"):
+        upkeep.clean(str(output), DAY, keep=1)
+    assert runs_of(output) == ["run-3", "run-5", "run-7"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import shutil
 import signal
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,12 +16,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pipeline import upkeep
 from pipeline.dataset.storage import PointerMovedError
 from pipeline.dataset.vocab import make_vocabulary
 from tests.pages import require_page
 from tests.support import group_of, make_dataset
 from tests.trainer.test_nights import files
 from trainer.cli import main
+from trainer.contexts import open_lineage
 from trainer.errors import Stopped, UserError
 from trainer.history import list_versions
 from trainer.nights import child, judgement, making
@@ -216,6 +219,25 @@ def test_no_more_versions_stay_than_are_kept(nights: Nights) -> None:
     assert (pointer.version, pointer.previous) == (published[-1], (published[-2],))
     for version in kept(nights):
         load_model(nights.model, version)
+
+
+def test_runs_of_kept_versions_survive_a_cleaning_of_the_dataset(nights: Nights) -> None:
+    first = nights.night(keep=2)
+    nights.add()
+    refused = nights.night(keep=2, min_cosine=1.0)
+    data = f"{nights.folder}/data"
+    assert upkeep.remove_old_runs(data, 1) == []  # the refused run is newer than the live version's
+    nights.add()
+    second = nights.night(keep=2)
+    roll_back(nights.model)
+    assert upkeep.remove_old_runs(data, 1) == []
+    assert set(os.listdir(f"{data}/runs")) == {first["run"], refused["run"], second["run"]}
+    for version in (first, refused, second):
+        info = load_model(nights.model, version["version"]).info
+        assert open_lineage(nights.model, info, None).run_id == version["run"]
+    shutil.rmtree(nights.model)
+    upkeep.remove_old_runs(data, 1)
+    assert os.listdir(f"{data}/runs") == [second["run"]]
 
 
 def stop(*_: Any) -> None:

@@ -19,6 +19,7 @@ from trainer.nights.gate import Check, check_corpus, check_scores, check_space, 
 from trainer.nights.lease import Lease
 from trainer.nights.settings import RetrainConfig, Settings
 from trainer.nights.state import PUBLISHED, REFUSED, Night, Outcome, State, save_state
+from trainer.nights.uses import record_uses
 from trainer.pointer import Pointer, advance, read_pointer, swap
 from trainer.report import make_report
 from trainer.report_gate import gate_section
@@ -141,6 +142,7 @@ def _finish(settings: Settings, state: State, kind: str, gate: str, checks: list
     )  # fmt: skip
     save_state(own.model, state)
     making.tidy(own.model, state)
+    record_uses(own, state)
     live = read_pointer(own.model)
     return {
         "status": kind, "version": night.version, "live": live.version if live else "", "parent": night.parent,

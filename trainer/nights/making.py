@@ -19,6 +19,7 @@ from trainer.nights.corpus import load_files
 from trainer.nights.lease import Lease
 from trainer.nights.settings import COLD, LIVE, RetrainConfig, Settings
 from trainer.nights.state import Night, State, folder_of, save_state
+from trainer.nights.uses import record_uses
 from trainer.pointer import LATEST, read_pointer
 from trainer.progress import warn
 from trainer.publication import remove_version, remove_versions
@@ -131,6 +132,7 @@ def stage(settings: Settings, state: State, dataset: Dataset) -> State:
     lineage.save_lineage(own.model, night, dataset, settings, files, aligned)
     state = dataclasses.replace(state, night=night)
     save_state(own.model, state)
+    record_uses(own, state)
     return state
 
 

@@ -24,6 +24,7 @@ from trainer.nights.lease import Lease
 from trainer.nights.lineage import known_files
 from trainer.nights.settings import RetrainConfig, Settings
 from trainer.nights.state import REFUSED, Night, Outcome, State, folder_of, save_state
+from trainer.nights.uses import record_uses
 from trainer.pointer import Pointer, read_pointer
 from trainer.staging import staged_version
 
@@ -65,6 +66,7 @@ def find_night(settings: Settings, state: State, lease: Lease) -> tuple[State, N
     )  # fmt: skip
     state = dataclasses.replace(state, night=night, over=tuple(one for one in state.over if one != name))
     save_state(own.model, state)
+    record_uses(own, state)  # before the pipeline, which may be told to remove old runs
     return state, night, None
 
 

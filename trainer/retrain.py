@@ -71,12 +71,12 @@ def retrain(settings: Settings) -> dict[str, Any]:
         require_page(own.report, "--report", model=own.model, data=own.data, reads=reads)
     with hold(own.model, folder_of(own.model), own.lease_minutes * 60) as lease:
         state = making.tidy(own.model, load_state(own.model))
-        state, night, known = survey.find_night(settings, state, lease)
+        state, night, known, passed = survey.find_night(settings, state, lease)
         if night is None:
-            return survey.report(settings, state, known, sets, lease)
+            return {"files_passed": passed, **survey.report(settings, state, known, sets, lease)}
         dataset, state = making.make_dataset(settings, state, lease)
         if (settled := survey.settle_same_text(settings, state)) is not None:
-            return survey.report(settings, *settled, sets, lease)
+            return {"files_passed": passed, **survey.report(settings, *settled, sets, lease)}
         if not (state.night and state.night.version):
             making.train_candidate(settings, state, dataset)
             state = making.stage(settings, state, dataset)

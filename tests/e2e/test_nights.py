@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import json
 import os
@@ -267,4 +268,12 @@ def test_new_files_alone_and_two_at_once(work: Path) -> None:
 
     assert retrain(folder, "--only-new")["status"] == "nothing new"
     os.utime(text / "1.txt.gz", (1_800_000_000, 1_800_000_000))
-    assert "1.txt.gz: found that it was changed" in retrain(folder, "--only-new", status=1)["error"]
+    plain = gzip.decompress((text / "2.txt.gz").read_bytes())
+    (text / "2.txt.gz").rename(text / "renamed.txt.gz")
+    (text / "copy.txt.bz2").write_bytes(bz2.compress(plain))
+    found = retrain(folder, "--only-new")
+    assert found["status"] == "nothing new"
+    assert found["files_passed"] == {"unchanged": 0, "same_text": 3, "same_file": 0, "empty": 0}
+    assert retrain(folder, "--only-new")["files_passed"]["unchanged"] == 3  # which is remembered
+    (text / "renamed.txt.gz").write_bytes(gzip.compress(plain + b"more\n"))
+    assert "renamed.txt.gz: found that it was changed" in retrain(folder, "--only-new", status=1)["error"]

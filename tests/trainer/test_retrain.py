@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import json
 import os
+import pty
 import shutil
 import signal
+import tty
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -47,6 +50,7 @@ class Nights:
         self.folder, self.asked = folder, list[str]()
         self.text, self.changed = "text 0", 0
         self.fail: PipelineFailed | None = None
+        self.prefix = "w"
 
     @property
     def model(self) -> str:
@@ -57,7 +61,7 @@ class Nights:
         self.changed += 1
         self.text = f"text {self.changed}"
 
-    def run_pipeline(self, words: Sequence[str], pass_fds: Sequence[int] = ()) -> dict[str, Any]:
+    def run_pipeline(self, words: Sequence[str], pass_fds: Sequence[int] = (), quiet: bool = False) -> dict[str, Any]:
         """Stand for the pipeline."""
         self.asked.append(words[0])
         value = dict(itertools.pairwise(words))
@@ -68,15 +72,15 @@ class Nights:
         elif words[0] == "run":
             chance = np.random.default_rng(int(self.text.split()[1]))
             sentences = [list(chance.integers(0, 20, 12) + 20 * (i % 2)) for i in range(300)]
-            vocabulary = make_vocabulary([f"w{i}" for i in range(WORDS)], range(WORDS, 0, -1))
+            vocabulary = make_vocabulary([f"{self.prefix}{i}" for i in range(WORDS)], range(WORDS, 0, -1))
             make_dataset(value["--output"], vocabulary, [[[group_of(sentences)]]], run_id=value["--run-id"])
         return {}
 
-    def night(self, seed: int = 1, **own: Any) -> dict[str, Any]:
+    def night(self, seed: int = 1, dim: int = 8, **own: Any) -> dict[str, Any]:
         """Retrain."""
         limits = {"min_overlap": 0.0, "min_cosine": -1.0}
         config = RetrainConfig(("in/*",), f"{self.folder}/data", self.model, quiet=True, **{**limits, **own})
-        training = {"dim": 8, "threads": 1, "device": "cpu", "seed": seed, "learning_rate": 0.05}
+        training = {"dim": dim, "threads": 1, "device": "cpu", "seed": seed, "learning_rate": 0.05}
         self.asked = []
         return retrain(Settings(config, training))
 
@@ -238,6 +242,77 @@ def test_runs_of_kept_versions_survive_a_cleaning_of_the_dataset(nights: Nights)
     shutil.rmtree(nights.model)
     upkeep.remove_old_runs(data, 1)
     assert os.listdir(f"{data}/runs") == [second["run"]]
+
+
+def test_a_warm_start_that_cannot_be_is_refused_before_the_night(nights: Nights) -> None:
+    first = nights.night()
+    expected = r"^--init-from live: found vectors of 8 dimensions, expected 12 as in --dim; --init-from none starts"
+    with pytest.raises(UserError, match=expected):
+        nights.night(dim=12)
+    assert nights.asked == ["list"]
+    with pytest.raises(UserError, match=r"^--init-from .*/none: found no model.*--init-from none"):
+        nights.night(seed=2, init_from=f"{nights.folder}/none")
+    cold = nights.night(dim=12, init_from="none")
+    assert (cold["status"], cold["parent"]) == ("published", first["version"])
+    nights.add()
+    nights.prefix = "other"
+    with pytest.raises(UserError, match=r"^--init-from live: found no word of the new vocabulary.*--init-from none"):
+        nights.night(dim=12)
+    assert load_state(nights.model).night is None
+
+
+def test_a_vocabulary_of_other_rules_tells_what_to_do(nights: Nights) -> None:
+    nights.fail = PipelineFailed("--vocab d: found a vocabulary of lowercase True, expected False", 1)
+    with pytest.raises(PipelineFailed, match=r"retrain once without --only-new$"):
+        nights.night()
+
+
+def terminal(monkeypatch: pytest.MonkeyPatch, script: str, quiet: bool) -> tuple[str, object]:
+    """What a terminal shows while a pipeline runs; and what the call returned or raised."""
+    ours, theirs = pty.openpty()
+    tty.setraw(theirs)
+    monkeypatch.setattr(child, "_LAUNCH", script)
+    with os.fdopen(theirs, "w") as out, monkeypatch.context() as patch:
+        patch.setattr("sys.stderr", out)
+        try:
+            result: object = child.run_pipeline(["list"], quiet=quiet)
+        except PipelineFailed as failed:
+            result = failed
+        out.write("END")
+        out.flush()
+        shown = b""
+        while not shown.endswith(b"END"):
+            shown += os.read(ours, 1 << 16)
+    os.close(ours)
+    return shown.decode().removesuffix("END"), result
+
+
+@pytest.mark.parametrize("quiet", [False, True])
+def test_the_pipelines_progress_is_seen_at_a_terminal(monkeypatch: pytest.MonkeyPatch, quiet: bool) -> None:
+    said = "import sys; e = sys.stderr; e.write(f'\\rread 50% {e.isatty()}'); e.write('\\r    \\r'); e.flush()\n"
+    shown, result = terminal(monkeypatch, said + "e.write('warning: slow\\n'); print('{\"a\": 1}')", quiet)
+    assert result == {"a": 1}
+    progress = "listing the corpus\n\rread 50% True\r    \r"
+    assert shown == ("" if quiet else progress) + "warning: slow\n"
+    shown, failed = terminal(monkeypatch, said + "e.write('error: no text\\n'); sys.exit(2)", quiet)
+    assert (str(failed), shown) == ("no text", "" if quiet else progress)
+    shown, failed = terminal(monkeypatch, said + "e.write('Traceback\\n'); sys.exit(1)", quiet)
+    assert "ended with status 1" in str(failed)
+    assert shown.endswith("Traceback\n")
+
+
+def test_a_terminal_shows_the_time_while_nothing_else_is_said() -> None:
+    out, now = io.StringIO(), itertools.count()
+    relay = child.Relay(out, terminal=True, quiet=False, clock=lambda: float(next(now)))
+    relay.tick()
+    relay.tick()
+    relay.feed(b"\rread 5%")
+    relay.tick()  # a progress line is a sign of its own
+    relay.feed(b"\r        \rerr")
+    relay.feed(b"or: bad\n")
+    relay.close(failed=True)
+    assert relay.error == "bad"
+    assert out.getvalue() == "\r  0:01\r  0:02\r      \r\rread 5%\r        \r"
 
 
 def stop(*_: Any) -> None:

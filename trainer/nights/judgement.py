@@ -15,6 +15,7 @@ from pipeline.dataset.schema import FormatError, canonical_json, sha256_hex
 from pipeline.dataset.storage import PointerMovedError
 from trainer.evalsets import EvalSets
 from trainer.nights import lineage, making
+from trainer.nights.child import say_step
 from trainer.nights.gate import Check, check_corpus, check_scores, check_space, load_check, score, values_of
 from trainer.nights.lease import Lease
 from trainer.nights.settings import RetrainConfig, Settings
@@ -50,6 +51,7 @@ def decide(settings: Settings, state: State, sets: EvalSets, lease: Lease) -> di
     live, gate = read_pointer(own.model), gate_digest(own, sets)
     if live is not None and live.version == night.version:  # the process died behind the swap
         return _finish(settings, state, PUBLISHED, gate, recorded(own, night.version))
+    say_step("measuring the new version", own.quiet)
     checks, scores = _measure(settings, night, sets)
     kind = PUBLISHED if all(check.passed for check in checks) else REFUSED
     lineage.add_verdict(own.model, night.version, kind, checks, scores, _now())

@@ -12,18 +12,19 @@ from pipeline.dataset.reader import Dataset, open_dataset
 from pipeline.dataset.schema import FormatError, sha256_hex
 from trainer.checkpoint import remove_checkpoints
 from trainer.errors import UserError
+from trainer.mapped import map_model
 from trainer.nights import lineage
 from trainer.nights.align import align
-from trainer.nights.child import PipelineFailed, run_pipeline
+from trainer.nights.child import PipelineFailed, run_pipeline, say_step
 from trainer.nights.corpus import load_files
 from trainer.nights.lease import Lease
 from trainer.nights.settings import COLD, LIVE, RetrainConfig, Settings
 from trainer.nights.state import Night, State, folder_of, save_state
 from trainer.nights.uses import record_uses
-from trainer.pointer import LATEST, read_pointer
+from trainer.pointer import LATEST, Pointer, read_pointer
 from trainer.progress import warn
 from trainer.publication import remove_version, remove_versions
-from trainer.store import Model, load_model, read_run, stage_model
+from trainer.store import Model, finished_version, load_model, read_info, read_run, stage_model
 
 TRAINING = "training"
 _FILES = ("listed.parquet", "read.parquet", "known.parquet", f"{TRAINING}/{LATEST}")
@@ -38,16 +39,19 @@ def make_dataset(settings: Settings, state: State, lease: Lease) -> tuple[Datase
     own, night = settings.own, night_of(state)
     if _is_complete(own.data, night.name):
         if data_digest(own.data) == night.data_sha256:  # the process died between the manifest and the pointer
-            run_pipeline(["publish", "--output", own.data, "--run", night.name], lease.fds)
+            run_pipeline(["publish", "--output", own.data, "--run", night.name], lease.fds, own.quiet)
     else:
         with _dropping(own.model, state, PipelineFailed, UserError):
             words = [part for pattern in own.input for part in ("--input", pattern)]
             words += ["--input-list", folder_of(own.model, night.name, "read.parquet"), "--output", own.data]
             words += ["--run-id", night.name, *_base_flags(settings, night)]
             try:
-                run_pipeline(["run", *words], lease.fds)
+                run_pipeline(["run", *words], lease.fds, own.quiet)
             except PipelineFailed as failed:  # a complete run may have failed to become the published one
                 if not _is_complete(own.data, night.name):
+                    if "--vocab" in str(failed):  # a flag that retrain gave, so its name alone says little
+                        hint = "the live model's words were made by other settings; retrain once without --only-new"
+                        raise PipelineFailed(f"{failed}: {hint}", failed.status) from None
                     raise
                 warn(f"pipeline: {failed}")
     dataset = open_dataset(own.data, night.name)
@@ -96,6 +100,42 @@ def _without_phrases(flags: list[str]) -> list[str]:
     return kept
 
 
+def require_warm_start(settings: Settings, live: Pointer | None) -> None:
+    """Refuse to begin a night whose training cannot start from the model that --init-from names.
+
+    Raises:
+        UserError: there is none, or it has another number of dimensions.
+    """
+    own, wanted = settings.own, settings.train_config(data="-", model="-").dim
+    base, version = _base_of(own, live.version if live else "")
+    if not base:
+        return
+    info = read_info(base, version) if version else finished_version(base)
+    flag = f"--init-from {storage.redact(own.init_from)}"
+    if info is None:
+        raise UserError(f"{flag}: found no model, expected a trained one; --init-from none starts from no model")
+    if (found := info["config"].get("dim", wanted)) != wanted:
+        raise UserError(
+            f"{flag}: found vectors of {found} dimensions, expected {wanted} as in --dim; "
+            f"--init-from none starts from no model, --dim {found} keeps the dimensions"
+        )
+
+
+def _base_of(own: RetrainConfig, parent: str) -> tuple[str, str]:
+    """Return the model that training starts from, "" for none, and its version, "" for the live one."""
+    if own.init_from == LIVE:
+        return (own.model, parent) if parent else ("", "")
+    return ("", "") if own.init_from == COLD else (own.init_from, "")
+
+
+def _require_common_words(own: RetrainConfig, base: str, version: str, dataset: Dataset) -> None:
+    if base and not (map_model(base, version or None).vocabulary.encode(dataset.vocabulary().tokens) >= 0).any():
+        raise UserError(
+            f"--init-from {storage.redact(own.init_from)}: found no word of the new vocabulary in it, expected some: "
+            "was the tokenizer, --lowercase or the language changed? --init-from none starts from no model"
+        )
+
+
 def train_candidate(settings: Settings, state: State, dataset: Dataset) -> None:
     """Train in a folder of the night's own, or go on there.
 
@@ -106,12 +146,14 @@ def train_candidate(settings: Settings, state: State, dataset: Dataset) -> None:
     from trainer.train import train
 
     own, night = settings.own, night_of(state)
-    base = {LIVE: own.model if night.parent else "", COLD: ""}.get(own.init_from, own.init_from)
+    base, version = _base_of(own, night.parent)
     config = settings.train_config(
         data=own.data, run=dataset.run_id, model=folder_of(own.model, night.name, TRAINING), quiet=own.quiet,
-        init_from=base, init_version=night.parent if base and own.init_from == LIVE else "",
+        init_from=base, init_version=version,
     )  # fmt: skip
     with _dropping(own.model, state, UserError, FormatError):
+        _require_common_words(own, base, version, dataset)
+        say_step("training", own.quiet)
         train(config)
 
 
@@ -119,6 +161,7 @@ def stage(settings: Settings, state: State, dataset: Dataset) -> State:
     """Write the trained model as a version that nobody reads yet, in the live version's space."""
     own, night = settings.own, night_of(state)
     folder = folder_of(own.model, night.name, TRAINING)
+    say_step("writing the new version", own.quiet)
     trained, aligned = _in_live_space(own, night, load_model(folder))
     known = lineage.known_files(own.model, night.parent) if night.parent and night.only_new else None
     info = {**trained.info, "lineage": {**trained.info["lineage"], "parent": night.parent or None, "aligned": aligned}}

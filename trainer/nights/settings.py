@@ -35,8 +35,8 @@ class RetrainConfig:
     model: str = dataclasses.field(metadata={"metavar": "URI"})
     """The model's folder or URI, whose live version is replaced if the new one passes the gate."""
     only_new: bool = False
-    """Read only files that the live model was not trained on, and extend its vocabulary; otherwise all of the corpus
-    is read again, with a vocabulary of its own."""
+    """Read only text that the live model was not trained on, whatever its files are called, and extend its vocabulary;
+    otherwise all of the corpus is read again, with a vocabulary of its own."""
     changed: str = dataclasses.field(default="fail", metadata={"choices": ("fail", "new")})
     """What --only-new does about a file that was changed since the live model read it. fail: end with status 1;
     new: read it again, as new text."""
@@ -74,11 +74,12 @@ class RetrainConfig:
     keep: int = 5
     """Published versions to keep, the live one and those that a rollback can go to; and as many refused ones."""
     lease_minutes: float = 2.0
-    """In an object store: how long the next one waits after a retraining was killed; on a local disk not at all."""
+    """In an object store: how long the next one waits after a retraining was killed, 1440 at most; on a local disk not
+    at all."""
     report: str = dataclasses.field(default="", metadata={"metavar": "PATH"})
     """Write a page about the new version here, published or refused, beside the live one: a path or a URI."""
     quiet: bool = False
-    """Show no progress of the training."""
+    """Show no progress, of the pipeline and the training."""
     json: bool = False
     """Print the result as one JSON object on the last line of standard output."""
     pipeline_args: str = dataclasses.field(default="", metadata={"parse": str})

@@ -33,11 +33,14 @@ SEEN_FILES = "seen.parquet"
 MOST_NOTES = 20
 
 
-def find_night(settings: Settings, state: State, lease: Lease) -> tuple[State, Night | None, Outcome | None]:
+def find_night(
+    settings: Settings, state: State, lease: Lease
+) -> tuple[State, Night | None, Outcome | None, dict[str, int]]:
     """Go on with the night that is under way, or begin one if anything is new.
 
     Returns:
-        The state, the night, and where there is none what became of the same text before, None if there is no text.
+        The state, the night, and where there is none what became of the same text before, None if there is no text; how
+        many files were passed over, by reason.
 
     Raises:
         PipelineFailed: the corpus cannot be listed.
@@ -47,7 +50,7 @@ def find_night(settings: Settings, state: State, lease: Lease) -> tuple[State, N
     digest = settings_digest(settings)
     if state.night is not None:
         if (state.night.settings, state.night.globs) == (digest, own.input) and _is_base(state.night, live):
-            return state, state.night, None
+            return state, state.night, None, state.night.passed
         state = making.drop(own.model, state)
     name = f"retrain-{datetime.datetime.now(datetime.timezone.utc):%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
     state = dataclasses.replace(state, over=(*state.over, name))  # whatever happens, its folder is not forgotten
@@ -57,7 +60,8 @@ def find_night(settings: Settings, state: State, lease: Lease) -> tuple[State, N
     if corpus.passed:
         print(f"{len(corpus.read):,} files to read; {describe_passed(corpus.passed)}", file=sys.stderr)
     if not len(corpus.read) or (known is not None and not own.force):
-        return making.tidy(own.model, state), None, known
+        return making.tidy(own.model, state), None, known, corpus.passed
+    making.require_warm_start(settings, live)
     save_files(folder_of(own.model, name, READ), corpus.read)
     night = Night(
         name, _now(), corpus.digest, digest, own.only_new, live.version if live else "",
@@ -67,7 +71,7 @@ def find_night(settings: Settings, state: State, lease: Lease) -> tuple[State, N
     state = dataclasses.replace(state, night=night, over=tuple(one for one in state.over if one != name))
     save_state(own.model, state)
     record_uses(own, state)  # before the pipeline, which may be told to remove old runs
-    return state, night, None
+    return state, night, None, corpus.passed
 
 
 def settle_same_text(settings: Settings, state: State) -> tuple[State, Outcome] | None:
@@ -126,11 +130,11 @@ def _list_corpus(own: RetrainConfig, name: str, live: Pointer | None, lease: Lea
     words = ["list", *(part for pattern in own.input for part in ("--input", pattern)), "--output", own.data]
     words += ["--to", to, *own.pipeline_flags]
     if not own.only_new:
-        run_pipeline(words, lease.fds)
+        run_pipeline(words, lease.fds, own.quiet)
         return all_of(_load(to))
     known, seen = _load_known(own, live), as_seen(load_files(folder_of(own.model, SEEN_FILES)))
     save_files(folder_of(own.model, name, KNOWN), pa.concat_tables([seen, known]))
-    found = run_pipeline([*words, "--known", folder_of(own.model, name, KNOWN)], lease.fds)
+    found = run_pipeline([*words, "--known", folder_of(own.model, name, KNOWN)], lease.fds, own.quiet)
     listed = _load(to)
     merged = merge_seen(seen, listed, known)
     if not merged.equals(seen):

@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.dataset.ending import LostOutput, emit, report_lost
+from pipeline.dataset.ending import LostOutput, report_lost
+from pipeline.dataset.outputs import emit_result
 from pipeline.dataset.redact import redact
 from pipeline.dataset.schema import FormatError
 from pipeline.dataset.storage import PointerMovedError
@@ -65,7 +66,7 @@ def _maintain(words: Sequence[str]) -> int:
     except (*_OURS, OSError) as error:
         print(f"error: {error_line(error)}", file=sys.stderr)
         return 1
-    _say(json.dumps(result) if args.json else text, text.partition("\n")[0])
+    _say(json.dumps(result) if args.json else text, text.partition("\n")[0], getattr(args, "to", ""))
     return 0
 
 
@@ -112,7 +113,7 @@ def _run(words: Sequence[str]) -> int:
         print(f"error: {message}", file=sys.stderr)
         return 1
     text = describe(result)
-    _say(json.dumps(result) if config.json else text, text.partition("\n")[0])
+    _say(json.dumps(result) if config.json else text, text.partition("\n")[0], config.report)
     return 0
 
 
@@ -124,10 +125,10 @@ def account(stages: Mapping[str, float], total: float, compile_s: float) -> dict
     return {"start-up and publishing": round(max(0.0, total - sum(known.values())), 3), **known}
 
 
-def _say(text: str, done: str) -> None:
+def _say(text: str, done: str, target: str) -> None:
     """Print a result, also where a name in it is none in the terminal's encoding: all is done by now."""
     encoding = sys.stdout.encoding or "utf-8"
-    emit(text.encode(encoding, "backslashreplace").decode(encoding), done)
+    emit_result(text.encode(encoding, "backslashreplace").decode(encoding), done, target)
 
 
 def error_line(error: BaseException) -> str | None:

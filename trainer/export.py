@@ -16,8 +16,7 @@ from collections.abc import Callable
 from typing import IO
 
 from pipeline.dataset import storage
-from pipeline.dataset.ending import emit
-from pipeline.dataset.outputs import open_output, refuse_owned
+from pipeline.dataset.outputs import emit_result, open_output, refuse_owned
 from trainer import formats
 from trainer.errors import UserError
 from trainer.mapped import map_model
@@ -130,7 +129,7 @@ def run(args: argparse.Namespace) -> int:
     if timestamp is not None:
         result |= {"version": model.info["version"], "timestamp": timestamp.isoformat()}
     done = f"wrote {tokens:,} tokens, {dim} dimensions, {args.vectors} vectors, as {args.format} to {_shown(to)}"
-    emit(json.dumps(result) if args.json else done, done)
+    emit_result(json.dumps(result) if args.json else done, done, to)
     return 0
 
 

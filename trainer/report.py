@@ -15,9 +15,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.dataset import storage
-from pipeline.dataset.ending import emit
 from pipeline.dataset.manifest import OWN
-from pipeline.dataset.outputs import refuse_inputs, refuse_owned, write_output
+from pipeline.dataset.outputs import emit_result, refuse_inputs, refuse_owned, write_output
 from pipeline.dataset.page.corpus import corpus_section
 from pipeline.dataset.page.document import Section, render_page
 from pipeline.dataset.page.settings import settings_section
@@ -221,7 +220,7 @@ def run(args: argparse.Namespace) -> int:
     write_output(args.to, found.page)
     result = {"to": storage.redact(args.to), "bytes": len(found.page), "scores": summary(found.scores)}
     done = f"wrote {len(found.page):,} bytes to {storage.redact(args.to)}"
-    emit(json.dumps(result) if args.json else done, done)
+    emit_result(json.dumps(result) if args.json else done, done, args.to)
     return 0
 
 

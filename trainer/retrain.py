@@ -16,7 +16,7 @@ import sys
 from typing import Any
 
 from pipeline.dataset import storage
-from pipeline.dataset.ending import emit
+from pipeline.dataset.outputs import emit_result
 from trainer.errors import Stopped
 from trainer.evalsets import read_evalsets
 from trainer.nights import judgement, making, survey
@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
         return 128 + stopped.number
     result = {"model": storage.redact(settings.own.model), **result}
     text = describe(result)
-    emit(json.dumps(result) if settings.own.json else text, text.partition("\n")[0])
+    emit_result(json.dumps(result) if settings.own.json else text, text.partition("\n")[0], settings.own.report)
     return GATE_REFUSED if result["status"] == REFUSED else 0
 
 

@@ -12,7 +12,7 @@ import time
 from typing import Any
 
 from pipeline.dataset import storage
-from pipeline.dataset.ending import emit
+from pipeline.dataset.outputs import emit_result
 from pipeline.dataset.reader import Dataset
 from pipeline.dataset.schema import FormatError
 from trainer.checkpoint import remove_checkpoints
@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
         return 128 + stopped.number
     if speaks():
         text = describe(result)
-        emit(json.dumps(result) if config.json else text, text.partition("\n")[0])
+        emit_result(json.dumps(result) if config.json else text, text.partition("\n")[0], config.report)
     return 0
 
 

@@ -21,7 +21,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import IO
 
 from pipeline.dataset import storage
-from pipeline.dataset.ending import LostOutput
+from pipeline.dataset.ending import LostOutput, emit
 from pipeline.dataset.local import naming, new_file_mode
 from pipeline.dataset.objects import Bytes, is_match
 
@@ -60,6 +60,23 @@ def open_output(uri: str) -> Iterator[IO[bytes]]:
     path = storage.local_path(uri)
     with _naming_writes(path), _opened(path) as stream:
         yield stream
+
+
+def emit_result(text: str, done: str, target: str) -> None:
+    """Print what a command has done, on standard error where the file itself went to standard output.
+
+    Args:
+        text: the result.
+        done: the same in one line for people.
+        target: the path or URI of what was written; "" for nothing.
+
+    Raises:
+        LostOutput: it cannot be printed.
+    """
+    if target and storage.is_local(target) and _descriptor_of(storage.local_path(target)) == 1:
+        print(text, file=sys.stderr)
+    else:
+        emit(text, done)
 
 
 def _opened(path: str) -> contextlib.AbstractContextManager[IO[bytes]]:

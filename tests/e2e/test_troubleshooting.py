@@ -64,6 +64,7 @@ def cause_all() -> Iterator[int]:
     yield pipe("--input", "latin.txt", *out)
     yield pipe("--input", "rare.txt", *out)
     yield pipe("--input", "corpus/a.txt", "--output", "data", "--run-id", "first")
+    yield pipe("--input", "corpus/*", *out, "--report", "corpus/page.html")
     yield pipe("--input", "bomb.txt.gz", "--max-decompression-ratio", "10", *out)
     for words in (
         ["train", "--data", "nothing", "--model", "m"],
@@ -86,9 +87,11 @@ def printed(folder: Path) -> list[str]:
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stderr(errors):
         patch.chdir(folder)
         patch.setattr("torch.cuda.is_available", lambda: False)
-        assert list(cause_all()) == [1] * 16
+        assert list(cause_all()) == [1] * 17
         with pytest.raises(SystemExit):
             pipe("--input", "corpus/a.txt", "--output", "out", "--lines", "3")
+        with pytest.raises(SystemExit):
+            pipe("--input", "corpus/a.txt", "--output=~nobody-here/x")
         with lock_folder("busy"):
             assert trainer.cli.main([*TRAIN, "busy"]) == 1
     return [line for line in errors.getvalue().splitlines() if line.startswith("error: ")]

@@ -284,7 +284,7 @@ def test_the_trainer_does_not_write_onto_what_it_reads(
     monkeypatch.chdir(tmp_path)
     version = save_model("m", make_model(), {})
     words = [word.replace("VERSION", version) for word in words]
-    Path("s.tsv").write_text("a b 1\n")
+    Path("s.tsv").write_text("a b 1\nc d 2\ne f 3\n")
     Path("c.toml").write_text("dim = 5\n")
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     status = trainer([words[0], "--model", "m", *words[1:]])

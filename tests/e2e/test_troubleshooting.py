@@ -35,6 +35,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         whole = gzip.compress(text.encode())
         Path("cut.txt.gz").write_bytes(whole[: len(whole) // 2])
         Path("latin.txt").write_bytes(text.encode() + "café ".encode("latin-1") * 300)
+        Path("corpus.zip").write_bytes(b"PK\x03\x04" + whole)
+        Path("wide.txt").write_bytes(text.encode("utf-16"))
         Path("rare.txt").write_text("each word stands here once")
         Path("bomb.txt.gz").write_bytes(gzip.compress(b"a " * (48 << 20)))
         pipe("--input", "corpus/a.txt", "--output", "data", "--run-id", "first")
@@ -62,6 +64,8 @@ def cause_all() -> Iterator[int]:
     yield pipe("--input", "corpus", *out)
     yield pipe("--input", "cut.txt.gz", *out)
     yield pipe("--input", "latin.txt", *out)
+    yield pipe("--input", "corpus.zip", *out)
+    yield pipe("--input", "wide.txt", *out)
     yield pipe("--input", "rare.txt", *out)
     yield pipe("--input", "corpus/a.txt", "--output", "data", "--run-id", "first")
     yield pipe("--input", "corpus/*", *out, "--report", "corpus/page.html")
@@ -87,7 +91,7 @@ def printed(folder: Path) -> list[str]:
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stderr(errors):
         patch.chdir(folder)
         patch.setattr("torch.cuda.is_available", lambda: False)
-        assert list(cause_all()) == [1] * 17
+        assert list(cause_all()) == [1] * 19
         with pytest.raises(SystemExit):
             pipe("--input", "corpus/a.txt", "--output", "out", "--lines", "3")
         with pytest.raises(SystemExit):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
@@ -16,47 +18,32 @@ from pipeline.transforms import COUNTS, DEAD, CountTokens, MergeCounts
 CONFIG = Config((), "", min_count=1, threads=1)
 
 
-def count(elements: list[Any]) -> tuple[dict[str, int], list[str]]:
+def count(elements: list[Any], folder: Path) -> tuple[dict[str, int], list[str]]:
     """Count the tokens of a PCollection: counts by token, and reasons of what was set aside."""
-    counts, reasons = _run(elements)
-    return {str(row["token"], "utf-8"): row["count"] for row in counts}, reasons
-
-
-def _run(elements: list[Any]) -> tuple[list[dict[str, Any]], list[str]]:
-    import json
-    import tempfile
-    from pathlib import Path
-
-    with tempfile.TemporaryDirectory() as folder:
-        with beam.Pipeline(runner=FnApiRunner()) as pipeline:
-            counted = pipeline | beam.Create(elements) | CountTokens(CONFIG)
-            tables = counted[COUNTS] | MergeCounts(CONFIG)
-            rows = tables | beam.Map(table_from_bytes) | beam.FlatMap(lambda table: table.to_pylist())
-            (
-                rows
-                | beam.Map(lambda row: json.dumps([row["token"].hex(), row["count"]]))
-                | "C" >> beam.io.WriteToText(f"{folder}/counts")
-            )
-            counted[DEAD] | beam.Map(lambda item: item[1][1].reason) | "D" >> beam.io.WriteToText(f"{folder}/dead")
-        lines = {
-            kind: [line for path in Path(folder).glob(f"{kind}*") for line in path.read_text().splitlines()]
-            for kind in ("counts", "dead")
-        }
-    found = [json.loads(line) for line in lines["counts"]]
-    return [{"token": bytes.fromhex(token), "count": number} for token, number in found], lines["dead"]
+    with beam.Pipeline(runner=FnApiRunner()) as pipeline:
+        counted = pipeline | beam.Create(elements) | CountTokens(CONFIG)
+        tables = counted[COUNTS] | MergeCounts(CONFIG) | beam.Map(table_from_bytes)
+        rows = tables | beam.FlatMap(
+            lambda table: [json.dumps([r["token"].decode(), r["count"]]) for r in table.to_pylist()]
+        )
+        rows | "WriteCounts" >> beam.io.WriteToText(f"{folder}/counts")
+        counted[DEAD] | beam.Map(lambda item: item[1][1].reason) | "WriteDead" >> beam.io.WriteToText(f"{folder}/dead")
+    counts, dead = ([line for path in folder.glob(f"{name}*") for line in path.read_text().splitlines()]
+                    for name in ("counts", "dead"))  # fmt: skip
+    return dict(map(json.loads, counts)), dead
 
 
 @pytest.mark.parametrize("encode", [str, str.encode], ids=["str", "bytes"])
-def test_strings_are_counted(encode: Any) -> None:
+def test_strings_are_counted(encode: Any, tmp_path: Path) -> None:
     lines = ["\ufeffThe fox", "the dog\nsaw the fox\n", "", "naïve"]
-    assert count([encode(line) for line in lines]) == (
+    assert count([encode(line) for line in lines], tmp_path) == (
         {"the": 3, "fox": 2, "dog": 1, "saw": 1, "naïve": 1}, []
     )  # fmt: skip
 
 
-def test_large_strings() -> None:
-    large = "word " * CHUNK_BYTES
-    assert count([large, "fox"]) == ({"word": CHUNK_BYTES, "fox": 1}, [])
+def test_large_strings_and_bad_ones(tmp_path: Path) -> None:
+    large = b"word " * CHUNK_BYTES
+    assert count([large, b"a \xff", b"fox"], tmp_path) == ({"word": CHUNK_BYTES, "fox": 1}, ["invalid-utf-8"])
 
 
 @pytest.mark.parametrize("elements", [[1, 2], [None], [{"text": "a"}], [("a", "b")]], ids=str)
@@ -66,6 +53,6 @@ def test_other_elements_are_a_type_error_before_the_pipeline_runs(elements: list
         pipeline | beam.Create(elements) | CountTokens(CONFIG)
 
 
-def test_elements_of_no_known_type_fail_clearly() -> None:
+def test_elements_of_no_known_type_fail_clearly(tmp_path: Path) -> None:
     with pytest.raises(Exception, match="CountTokens: found an element of type int, expected lists of Part"):
-        count([1, "a"])
+        count([1, "a"], tmp_path)

@@ -24,11 +24,11 @@ from trainer.engine import Engine, pending_loss
 from trainer.errors import Stopped
 from trainer.finite import require_finite, require_finite_loss
 from trainer.loss_guard import LossGuard
-from trainer.merge_plan import FULL_EVERY, default_merge_pairs, plan_merges
+from trainer.merge_plan import MergePlan, default_merge_pairs, plan_merges
 from trainer.position import Progress
 from trainer.processes import Processes
 from trainer.progress import Meter
-from trainer.reading import epoch_order, negatives_key, pairs_to_come, read_threads
+from trainer.reading import negatives_key, pairs_to_come, read_threads
 from trainer.saving import Saver
 from trainer.schedule import learning_rate
 from trainer.sharing import Leg
@@ -126,31 +126,28 @@ class Loop:
             self.audit.begin_epoch(len(self.dataset.row_groups(epoch % self.dataset.passes)))
         if self.processes.size > 1 and self._merging is None:
             self._join_tables()
-        self._train_batches(epoch, noted)
-        if self.audit is not None:
-            places = epoch_order(self.dataset, self.config.seed, epoch, self.config.shuffle)
-            self.progress.audit.append(self.audit.end_epoch(self.dataset, places))
-
-    def _train_batches(self, epoch: int, noted: Noted) -> None:
-        largest = max((ref.rows for ref in self.dataset.row_groups(epoch % self.dataset.passes)), default=0)
-        plan = plan_merges(self._merge_pairs(epoch), largest)
-        alone = self.processes.size == 1
-        batches = self._batches(epoch, self.engine.step_pairs if alone else plan.batch_size)
+        plan = self._plan(epoch)
+        batches = self._batches(epoch, plan.batch_size)
         threads = read_threads(self.config.device, self.config.threads)
         with contextlib.closing(batches.read(threads)) as reading:
             for number, batch in enumerate(reading, 1):
                 self._step(batch)
-                if alone or number % plan.batches == 0 or not batches.left:
-                    full = alone or not batches.left or number % (plan.batches * FULL_EVERY) == 0
+                if number % plan.batches == 0 or not batches.left:
+                    full = number % (plan.batches * plan.full_every) == 0 or not batches.left
                     self._settle(batches, noted, full)
+        if self.audit is not None:
+            self.progress.audit.append(self.audit.end_epoch(self.dataset, batches.places))
 
-    def _merge_pairs(self, epoch: int) -> int:
-        """Pairs that each process trains between two joins."""
-        if self.config.merge_pairs:
-            return self.config.merge_pairs
-        table_bytes = 2 * 4 * len(self.vocabulary) * self.config.dim
-        pairs = self.dataset.pairs_in_pass(epoch % self.dataset.passes)
-        return default_merge_pairs(pairs, self.processes.size, table_bytes, self.config.device)
+    def _plan(self, epoch: int) -> MergePlan:
+        """How often all processes settle what they have done; one alone does it after each batch."""
+        if self.processes.size == 1:
+            return MergePlan(self.engine.step_pairs, batches=1, full_every=1)
+        config, number = self.config, epoch % self.dataset.passes
+        table_bytes = 2 * 4 * len(self.vocabulary) * config.dim
+        pairs = config.merge_pairs or default_merge_pairs(
+            self.dataset.pairs_in_pass(number), self.processes.size, table_bytes, config.device
+        )
+        return plan_merges(pairs, max((ref.rows for ref in self.dataset.row_groups(number)), default=0))
 
     def _batches(self, epoch: int, batch_size: int) -> Batches:
         legs = self.progress.legs if epoch == self.progress.epoch else []

@@ -30,10 +30,12 @@ class MergePlan:
     Attributes:
         batch_size: pairs of one batch of a process, 0 for whole row groups.
         batches: of each process between two joins.
+        full_every: every so many joins is a full one.
     """
 
     batch_size: int
     batches: int
+    full_every: int = FULL_EVERY
 
 
 def plan_merges(merge_pairs: int, largest_group: int) -> MergePlan:

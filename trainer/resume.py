@@ -137,10 +137,15 @@ def warn_of_device(config: TrainConfig, unfinished: Unfinished) -> None:
         )
 
 
-def training_settings(config: TrainConfig, processes: int) -> dict[str, Any]:
-    """What shapes the vectors beside the settings that make two trainings the same one."""
-    names = ("merge", "merge_pairs") if processes > 1 else ()
-    merging = {name: getattr(config, name) for name in names}
+def training_settings(config: TrainConfig, processes: int, rate: float) -> dict[str, Any]:
+    """What shapes the vectors beside the settings that make two trainings the same one.
+
+    Args:
+        config: resolved.
+        processes: how many train.
+        rate: learning rate at the start, which may have grown with them.
+    """
+    merging = {"merge": config.merge, "merge_pairs": config.merge_pairs, "learning_rate": rate} if processes > 1 else {}
     return {"device": config.device, "threads": config.threads, "processes": processes, **merging}
 
 

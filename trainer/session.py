@@ -70,13 +70,14 @@ def begin(asked: TrainConfig, config: TrainConfig, processes: Processes) -> Sess
         raise UserError(f"--data {storage.redact(config.data)}: found no pairs, expected some")
     if processes.rank == 0:
         warn_of_settings(asked, config, dataset, processes)
+    scaled = not asked.learning_rate and config.optimizer == "sgd"
+    rate = config.learning_rate * (rate_factor(processes.size) if scaled else 1.0)
     checkpoints = Checkpoints(
         config.model, shaping, dataset.dataset_id, config.keep, run=dataset.run_id,
-        training=training_settings(config, processes.size), replaces=decision.live,
+        training=training_settings(config, processes.size, rate), replaces=decision.live,
     )  # fmt: skip
     loop = _make_loop(config, dataset, base, checkpoints, processes)
-    if not asked.learning_rate and config.optimizer == "sgd":
-        loop.rate = config.learning_rate * rate_factor(processes.size)
+    loop.rate = rate
     resumed = processes.rank == 0 and _restore(loop, decision)
     resumed, fields = json.loads(processes.broadcast_text(json.dumps([resumed, vars(loop.progress)])))
     if processes.rank:

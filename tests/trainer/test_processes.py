@@ -22,6 +22,7 @@ from tests.launch import KILL, ROOT, TERM, WAIT, Ended, finish, launch, start
 from tests.support import group_of, make_dataset
 from trainer.config import TrainConfig
 from trainer.errors import UserError
+from trainer.merge_plan import rate_factor
 from trainer.merging import Merger
 from trainer.processes import Processes, _take_gpu
 from trainer.session import Session, begin
@@ -63,6 +64,9 @@ def test_they_train_every_pair_once_and_to_the_same_bytes_each_time(data: str, t
     assert results[0]["audit"] == [{"pairs": dataset.pairs_in_pass(epoch), **clean} for epoch in range(2)]
     assert results[0]["processes"] == 3
     assert digest(tmp_path / "one") == digest(tmp_path / "other")
+    shaped = load_model(str(tmp_path / "one")).info["training"]
+    assert shaped["learning_rate"] == pytest.approx(0.04 * rate_factor(3))
+    assert (shaped["processes"], shaped["merge"], shaped["merge_pairs"]) == (3, "adasum", 60)
 
 
 def test_one_that_is_killed_ends_all_with_one_line_and_any_number_goes_on(data: str, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ All of it changes in one conditional swap, so that "the version before" is alway
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 from pipeline.dataset import storage
 from pipeline.dataset.schema import (
@@ -92,20 +93,38 @@ def read_pointer(model_uri: str) -> Pointer | None:
         FormatError: it is damaged, another program's, or --model is a file.
     """
     uri = storage.join(model_uri, LATEST)
-    path = storage.redact(uri)
-    try:
-        data = storage.read_pointer(uri)
-    except NotADirectoryError:
-        raise FormatError(f"{storage.redact(model_uri)}: found a file, expected a model's folder") from None
+    path, data = storage.redact(uri), read_whole(model_uri, LATEST)
     if data is None:
         return None
-    fields = parse_json_object(data, path)
-    require_version(fields.get("format_version"), path)
+    fields = parse_pointer(data, path)
     if "version" not in fields and "run" in fields:
         raise FormatError(f"{path}: found a dataset's pointer, expected a model's")
     previous, withdrawn, dropped = (_names(fields.get(name, []), name, path) for name in _LISTS)
     version = require_plain(fields.get("version"), uri)
     return Pointer(version, fields.get("model_sha256"), previous, withdrawn, dropped, data)
+
+
+def read_whole(model_uri: str, name: str) -> bytes | None:
+    """Read a pointer in a model's folder; None where there is none yet.
+
+    Raises:
+        FormatError: the model's folder is a file.
+    """
+    try:
+        return storage.read_pointer(storage.join(model_uri, name))
+    except NotADirectoryError:
+        raise FormatError(f"{storage.redact(model_uri)}: found a file, expected a model's folder") from None
+
+
+def parse_pointer(data: bytes, path: str) -> dict[str, Any]:
+    """Parse a pointer of this format version.
+
+    Raises:
+        FormatError: no JSON object, or another version.
+    """
+    fields = parse_json_object(data, path)
+    require_version(fields.get("format_version"), path)
+    return fields
 
 
 def swap(model_uri: str, before: Pointer | None, after: Pointer) -> None:

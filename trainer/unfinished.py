@@ -19,6 +19,7 @@ from pipeline.dataset import storage
 from pipeline.dataset.retry import retrying
 from pipeline.dataset.schema import FormatError, parse_json_object, require_inside, require_version, sha256_hex
 from trainer.engine import State
+from trainer.pointer import parse_pointer, read_whole
 from trainer.position import Progress, parse_progress
 from trainer.tensors import map_arrays
 
@@ -59,16 +60,11 @@ def find_unfinished(model_uri: str) -> Unfinished | None:
     Raises:
         FormatError: it is damaged, or of another format version.
     """
-    uri = path_of(model_uri, POINTER)
-    try:
-        data = storage.read_pointer(uri)
-    except NotADirectoryError:
-        raise FormatError(f"{storage.redact(model_uri)}: found a file, expected a model's folder") from None
+    data = read_whole(model_uri, f"{FOLDER}/{POINTER}")
     if data is None:
         return None
-    path = storage.redact(uri)
-    fields = parse_json_object(data, path)
-    require_version(fields.get("format_version"), path)
+    path = storage.redact(path_of(model_uri, POINTER))
+    fields = parse_pointer(data, path)
     try:
         listed = tuple((require_inside(one["name"], path), str(one["sha256"])) for one in fields["checkpoints"])
         found = Unfinished(

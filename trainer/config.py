@@ -58,7 +58,7 @@ class TrainConfig:
     power: float = _shapes(0.75)
     """Negatives are drawn by count^power; 0 is uniform, 1 plain frequency."""
     learning_rate: float = _shapes(0.0)
-    """Learning rate at the start; 0 stands for 0.04 with sgd, 0.05 with adagrad, 0.001 with adam. With sgd and several
+    """Learning rate at the start; 0 takes 0.04 with sgd, 0.05 with adagrad, 0.001 with adam. With sgd and several
     processes that default grows, to 0.05 for four or more."""
     epochs: int = _shapes(1)
     """Times to walk over the corpus; a dataset with as many passes has fresh draws for each."""
@@ -77,7 +77,7 @@ class TrainConfig:
     optimizer: str = _shapes("sgd", tuple(LEARNING_RATES))
     """adagrad and adam are the reference engine's; adam moves every row at each step: for small vocabularies."""
     batch_size: int = _shapes(0)
-    """Pairs of one step of the reference engine; 0 stands for 256 on a CPU, 4096 on CUDA. A step adds up its pairs'
+    """Pairs of one step of the reference engine; 0 takes 256 on a CPU, 4096 on CUDA. A step adds up its pairs'
     gradients, so that each pair counts as in word2vec; with sgd, very large batches diverge."""
     predict: str = _shapes("center", ("center", "context"))
     """Which word of a pair is the output: center as in word2vec's code, context as in its papers."""
@@ -97,7 +97,7 @@ class TrainConfig:
     shuffle: bool = _shapes(True)
     """Read the row groups in another random order each epoch; --no-shuffle reads them as they stand."""
     init_from: str = dataclasses.field(default="", metadata={"metavar": "MODEL"})
-    """A model to start from: its words keep their vectors, other words start anew."""
+    """A model to start from: its words keep their vectors, other words start from scratch."""
     init_version: str = ""
     """Version of --init-from; by default its live one."""
     merge_pairs: int = _size(0)

@@ -1,4 +1,4 @@
-"""Writing a version so that it is there when it is whole, and removing what nobody needs.
+"""Writing a version so that it is there when it is whole, and removing what is not needed.
 
 On a local disk a version is written into versions/.NAME.tmp, which one rename turns into versions/VERSION. Publishers
 share a lock: one that holds it alone knows that what is half-written belongs to a process that was killed. An object
@@ -75,8 +75,8 @@ def place(
     """
     target = version_folder(model_uri, version)
     local = storage.is_local(model_uri)
-    anew = local and not os.path.lexists(storage.local_path(target))
-    into, known = folder if anew else target, _read(storage.join(target, INFO)) == contents[INFO]
+    fresh = local and not os.path.lexists(storage.local_path(target))
+    into, known = folder if fresh else target, _read(storage.join(target, INFO)) == contents[INFO]
     if not (known and _digest(storage.join(target, TABLES)) == sha256):
         tables.put(storage.join(into, TABLES))
     for name, data in contents.items():
@@ -85,7 +85,7 @@ def place(
             storage.write_bytes(uri, data)
     if known and MARK not in contents:
         storage.remove_file(storage.join(target, MARK))
-    if anew:
+    if fresh:
         try:
             os.rename(storage.local_path(folder), storage.local_path(target))
         except OSError:

@@ -8,7 +8,7 @@
     versions/VERSION/run.json             what varies from run to run: times, URIs, library versions
     versions/VERSION/lineage.json         only of `retrain`: what it comes from, and the gate's figures; inputs.parquet
 
-VERSION is a digest of the version's content: one name never stands for two models.
+VERSION is a digest of the version's content: two models never share a name.
 
 Shapes: V vocabulary rows, D dimensions.
 """
@@ -158,7 +158,7 @@ def load_model(model_uri: str, version: str | None = None) -> Model:
 
 
 def open_version(model_uri: str, version: str | None, load: Callable[[dict[str, Any]], Model]) -> Model:
-    """Have a version loaded from its model.json; None stands for the live one, whatever is published meanwhile.
+    """Have a version loaded from its model.json; None means the live one, whatever is published meanwhile.
 
     Raises:
         FormatError: there is no such version, or it is damaged.

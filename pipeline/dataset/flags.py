@@ -70,7 +70,7 @@ def parse_named(text: str, what: str = "a value") -> str:
 
 
 def expand_home(path: str) -> str:
-    """Replace ``~`` and ``~user`` at the start of a path, as a shell does where no ``--flag=`` stands before it.
+    """Replace ``~`` and ``~user`` at the start of a path, as a shell does where no ``--flag=`` comes before it.
 
     Raises:
         ValueError: there is no such user.

@@ -86,7 +86,7 @@ def test_gensims_own_tests_pass(tmp_path: Path) -> None:
     assert all("the vectors of a model are read-only" in text for text in failed.values())
 
 
-V = "vector"  # stands for an array of the right size
+V = "vector"  # replaced by an array of the right size
 SAME: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = [
     ("most_similar", ("w3",), {}),
     ("most_similar", (["w3", "w4"], ["w5"]), {"topn": 4}),

@@ -211,7 +211,8 @@ class Loop:
         seen = progress.pairs + tally.pairs * peers.size
         due = peers.rank == 0 and self._saver.is_due(seen)
         noted_now = not batches.left or is_due(progress.history, seen, self.total)
-        if noted_now or peers.size > 1:  # otherwise an engine that runs ahead may go on
+        settled = noted_now or due or peers.size > 1  # otherwise an engine that runs ahead may go on
+        if settled:
             tally.loss += pending_loss(self.engine)
         ours = np.array([tally.loss, tally.pairs, tally.first_loss, due, *stop], np.float64)
         peers.all_reduce(ours)
@@ -226,7 +227,7 @@ class Loop:
         progress.epoch, progress.legs = epoch, [list(astuple(leg)) for leg in batches.position()]
         progress.seconds = self._before_s + time.perf_counter() - self._started
         self._tally = Tally()
-        self._guard.add(pairs, loss)
+        self._guard.add(pairs, loss, settled)
         self._meter.add(epoch, pairs, loss, self._rate(progress.pairs))
         if noted_now:
             self._note()

@@ -27,15 +27,20 @@ class LossGuard:
         self._stretch = max(epoch_pairs // STRETCHES_AN_EPOCH, FEWEST_PAIRS)
         self._pairs, self._loss, self._best = 0, 0.0, 0.0
 
-    def add(self, pairs: int, loss: float) -> None:
+    def add(self, pairs: int, loss: float, settled: bool = True) -> None:
         """Count pairs and their summed loss.
+
+        Args:
+            pairs: how many.
+            loss: of these pairs, or of earlier ones where an engine runs ahead.
+            settled: every pair that was counted so far has its loss; only then can a stretch end.
 
         Raises:
             UserError: a stretch ended whose mean loss is far above the best one's.
         """
         self._pairs += pairs
         self._loss += loss
-        if self._pairs < self._stretch:
+        if not settled or self._pairs < self._stretch:
             return
         mean = self._loss / self._pairs
         self._pairs, self._loss = 0, 0.0

@@ -83,6 +83,17 @@ def test_what_is_usual_goes_on(losses: list[float]) -> None:
     feed(losses, LossGuard(CONFIG, 2, 0))
 
 
+def test_losses_that_come_late_belong_to_their_pairs() -> None:
+    """An engine that runs ahead owes the last step's loss until it is waited for."""
+    guard, step = LossGuard(CONFIG, 1, 0), FEWEST_PAIRS // 4
+    for _ in range(6):
+        for late in [0.0, *[2.0] * 9]:
+            guard.add(step, late * step, settled=False)
+        guard.add(0, 2.0 * step)
+    with pytest.raises(UserError, match=re.escape("rose from 2.000 to 2.500 a pair")):
+        guard.add(8 * step, 2.5 * 8 * step)
+
+
 def test_single_odd_steps_do_not_end_it() -> None:
     guard = LossGuard(CONFIG, 1, 8 * 10**6)
     add: Callable[[int, float], None] = guard.add

@@ -18,10 +18,13 @@ from tests.support import group_of, make_dataset
 from trainer import train
 from trainer.cli import main
 from trainer.config import TrainConfig
+from trainer.engine import Engine
 from trainer.errors import Stopped, UserError
 from trainer.loop import Loop
+from trainer.processes import Processes
 from trainer.progress import Meter
 from trainer.saving import Saver
+from trainer.session import Session, begin
 from trainer.store import finished_version, load_model
 
 FILES = ("model.safetensors", "vocab.parquet", "model.json")
@@ -113,6 +116,36 @@ def test_the_learning_rate_falls_by_pairs_to_its_floor(
     train.train(make_config(data, tmp_path / "m", learning_rate=0.1))
     left = 1 - np.cumsum(pairs) / sum(pairs)
     assert rates == pytest.approx(list(0.1 * np.maximum(left, 1e-4)))
+
+
+class Late:
+    """An engine whose losses come one step late, as those of several threads and of a GPU do."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine, self._owed = engine, 0.0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._engine, name)
+
+    def step(self, *pairs: Any, **settings: Any) -> float:
+        before, self._owed = self._owed, self._engine.step(*pairs, **settings)
+        return before
+
+    def drain(self) -> float:
+        owed, self._owed = self._owed, 0.0
+        return owed
+
+
+def test_losses_that_come_late_are_no_rise(data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trainer.loss_guard.FEWEST_PAIRS", 1)
+    monkeypatch.setattr("trainer.loss_guard.STRETCHES_AN_EPOCH", 2)
+    monkeypatch.setattr("trainer.loop.is_due", lambda *_: False)
+    config = make_config(data, tmp_path / "m").resolve(lambda: False, 1)
+    session = begin(config, config, Processes())
+    assert isinstance(session, Session)
+    session.loop.engine = Late(session.loop.engine)
+    session.loop.run()
+    assert session.loop.progress.pairs == session.loop.total
 
 
 class Killed(Exception):  # noqa: N818

@@ -28,9 +28,10 @@ from tests.bench.engines import Pairs, engine_rate, other_engines
 from tests.bench.machine_limits import peak_gflops, row_rate
 from tests.bench.support import machine, spread
 from tests.quality.corpora import ROOT, plain_words, shared_folder
+from trainer.batches import Batches
 from trainer.kernels.cpu import SHARING, start_batch
 from trainer.negatives import build_alias, unigram_weights
-from trainer.reading import epoch_order, read_ahead, read_threads
+from trainer.reading import read_threads
 from trainer.tables import initial_tables
 
 WARM_UP = 4096
@@ -104,18 +105,18 @@ def gensim_rate(text: Path, work: Path, threads: int, path: str) -> float:
 
 def fed_from_shards(dataset: Dataset, subject: Subject, groups: int) -> tuple[float, float]:
     """Pairs a second of a kernel that reads its pairs as the trainer does, and the share of time that it waits."""
-    places, waited, pairs = epoch_order(dataset, 1, 0)[:groups], 0.0, 0
+    waited, pairs = 0.0, 0
     running: Callable[[], float] = float
-    start = time.perf_counter()
     threads = read_threads("cpu", subject.settings["threads"])
-    with closing(read_ahead(dataset, places, threads)) as reading:
-        for key in range(len(places)):
+    start = time.perf_counter()
+    with closing(Batches(dataset, 0, batch_size=0, seed=1).read(threads)) as reading:
+        for key in range(groups):
             asked = time.perf_counter()
-            place, center_N, context_N = next(reading)
+            batch = next(reading)
             waited += time.perf_counter() - asked
-            before, running = running, subject.start((center_N, context_N), key)
+            before, running = running, subject.start((batch.center_B, batch.context_B), key)
             before()
-            pairs += place.group.rows
+            pairs += batch.center_B.size
     running()
     seconds = time.perf_counter() - start
     return pairs / seconds, waited / seconds

@@ -1,6 +1,7 @@
 """Quality of several processes, and of a training that is killed again and again, against one process with one thread.
 
-    python -m tests.quality.processes [--processes 2 4 8 16] [--seeds 1] [--words 0] [--work work/processes]
+    python -m tests.quality.processes [--processes 2 4 8 16] [--seeds 1] [--words 0] [--train='--dim 300']
+                                      [--work work/processes]
 
 Settings as in the quality lane. The processes share this machine's cores, so only quality is measured. N processes must
 score within .015 of one on each set (16: .03), on the mean of the seeds, and no epoch's loss may rise by more than 2 %.
@@ -12,9 +13,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -40,24 +43,24 @@ def cut_words(text: Path, words: int, work: Path) -> Path:
     return part
 
 
-def trainer_words(data: Path, model: Path, seed: int, threads: int = 1) -> list[str]:
+def trainer_words(data: Path, model: Path, seed: int, more: Sequence[str], threads: int = 1) -> list[str]:
     """The training's command line, after its program."""
     flags = ["--epochs", EPOCHS, "--threads", str(threads), "--seed", str(seed), "--overwrite", "--quiet", "--json"]
-    return ["-m", "trainer", "train", "--data", str(data), "--model", str(model), *flags]
+    return ["-m", "trainer", "train", "--data", str(data), "--model", str(model), *flags, *more]
 
 
-def train(data: Path, model: Path, seed: int, processes: int) -> dict[str, Any]:
+def train(data: Path, model: Path, seed: int, processes: int, more: Sequence[str]) -> dict[str, Any]:
     """Train as torchrun starts processes; return the result."""
     run = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
-    words = [sys.executable, "-W", "ignore", *(run if processes > 1 else []), *trainer_words(data, model, seed)]
+    words = [sys.executable, "-W", "ignore", *(run if processes > 1 else []), *trainer_words(data, model, seed, more)]
     done = subprocess.run(words, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
     result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return result
 
 
-def killed_and_resumed(data: Path, model: Path, seed: int) -> dict[str, Any]:
+def killed_and_resumed(data: Path, model: Path, seed: int, more: Sequence[str]) -> dict[str, Any]:
     """Train with kill -9 after some seconds, each time resumed by the same command; return the result."""
-    words = [word for word in trainer_words(data, model, seed, threads=2) if word != "--overwrite"]
+    words = [word for word in trainer_words(data, model, seed, more, threads=2) if word != "--overwrite"]
     command_line = [sys.executable, "-W", "ignore", *words, "--checkpoint-minutes", "0.05", "--audit"]
     for seconds in KILL_AFTER_S:
         process = subprocess.Popen(command_line, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -88,7 +91,10 @@ def measure(args: argparse.Namespace, text: Path, kinds: list[str]) -> dict[str,
         )  # fmt: skip
         for kind in kinds:
             model = args.work / f"model-{kind}-{seed}"
-            result = killed_and_resumed(data, model, seed) if kind == "killed" else train(data, model, seed, int(kind))
+            if kind == "killed":
+                result = killed_and_resumed(data, model, seed, args.train)
+            else:
+                result = train(data, model, seed, int(kind), args.train)
             losses = result["epoch_losses"]
             assert all(after <= before * MOST_RISE for before, after in pairwise(losses)), f"{kind}: losses {losses}"
             found[kind].append(scores_of(model, args.work))
@@ -105,6 +111,7 @@ def main() -> int:
     parser.add_argument("--processes", type=int, nargs="+", default=[2, 4, 8, 16])
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--words", type=int, default=0)
+    parser.add_argument("--train", type=shlex.split, default=[], help="more flags of train")
     parser.add_argument("--killed", action="store_true", help="also two threads that are killed and resumed")
     parser.add_argument("--work", type=Path, default=ROOT / "work" / "processes")
     args = parser.parse_args()

@@ -275,7 +275,8 @@ def shapes(batches: Iterable[dict[str, torch.Tensor]]) -> list[Pairs]:
 @pytest.mark.filterwarnings("ignore")  # what torchdata does is not ours to judge
 @pytest.mark.parametrize("batch_size", [0, 20])
 @pytest.mark.parametrize("persistent", [True, False], ids=["persistent", "new workers"])
-@pytest.mark.parametrize(("world_size", "workers"), [(1, 0), (1, 2), (2, 3), (1, 7), (3, 1)])
+@pytest.mark.parametrize("workers", [0, 1, 2, 3, 7])
+@pytest.mark.parametrize("world_size", WORLDS)
 def test_a_stateful_loader_goes_on_exactly_after_every_batch_of_two_epochs(
     dataset: Dataset, world_size: int, workers: int, persistent: bool, batch_size: int
 ) -> None:
@@ -297,8 +298,10 @@ def test_a_stateful_loader_goes_on_exactly_after_every_batch_of_two_epochs(
             states.append((epoch, len(expected[epoch]), loader.state_dict()))
         assert len(expected[epoch]) == length
         states.append((epoch + 1, 0, loader.state_dict()))  # after the epoch's end
-    every = max(1, len(states) // 12) if workers else 1  # each resumption starts processes
-    for epoch, received, state in [*states[::every], states[len(expected[0])]]:
+    ends = [len(expected[0]), len(expected[0]) - 1]  # after the first epoch, and after its last batch
+    cuts = {*range(len(states))} if not workers else {*ends, world_size}  # each starts processes, as many as workers
+    cuts -= {ends[1]} if workers > 3 else set()
+    for epoch, received, state in [states[cut] for cut in sorted(cuts) if 0 <= cut < len(states)]:
         pairs, loader = fresh()
         loader.load_state_dict(copy.deepcopy(state))
         for later in range(epoch, 2):

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from trainer.config import EXCLUDE
 from trainer.errors import UserError
 
-EXCLUDE = ("none", "output", "input", "pair")
 _EXCLUDED_WORDS = {"none": 0, "output": 1, "input": 1, "pair": 2}
 _COLUMN = 1 << 32  # what one column of an alias table holds
 _TOTAL = 1 << 52  # the sampler's weights add up to about this: exact in float64

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 
-SCHEDULES = ("linear", "cosine", "constant")
-
 
 def learning_rate(schedule: str, start: float, fraction: float, floor: float = 1e-4) -> float:
     """The rate once a fraction of all the pairs of a run was seen.

@@ -14,8 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from trainer.config import EXCLUDE
 from trainer.errors import UserError
-from trainer.negatives import EXCLUDE, NegativeSampler, build_alias, drawable_weights, unigram_weights
+from trainer.negatives import NegativeSampler, build_alias, drawable_weights, unigram_weights
 
 counts = st.lists(st.integers(1, 10**9), min_size=1, max_size=60)
 

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainer.schedule import SCHEDULES, learning_rate
+from trainer.config import SCHEDULES
+from trainer.schedule import learning_rate
 
 
 def test_linear_is_word2vecs() -> None:

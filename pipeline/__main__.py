@@ -5,11 +5,15 @@ import signal
 import sys
 
 
-def run() -> int:
-    """Run the command line; what to exit with."""
-    # An interrupt in the middle of an import would print a traceback. There is nothing to clear up yet.
+def leave_at_once() -> None:
+    """Leave at Ctrl-C: in the middle of an import it would print a traceback, and there is nothing to clear up yet."""
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, lambda *_: os._exit(130))
+
+
+def run() -> int:
+    """Run the command line; what to exit with."""
+    leave_at_once()
     from pipeline.dataset.ending import run_command
 
     # isort: split

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.dataset.ending import LostOutput, report_lost
+from pipeline.dataset.ending import LostOutput, report_lost, say_error
 from pipeline.dataset.outputs import emit_result
 from pipeline.dataset.redact import redact
 from pipeline.dataset.schema import FormatError
@@ -64,7 +64,7 @@ def _maintain(words: Sequence[str]) -> int:
     try:
         result, text = run_command(args)
     except (*_OURS, OSError) as error:
-        print(f"error: {error_line(error)}", file=sys.stderr)
+        say_error(str(error_line(error)))
         return 1
     _say(json.dumps(result) if args.json else text, text.partition("\n")[0], getattr(args, "to", ""))
     return 0
@@ -110,7 +110,7 @@ def _run(words: Sequence[str]) -> int:
         message = error_line(error)
         if message is None:
             raise
-        print(f"error: {message}", file=sys.stderr)
+        say_error(message)
         return 1
     text = describe(result)
     _say(json.dumps(result) if config.json else text, text.partition("\n")[0], config.report)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import difflib
 import math
 import os
 import re
@@ -21,6 +20,7 @@ from pipeline.dataset.flags import (
     command_name,
     expand_paths,
     flag_of,
+    hint,
     parse_size,
     with_dashes,
 )
@@ -201,26 +201,9 @@ def parse_arguments(argv: Sequence[str]) -> tuple[Config, list[str]]:
         parser.error(f"argument {error}")
     unknown = unknown_to_beam(rest, parser)
     if unknown:
-        parser.error(f"unrecognized arguments: {' '.join(unknown)}{_hint(unknown, parser)}")
+        others = _beam_parser()._option_string_actions
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}{hint(unknown, parser, others)}")
     return config, rest
-
-
-def _hint(unknown: Sequence[str], parser: OneLineParser) -> str:
-    """Say what was probably meant by arguments that nothing knows."""
-    if any(not word.startswith("-") and os.path.exists(word) for word in unknown):
-        return "; for several files, quote the glob (--input 'text/*.txt') or repeat --input for each"
-    near = [near_flag(word, parser) for word in unknown if word.startswith("--")]
-    names = " or ".join(dict.fromkeys(name for name in near if name))
-    return f"; did you mean {names}?" if names else ""
-
-
-def near_flag(word: str, parser: argparse.ArgumentParser) -> str | None:
-    """Return the flag of a parser, or of Beam, that is spelled most like a mistyped one; None where none is near."""
-    name = word.partition("=")[0].replace("_", "-")
-    ours = [flag for flag in parser._option_string_actions if flag.startswith("--")]
-    known = {flag.replace("_", "-"): flag for flag in (*_beam_parser()._option_string_actions, *ours)}
-    starting = [flag for flag in ours if flag.startswith(name) and len(name) > 4]
-    return next(iter([*starting, *map(known.__getitem__, difflib.get_close_matches(name, known, 1, 0.75))]), None)
 
 
 def _split_list(value: str) -> list[str]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import signal
 import socket
 import threading
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -114,8 +116,10 @@ class _QuietWorkers(SubprocessSdkWorkerHandler):  # type: ignore[misc]
     """Worker processes of the local runner that are ours: Beam's log 20 lines each."""
 
     def __init__(self, worker_command_line: bytes, *arguments: Any) -> None:
-        beams = sdk_worker_main.__name__.encode()
-        super().__init__(worker_command_line.replace(beams, worker.__name__.encode()), *arguments)
+        # Not by -m: a file pipeline.py in the folder that the launcher runs in would be taken for the package.
+        code = f"import sys; sys.path[0] = {str(Path(__file__).parents[1])!r}; from {worker.__name__} import run; run()"
+        beams = f"-m {sdk_worker_main.__name__}"
+        super().__init__(worker_command_line.decode().replace(beams, f"-c {shlex.quote(code)}").encode(), *arguments)
 
 
 def quieten_processes() -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import importlib
 import signal
 import sys
 from collections.abc import Sequence
 
-from pipeline.dataset.ending import LostOutput, report_lost
+from pipeline.dataset.ending import LostOutput, report_lost, say_error
 from pipeline.dataset.flags import OneLineParser, add_version, command_name, with_dashes
 from pipeline.dataset.schema import FormatError
 from pipeline.dataset.storage import PointerMovedError, redact
@@ -35,8 +36,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     if not words or words[0] not in COMMANDS:
         parser = _make_top_parser()
-        parser.parse_args(words)
-        parser.error(f"found {words[0]!r}, expected a command first")
+        if not words or words[0].startswith("-"):
+            parser.parse_args(words)
+        near = difflib.get_close_matches(words[0], COMMANDS, 1)
+        parser.error(f"found {words[0]!r}, expected a command first" + (f"; did you mean {near[0]}?" if near else ""))
     name = words[0]
     try:
         module = importlib.import_module(COMMANDS[name][0])
@@ -50,12 +53,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         if str(error.name).split(".")[0] in ("trainer", "pipeline"):
             raise
-        print(f"error: {error_line(error)}", file=sys.stderr)
+        say_error(error_line(error))
         return FAILED
     except ToldError:
         return FAILED
     except (FormatError, UserError, PointerMovedError, OSError) as error:
-        print(f"error: {error_line(error)}", file=sys.stderr)
+        say_error(error_line(error))
         return FAILED
     return status
 
@@ -79,7 +82,10 @@ def error_line(error: BaseException) -> str:
 
 
 def _make_top_parser() -> argparse.ArgumentParser:
-    commands = "\n".join(f"  {name:<10} {text}" for name, (_, text) in COMMANDS.items())
+    about = {name: text for name, (_, text) in COMMANDS.items()}
+    if command_name("trainer") == "pairstream":  # the one command for both sides
+        about = {"pipeline": "make a dataset of pairs from text", **about}
+    commands = "\n".join(f"  {name:<10} {text}" for name, text in about.items())
     parser = OneLineParser(
         prog=command_name("trainer"),
         description=f"Word vectors by skip-gram with negative sampling.\n\ncommands:\n{commands}",

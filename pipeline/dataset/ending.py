@@ -11,11 +11,15 @@ import io
 import os
 import signal
 import sys
+import threading
+import traceback
 from collections.abc import Callable
 from typing import Any
 
 from pipeline.dataset.terminal import compiling
 
+#: Set by --debug.
+debugging = threading.Event()
 #: What a shell says of a program that SIGPIPE ended: its reader had seen enough.
 BROKEN_PIPE = 128 + signal.SIGPIPE
 _STDOUT = "standard output"
@@ -62,6 +66,13 @@ def run_command(main: Callable[[], int]) -> int:
     except LostOutput as lost:
         status = report_lost(lost)
     return end_with(status)
+
+
+def say_error(line: str) -> None:
+    """Print what went wrong as one line; with --debug, the traceback of the exception that is handled goes before."""
+    if debugging.is_set():
+        traceback.print_exc()
+    print(f"error: {line}", file=sys.stderr)
 
 
 def emit(text: str, done: str = "") -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import ast
 import dataclasses
+import difflib
 import inspect
 import os
 import re
 import sys
 import textwrap
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NoReturn
 
 from pipeline.dataset import __version__
@@ -27,6 +28,13 @@ class OneLineParser(argparse.ArgumentParser):
         """Print the message and exit with status 2."""
         self.exit(2, f"error: {message} (--help lists the flags)\n")
 
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse; what is no flag is an error that names the nearest one."""
+        namespace, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{hint(unknown, self)}")
+        return namespace
+
     def _print_message(self, message: str, file: Any = None) -> None:
         """Print; argparse's own hides the error where standard output is full or closed."""
         (file or sys.stderr).write(message or "")
@@ -42,9 +50,29 @@ class OneLineParser(argparse.ArgumentParser):
         return super()._get_values(action, arg_strings)
 
 
+def hint(unknown: Sequence[str], parser: argparse.ArgumentParser, others: Iterable[str] = ()) -> str:
+    """Say what was probably meant by arguments that neither a parser nor ``others``, more flags, know."""
+    if any(not word.startswith("-") and os.path.exists(word) for word in unknown):
+        return "; for several files, quote the glob (--input 'text/*.txt') or repeat --input for each"
+    near = [near_flag(word, parser, others) for word in unknown if word.startswith("--")]
+    names = " or ".join(dict.fromkeys(name for name in near if name))
+    return f"; did you mean {names}?" if names else ""
+
+
+def near_flag(word: str, parser: argparse.ArgumentParser, others: Iterable[str] = ()) -> str | None:
+    """Return the flag of a parser, or of others, that is spelled most like a mistyped one; None where none is near."""
+    name = word.partition("=")[0].replace("_", "-")
+    ours = [flag for flag in parser._option_string_actions if flag.startswith("--")]
+    known = {flag.replace("_", "-"): flag for flag in (*others, *ours)}
+    starting = [flag for flag in ours if flag.startswith(name) and len(name) > 4]
+    return next(iter([*starting, *map(known.__getitem__, difflib.get_close_matches(name, known, 1, 0.75))]), None)
+
+
 def command_name(package: str) -> str:
     """Return what was typed to start a package's command: an installed one's name, or ``python -m`` and the package."""
-    typed = os.path.basename(sys.argv[0]).removesuffix(".exe")
+    typed = os.path.basename(sys.argv[0]).removesuffix(".exe").removesuffix(".py")
+    if typed == "pairstream":
+        return "pairstream pipeline" if package == "pipeline" else typed
     return typed if typed.startswith("pairstream") else f"python -m {package}"
 
 

@@ -53,7 +53,7 @@ sys.exit(main(sys.argv[3:]))
 DYING_PARENT = """
 import importlib, os, pathlib, threading
 words = pathlib.Path("/proc/self/cmdline").read_bytes().split(b"\\0")
-if words[1:3] == [b"-m", b"pipeline"] and b"run" in words:
+if b"from pipeline.__main__ import run" in words[2] and b"run" in words:
     module, _, function = os.environ["DIES_IN"].rpartition(".")
     def deadly(*arguments, **options):
         os.kill(os.getppid(), 9)

@@ -15,8 +15,10 @@ import termios
 import time
 import tty
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, TextIO
 
+import pipeline.dataset
 from trainer.errors import UserError
 from trainer.progress import format_seconds
 
@@ -34,7 +36,14 @@ if sys.platform == "linux":
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)
     if os.getppid() != int(sys.argv[1]):
         sys.exit(1)
-os.execv(sys.executable, [sys.executable, "-m", "pipeline", *sys.argv[2:]])
+os.execv(sys.executable, [sys.executable, "-c", sys.argv[2], *sys.argv[3:]])
+"""
+# Not by -m: a file pipeline.py in the folder that the retraining runs in would be taken for the package.
+_PIPELINE = f"""
+import sys
+sys.path[0] = {str(Path(pipeline.__file__).parents[1])!r}
+from pipeline.__main__ import run
+sys.exit(run())
 """
 
 
@@ -58,7 +67,7 @@ def run_pipeline(words: Sequence[str], pass_fds: Sequence[int] = (), quiet: bool
     Raises:
         PipelineFailed: it did not end with status 0; the message is the line that it said.
     """
-    command = [sys.executable, "-c", _LAUNCH, str(os.getpid()), *words, "--json"]
+    command = [sys.executable, "-c", _LAUNCH, str(os.getpid()), _PIPELINE, *words, "--json"]
     say_step(STEPS.get(words[0], words[0]), quiet)
     terminal = sys.stderr.isatty() and not quiet
     ours, theirs = _open_terminal() if terminal else os.pipe()

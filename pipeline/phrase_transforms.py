@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 import threading
@@ -10,14 +11,14 @@ from typing import Any
 
 import apache_beam as beam
 from apache_beam.metrics import Metrics
-from apache_beam.pvalue import AsList, AsSingleton
+from apache_beam.pvalue import AsIter, AsList, AsSingleton
 
 from pipeline import phrase_rounds, progress, reading
-from pipeline.chunk_tables import Table
+from pipeline.chunk_tables import pack_rows
 from pipeline.counting import table_from_bytes, table_to_bytes
 from pipeline.inputs import InputFile, Part
 from pipeline.options import Config
-from pipeline.packing import PackRows
+from pipeline.packing import Pack
 from pipeline.parallel import Tagged, ThreadedDoFn
 from pipeline.phrase_counts import Counts, PairCounter, counts_from_bytes, merge_pairs, score_pairs
 from pipeline.phrases import Phrases, phrases_of
@@ -30,18 +31,27 @@ COUNTS, READ, PHRASES = "counts", "read", "phrases"
 Rounds = tuple[PhraseFile, ...]
 
 
-def find_phrases(batches: beam.PCollection, config: Config, run_folder: str, spill_folder: str | None) -> AsSingleton:
-    """Add --phrases rounds; return a tuple with the PhraseFile of each, as a side input for later readings."""
-    found = AsSingleton(batches.pipeline | "NoPhrases" >> beam.Create([()]))
+def find_phrases(
+    batches: beam.PCollection, config: Config, run_folder: str, spill_folder: str | None
+) -> tuple[AsSingleton, list[AsIter]]:
+    """Add --phrases rounds.
+
+    Returns:
+        A tuple with the PhraseFile of each, as a side input for later readings; and for each what it read, packed
+        ReadChunks, to be held against the counting pass.
+    """
+    found, texts = AsSingleton(batches.pipeline | "NoPhrases" >> beam.Create([()])), list[AsIter]()
     for number in range(1, config.phrases + 1):
         spill = None if spill_folder is None else os.path.join(spill_folder, f"phrases-{number}")
         one_round = FindPhrases(number, config, run_folder, spill, found)
-        found = AsSingleton(batches | f"Phrases{number}" >> one_round)
-    return found
+        phrases, read = batches | f"Phrases{number}" >> one_round
+        found = AsSingleton(phrases)
+        texts.append(AsIter(read))
+    return found, texts
 
 
 class FindPhrases(beam.PTransform):  # type: ignore[misc]
-    """Batches of Part → the PhraseFiles of one round and those before it, as one tuple."""
+    """Batches of Part → the PhraseFiles of one round and those before it, as one tuple; packed ReadChunks."""
 
     def __init__(
         self, number: int, config: Config, run_folder: str, spill_folder: str | None, earlier: AsSingleton
@@ -50,7 +60,7 @@ class FindPhrases(beam.PTransform):  # type: ignore[misc]
         self._number, self._config, self._run_folder = number, config, run_folder
         self._spill_folder, self._earlier = spill_folder, earlier
 
-    def expand(self, batches: beam.PCollection) -> beam.PCollection:
+    def expand(self, batches: beam.PCollection) -> tuple[beam.PCollection, beam.PCollection]:
         """Count words and pairs, bring a pair and its words together, choose, write."""
         config, spill = self._config, make_spill(self._spill_folder)
         counting = _CountPairs(self._number, config, spill)
@@ -62,20 +72,20 @@ class FindPhrases(beam.PTransform):  # type: ignore[misc]
         scored = merged[COUNTS] | "BySecond" >> beam.GroupByKey()
         scored = scored | beam.ParDo(scoring, AsSingleton(tokens)).with_outputs(PHRASES)
         place = (self._run_folder, self._number, self._spill_folder)
-        sides = (self._earlier, AsList(scored[PHRASES]), AsList(counted[READ] | PackRows(phrase_rounds.ReadChunk)))
-        return batches.pipeline | beam.Create([place]) | "Write" >> beam.Map(_write_round, *sides)
+        sides = (self._earlier, AsList(scored[PHRASES]))
+        written = batches.pipeline | beam.Create([place]) | "Write" >> beam.Map(_write_round, *sides)
+        return written, counted[READ] | Pack(functools.partial(pack_rows, kind=phrase_rounds.ReadChunk))
 
 
 def _write_round(
     place: tuple[str, int, str | None],
     earlier: Rounds,
     tables: Sequence[bytes],
-    read: Sequence[Table],
 ) -> Rounds:
     run_folder, number, spill_folder = place
     if spill_folder is not None:
         shutil.rmtree(spill_folder, ignore_errors=True)  # all of it is read by now
-    found = phrase_rounds.write_phrases(run_folder, number, list(map(table_from_bytes, tables)), read)
+    found = phrase_rounds.write_phrases(run_folder, number, list(map(table_from_bytes, tables)))
     Metrics.counter("pairstream", "phrases").inc(found.rows)
     return (*earlier, found)
 

@@ -85,11 +85,9 @@ class PhraseFile(NamedTuple):
 
     Attributes:
         rows: phrases in it.
-        digests: of every input file as the round read it, hexadecimal, by ordinal; None for an earlier run's round.
     """
 
     name: str
     uri: str
     entry: FileEntry
     rows: int
-    digests: dict[int, str] | None

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import xxhash
 
-from pipeline.chunk_tables import Table, file_digests
+from pipeline.chunk_tables import Rows, file_bounds
 from pipeline.chunks import Chunk
 from pipeline.counting import TokenCounter
 from pipeline.dataset import storage
@@ -163,22 +163,32 @@ def write_dead_letters(letters: Sequence[tuple[str, DeadLetter]], part: int) -> 
     return f"dead-letters/part-{part:05d}.parquet", sink.getvalue()
 
 
-def describe_inputs(names: pa.ChunkedArray, stats: Table) -> pa.Buffer:
+def describe_inputs(names: pa.ChunkedArray, rows: Rows, digests: Rows) -> pa.Buffer:
     """Encode inputs.parquet: a row for each file.
 
     A file's digest is XXH3-128 over its chunks' digests, so that files may be read in pieces.
 
     Args:
         names: of the files, by ordinal.
-        stats: of all chunks, a row of ChunkStats each, by file and chunk.
+        rows: of ChunkStats, one of each chunk.
+        digests: the files', which file_digests makes of the rows.
     """
-    digests = file_digests(stats)
-    totals = [np.zeros(len(names), np.int64) for _ in range(3)]
-    for total, name in zip(totals, ("bytes", "lines", "tokens"), strict=True):
-        np.add.at(total, stats["file"], stats[name])
-    size, lines, tokens = totals
-    digest = [digests.get(ordinal, "") for ordinal in range(len(names))]
+    bounds = file_bounds(rows)
+    size, lines, tokens = (np.zeros(len(names), np.int64) for _ in range(3))
+    for total, name in ((size, "bytes"), (lines, "lines"), (tokens, "tokens")):
+        if len(rows):
+            total[digests["file"]] = np.add.reduceat(rows[name], bounds[:-1], dtype=np.int64)
+    digest = _digest_column(digests, len(names))
     table = pa.table([names.combine_chunks(), size, digest, lines, tokens], schema=INPUTS_SCHEMA)
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
     return sink.getvalue()
+
+
+def _digest_column(digests: Rows, files: int) -> pa.Array:
+    """Return the digests in hexadecimal by ordinal, "" for files without text."""
+    text = digests["digest"].tobytes().hex().encode("ascii")
+    widths = np.zeros(files + 1, np.int32)
+    widths[digests["file"] + np.uint32(1)] = 32
+    ends = np.cumsum(widths, dtype=np.int64)
+    return pa.LargeStringArray.from_buffers(files, pa.py_buffer(ends), pa.py_buffer(text)).cast(pa.string())

@@ -19,7 +19,7 @@ from pipeline.lookup import load_lookup
 from pipeline.options import Config
 from pipeline.parallel import Tagged, ThreadedDoFn, in_global_window
 from pipeline.phrases import Phrases, phrases_of
-from pipeline.plan import Plan
+from pipeline.plan import Plan, PlanFile, load_plan
 from pipeline.results import DeadLetterPart, PhraseFile, VocabularyFile, WrittenShard
 from pipeline.sources import NO_FILE, Strings, require_batch, require_text_elements
 from pipeline.spill import InlineSpill, Spill
@@ -206,10 +206,10 @@ class _EncodeChunks(ThreadedDoFn):
         self._known = Metrics.counter("pairstream", "in_vocabulary")
 
     def process(
-        self, batch: list[Part], vocabulary: VocabularyFile, plan: Plan, phrase_files: tuple[PhraseFile, ...]
+        self, batch: list[Part], vocabulary: VocabularyFile, plan_file: PlanFile, phrase_files: tuple[PhraseFile, ...]
     ) -> Iterator[beam.pvalue.TaggedOutput]:
         _, lookup = load_lookup(vocabulary.uri, vocabulary.entry.sha256)
-        phrases = phrases_of(phrase_files)
+        phrases, plan = phrases_of(phrase_files), load_plan(plan_file)
         progress.begin("encoding")
         for part in require_batch(batch, "EncodeChunks"):
             for chunk in reading.read_chunks(part, self._config, _ignore):
@@ -257,7 +257,7 @@ class _WriteShards(ThreadedDoFn):
         self._kept = Metrics.counter("pairstream", "kept")
 
     def process(
-        self, element: tuple[int, Iterable[bytes]], vocabulary: VocabularyFile, plan: Plan
+        self, element: tuple[int, Iterable[bytes]], vocabulary: VocabularyFile, plan: PlanFile
     ) -> Iterator[beam.pvalue.TaggedOutput]:
         shard, travellers = element
         config = self._config

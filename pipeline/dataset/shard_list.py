@@ -10,6 +10,7 @@ from typing import Any, overload
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -20,18 +21,16 @@ from pipeline.dataset.tables import LARGEST_RATIO, read_table, require_ratio
 _EXACT = 2.0**53  # to here float64 holds whole numbers
 
 
-def save_shards(shards: Iterable[Shard]) -> pa.Buffer:
-    """Encode the bytes of shards.parquet, ordered by pass and name."""
-    ordered = sorted(shards, key=lambda shard: (shard.pass_index, shard.name))
-    rows = [
-        {
-            "pass": s.pass_index, "shard": s.name, "rows": s.rows, "bytes": s.bytes, "sha256": s.sha256,
-            "digest": s.digest, "footer_xxh3": s.footer_xxh3, "row_groups": [vars(g) for g in s.row_groups],
-        }
-        for s in ordered
-    ]  # fmt: skip
+def save_shards(tables: Iterable[pa.Table]) -> pa.Buffer:
+    """Encode the bytes of shards.parquet.
+
+    Args:
+        tables: of SHARDS_SCHEMA, ordered by pass and name; each becomes one row group.
+    """
     sink = pa.BufferOutputStream()
-    pq.write_table(pa.Table.from_pylist(rows, schema=SHARDS_SCHEMA), sink, compression="zstd", write_page_checksum=True)
+    with pq.ParquetWriter(sink, SHARDS_SCHEMA, compression="zstd", write_page_checksum=True) as writer:
+        for table in tables:
+            writer.write_table(table)
     return sink.getvalue()
 
 
@@ -54,6 +53,12 @@ class ShardTable(Sequence[Shard]):
         """All names, in order."""
         found: list[str] = self._columns["shard"].to_pylist()
         return found
+
+    def digests_of(self, pass_index: int) -> str:
+        """Return the digests of a pass's shards, end to end in order of their names."""
+        shards = pa.array(np.flatnonzero(self.passes_S == pass_index))
+        names, digests = (self._columns[name].take(shards) for name in ("shard", "digest"))
+        return "".join(digests.take(pc.sort_indices(names)).to_pylist())
 
     def row_group_rows(self, number: int) -> list[int]:
         """Return the rows of each row group of a shard."""

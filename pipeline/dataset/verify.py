@@ -162,7 +162,8 @@ def _require_passes(dataset: Dataset) -> None:
     _require_equal(path, "shards listed twice", sorted(name for name, times in names.items() if times > 1), [])
     _require_equal(path, "passes", sorted(set(dataset.shards.passes_S.tolist())), list(range(len(passes))))
     for index, totals in enumerate(passes):
-        found = pass_totals(totals.kept, (s for s in dataset.shards if s.pass_index == index))
+        rows_S = dataset.shards.rows_S[dataset.shards.passes_S == index]
+        found = pass_totals(totals.kept, rows_S, dataset.shards.digests_of(index))
         _require_equal(path, f"digest of pass {index}", found.digest, totals.digest)
 
 

@@ -19,6 +19,7 @@ from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 
 from pipeline import finish, folders, inputs, progress, runners, upkeep
 from pipeline.base import copy_phrases, find_base
+from pipeline.chunk_tables import Table
 from pipeline.dataset import storage
 from pipeline.dataset.manifest import LATEST, MANIFEST, require_run_id
 from pipeline.dataset.schema import FormatError
@@ -31,10 +32,11 @@ from pipeline.listing import load_listing, save_listing
 from pipeline.options import Config
 from pipeline.packing import PackRows
 from pipeline.parallel import require_running
+from pipeline.partitions import partition_count
 from pipeline.phrase_transforms import find_phrases
 from pipeline.plan import ChunkStats
 from pipeline.progress import Meter
-from pipeline.results import PassedOver
+from pipeline.results import PassedOver, VocabularyFile
 from pipeline.sources import ReadListing, SpreadChunks
 from pipeline.spill import make_spill
 from pipeline.stages import EncodedChunk
@@ -69,14 +71,14 @@ def build(pipeline: beam.Pipeline, run: Run, spill_folder: str | None) -> None:
 
     base = run.base
     if base is None or not base.phrases:
-        phrases = find_phrases(batches, run.config, run.folder, spill_folder)
+        phrases = find_phrases(batches, run.config, run.folder, spill_folder, run.partitions)
     else:
         phrases = AsSingleton(start | "CopyPhrases" >> beam.Map(lambda _: copy_phrases(base, run.folder)))
-    counted = batches | "CountTokens" >> CountTokens(run.config, spill, phrases)
+    counted = batches | "CountTokens" >> CountTokens(run.config, spill, phrases, run.partitions)
     stats = counted[STATS] | "PackStats" >> PackRows(ChunkStats)
     dead = counted[DEAD] | "WriteDeadLetters" >> WriteDeadLetters(run.folder)
     # A token's partial counts meet in one partition, so a part of --min-count's work can be done there.
-    partitions = counted[COUNTS] | "MergeCounts" >> MergeCounts(run.config, spill, base)
+    partitions = counted[COUNTS] | "MergeCounts" >> MergeCounts(run.config, spill, base, run.partitions)
     set_aside = start | "CheckDeadLetters" >> beam.Map(
         lambda _, stats, parts: finish.check_dead_letters(run, stats, parts), AsList(stats), AsList(dead)
     )
@@ -84,23 +86,32 @@ def build(pipeline: beam.Pipeline, run: Run, spill_folder: str | None) -> None:
         lambda _, parts, aside: write_vocabulary(run.config, run.folder, base, parts, spill, aside),
         AsList(partitions), AsSingleton(set_aside),
     )  # fmt: skip
-    plan = start | "PlanShards" >> beam.Map(
-        lambda _, stats, vocab: finish.plan_shards(run, stats, vocab), AsList(stats), AsSingleton(vocabulary)
-    )
+    planned = start | "PlanShards" >> beam.FlatMap(
+        lambda _, stats, vocab: _plan(run, stats, vocab), AsList(stats), AsSingleton(vocabulary)
+    ).with_outputs("plan", "shards")  # fmt: skip
 
-    sides = (AsSingleton(vocabulary), AsSingleton(plan))
-    encoded = batches | "EncodeChunks" >> EncodeChunks(run.config, spill, *sides, phrases)
+    vocab = AsSingleton(vocabulary)
+    encoded = batches | "EncodeChunks" >> EncodeChunks(run.config, spill, vocab, AsSingleton(planned["plan"]), phrases)
     known = encoded[ENCODED] | "PackEncoded" >> PackRows(EncodedChunk)
-    written = encoded[RUNS] | "WriteShards" >> WriteShards(run.config, spill, run.folder, *sides)
+    written = encoded[RUNS] | "WriteShards" >> WriteShards(
+        run.config, spill, run.folder, vocab, AsSingleton(planned["shards"])
+    )
     published = start | "Publish" >> beam.Map(
         lambda _, *found: finish.publish(run, *found),
-        AsList(stats), AsList(known), AsSingleton(vocabulary), AsList(dead), AsList(written),
+        AsList(stats), AsList(known), vocab, AsList(dead), AsList(written),
         phrases,
     )  # fmt: skip
     if run.config.keep:
         published | "RemoveOldRuns" >> beam.Map(
             lambda _: upkeep.try_remove_old_runs(run.config.output, run.config.keep)
         )
+
+
+def _plan(run: Run, stats: Sequence[Table], vocabulary: VocabularyFile) -> Iterator[beam.pvalue.TaggedOutput]:
+    """Give the plan to those who encode, and its number of shards alone to those who write them."""
+    plan = finish.plan_shards(run, stats, vocabulary)
+    yield beam.pvalue.TaggedOutput("plan", plan)
+    yield beam.pvalue.TaggedOutput("shards", plan.shards)
 
 
 def run_job(config: Config, beam_flags: Sequence[str]) -> Run:
@@ -116,7 +127,7 @@ def run_job(config: Config, beam_flags: Sequence[str]) -> Run:
     FileSystems.set_options(options)  # object stores cannot be listed before
     config = config if in_process else _for_other_folders(config)
     run, (listing, size, passed_over) = _start_run(config, runner), make_listing(config)
-    run = dataclasses.replace(run, passed_over=passed_over)
+    run = dataclasses.replace(run, passed_over=passed_over, partitions=partition_count(size))
     soft = in_process and runners.shares_this_process(options)
     with (
         runners.stopping(soft),

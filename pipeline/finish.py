@@ -26,6 +26,7 @@ from pipeline.lease import drop_lease
 from pipeline.listing import LISTING, read_listing
 from pipeline.options import Config
 from pipeline.parallel import require_running
+from pipeline.partitions import FEWEST_PARTITIONS
 from pipeline.phrase_rounds import ReadChunk
 from pipeline.plan import ChunkStats, PlanFile, make_plan, remove_plan, save_plan, sentence_lengths
 from pipeline.results import (
@@ -52,6 +53,7 @@ class Run:
         runner: Beam's name of what executes it.
         base: the vocabulary that it extends.
         passed_over: files that --input matches and that hold no data.
+        partitions: parts into which counted words fall, by the size of the input.
         stage_seconds: seconds of each stage, filled in by the launcher where the stages ran in its process.
     """
 
@@ -62,6 +64,7 @@ class Run:
     runner: str
     base: Base | None = None
     passed_over: PassedOver = NOTHING_PASSED_OVER
+    partitions: int = FEWEST_PARTITIONS
     stage_seconds: dict[str, float] = field(default_factory=dict, compare=False)
 
     @property

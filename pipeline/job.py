@@ -33,6 +33,7 @@ from pipeline.listing import load_listing, save_listing
 from pipeline.options import Config
 from pipeline.packing import Pack
 from pipeline.parallel import require_running
+from pipeline.partitions import partition_count
 from pipeline.phrase_transforms import find_phrases
 from pipeline.plan import ChunkStats
 from pipeline.progress import Meter
@@ -72,14 +73,14 @@ def build(pipeline: beam.Pipeline, run: Run, spill_folder: str | None) -> None:
 
     base = run.base
     if base is None or not base.phrases:
-        phrases, texts = find_phrases(batches, run.config, run.folder, spill_folder)
+        phrases, texts = find_phrases(batches, run.config, run.folder, spill_folder, run.partitions)
     else:
         phrases, texts = AsSingleton(start | "CopyPhrases" >> beam.Map(lambda _: copy_phrases(base, run.folder))), []
-    counted = batches | "CountTokens" >> CountTokens(run.config, spill, phrases)
+    counted = batches | "CountTokens" >> CountTokens(run.config, spill, phrases, run.partitions)
     stats = counted[STATS] | "PackStats" >> Pack(functools.partial(pack_rows, kind=ChunkStats))
     dead = counted[DEAD] | "WriteDeadLetters" >> WriteDeadLetters(run.folder)
     # A token's partial counts meet in one partition, so a part of --min-count's work can be done there.
-    partitions = counted[COUNTS] | "MergeCounts" >> MergeCounts(run.config, spill, base)
+    partitions = counted[COUNTS] | "MergeCounts" >> MergeCounts(run.config, spill, base, run.partitions)
     set_aside = start | "CheckDeadLetters" >> beam.Map(
         lambda _, stats, parts: finish.check_dead_letters(run, stats, parts), AsIter(stats), AsList(dead)
     )
@@ -119,7 +120,7 @@ def run_job(config: Config, beam_flags: Sequence[str]) -> Run:
     FileSystems.set_options(options)  # object stores cannot be listed before
     config = config if in_process else _for_other_folders(config)
     run, (listing, size, passed_over) = _start_run(config, runner), make_listing(config)
-    run = dataclasses.replace(run, passed_over=passed_over)
+    run = dataclasses.replace(run, passed_over=passed_over, partitions=partition_count(size))
     soft = in_process and runners.shares_this_process(options)
     with (
         runners.stopping(soft),

@@ -118,7 +118,7 @@ class Config:
     run_id: str = ""
     """Name of the run; by default the UTC start time and a random part."""
     threads: int = 0
-    """Threads of each worker process; 0 for one per core."""
+    """Threads of each worker process; 0 for one per core that the process may use."""
     read_block_bytes: int = dataclasses.field(default=1 << 20, metadata={"parse": parse_size})
     """Bytes read from a file at once; no effect on the result."""
     keep: int = 0
@@ -154,11 +154,6 @@ class Config:
     def phrase_thresholds(self) -> tuple[float, ...]:
         """The threshold of each round."""
         return self.phrase_threshold * self.phrases if len(self.phrase_threshold) == 1 else self.phrase_threshold
-
-    @property
-    def thread_count(self) -> int:
-        """Threads to start in a worker process."""
-        return self.threads or os.cpu_count() or 1
 
 
 def make_parser() -> OneLineParser:

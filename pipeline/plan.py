@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import functools
 import math
-import threading
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -22,6 +21,7 @@ from pipeline.dataset import storage
 from pipeline.dataset.schema import ROW_GROUP_PAIRS, FormatError, sha256_hex
 from pipeline.draws import order_keys
 from pipeline.folders import remove_files
+from pipeline.process import once_a_process
 
 #: A dataset of few pairs is cut into so many shards, of a row group at least, that several threads can work on it.
 FEW_SHARDS = 8
@@ -148,21 +148,13 @@ def remove_plan(folder: str) -> None:
     remove_files(folder, [_NAME])
 
 
+@once_a_process(held=1)
 def load_plan(file: PlanFile) -> Plan:
     """Read a plan, once a process.
 
     Raises:
         FormatError: it is not the one that was written.
     """
-    with _loading:
-        return _load_plan(file)
-
-
-_loading = threading.Lock()
-
-
-@functools.lru_cache(maxsize=1)
-def _load_plan(file: PlanFile) -> Plan:
     data = storage.read_bytes(file.uri)
     if sha256_hex(data) != file.sha256:
         raise FormatError(f"{storage.redact(file.uri)}: found another file, expected the plan of this run")

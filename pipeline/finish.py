@@ -5,8 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 import unicodedata
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,12 +30,11 @@ from pipeline.phrase_rounds import require_same_text
 from pipeline.plan import ChunkStats, Plan, make_plan, sentence_lengths
 from pipeline.results import (
     NOTHING_PASSED_OVER,
-    DeadLetterPart,
+    DeadLetters,
     PassedOver,
     PhraseFile,
     VocabularyFile,
     WrittenShard,
-    first_places,
 )
 from pipeline.tokenize import describe_tokenizer
 
@@ -78,18 +76,18 @@ class Run:
         return storage.join(self.folder, LISTING)
 
 
-def check_dead_letters(run: Run, tables: Sequence[Table], dead: Sequence[DeadLetterPart]) -> str:
+def check_dead_letters(run: Run, tables: Sequence[Table], dead: DeadLetters) -> str:
     """Compare what was set aside with the limit; return it in words, "" for nothing.
 
     Raises:
         InputError: the dead letters are more than --max-dead-letter-fraction of the text.
     """
     config, stats = run.config, join_tables(tables, ChunkStats)
-    total, set_aside = int(stats["bytes"].sum()), sum(part.bytes for part in dead)
+    total, set_aside = int(stats["bytes"].sum()), dead.bytes
     if config.input_format != "text":
-        total += sum(part.line_bytes for part in dead)  # records that were set aside stand in no chunk
+        total += dead.line_bytes  # records that were set aside stand in no chunk
     if set_aside > config.max_dead_letter_fraction * total:
-        flags = ", ".join(sorted({_FLAGS[reason] for reason in _reasons(dead)}))
+        flags = ", ".join(sorted({_FLAGS[reason] for reason in dead.reasons}))
         raise InputError(
             f"{storage.redact(run.folder)}/dead-letters: found {set_aside} of {total} bytes set aside "
             f"({_share(set_aside, total)}: {_in_words(run, dead)}), "
@@ -109,9 +107,8 @@ def _share(part: int, whole: int) -> str:
     return f"{part / whole:.3%}" if part < whole else "100%"
 
 
-def _in_words(run: Run, dead: Sequence[DeadLetterPart]) -> str:
-    counts = _reasons(dead)
-    firsts = sorted(_firsts(dead).items())
+def _in_words(run: Run, dead: DeadLetters) -> str:
+    counts, firsts = dead.reasons, sorted(dead.firsts.items())
     return "; ".join(f"{counts[why]:,} {why}, first in {place_of(*place, why, run.config)}" for why, place in firsts)
 
 
@@ -142,7 +139,7 @@ def publish(
     counted: Sequence[Table],
     encoded: Sequence[Table],
     vocabulary: VocabularyFile,
-    dead: Sequence[DeadLetterPart],
+    dead: DeadLetters,
     written: Sequence[WrittenShard],
     phrases: Sequence[PhraseFile],
 ) -> str:
@@ -165,19 +162,21 @@ def publish(
     shards = [item.shard for item in written if item.shard is not None]
     if not shards:
         raise ConfigError("--min-count, --sample: found no sentence with two words left, expected at least one pair")
-    files: dict[str, FileEntry] = {VOCAB: vocabulary.entry, **{part.name: part.entry for part in dead}}
+    files: dict[str, FileEntry] = {VOCAB: vocabulary.entry, **dead.files}
     files |= {found.name: found.entry for found in phrases}
     for name, data in ((INPUTS, stages.describe_inputs(listing["name"], stats)), (SHARDS, save_shards(shards))):
         storage.write_bytes(storage.join(run.folder, name), memoryview(data))
         files |= file_entries({name: memoryview(data)})
     passes = range(run.config.passes)
+    bytes_, lines, sentences, tokens = (int(stats[name].sum()) for name in ("bytes", "lines", "sentences", "tokens"))
+    kept = (None, None) if dead.kept == dead.reasons else (dead.kept, dead.kept_bytes)
     manifest = Manifest(
         tokenizer={**describe_tokenizer(run.config.tokenizer), "unicode": unicodedata.unidata_version},
         options=_shaping_options(run),
         corpus=CorpusTotals(
-            files=len(listing), **{name: int(stats[name].sum()) for name in ("bytes", "lines", "sentences", "tokens")},
-            in_vocabulary=int(paired["in_vocabulary"].sum()), dead_letters=_reasons(dead),
-            dead_letter_bytes=sum(part.bytes for part in dead),
+            len(listing), bytes_, lines, sentences, tokens,
+            in_vocabulary=int(paired["in_vocabulary"].sum()), dead_letters=dead.reasons, dead_letter_bytes=dead.bytes,
+            kept_dead_letters=kept[0], kept_dead_letter_bytes=kept[1],
         ),
         vocabulary=vocabulary.totals,
         passes=tuple(
@@ -211,15 +210,7 @@ def _require_same_text(listing: pa.Table, counted: Mapping[int, str], paired: Ma
         raise InputError(f"{listing['uri'][ordinal].as_py()}: changed between the counting and the pair pass")
 
 
-def _reasons(dead: Iterable[DeadLetterPart]) -> dict[str, int]:
-    return dict(sum((Counter(part.reasons) for part in dead), Counter[str]()))
-
-
-def _firsts(dead: Iterable[DeadLetterPart]) -> dict[str, tuple[str, int]]:
-    return first_places(item for part in dead for item in part.firsts.items())
-
-
-def _describe_run(run: Run, stats: Table, dead: Sequence[DeadLetterPart]) -> dict[str, Any]:
+def _describe_run(run: Run, stats: Table, dead: DeadLetters) -> dict[str, Any]:
     """Describe what may differ between two runs of equal bytes, and what nobody but a report asks for."""
     packages = ("pairstream", "apache-beam", "numpy", "pyarrow", "numba", "regex")
     return {
@@ -229,7 +220,7 @@ def _describe_run(run: Run, stats: Table, dead: Sequence[DeadLetterPart]) -> dic
         "runner": run.runner,
         "input": [storage.redact(pattern) for pattern in run.config.input],
         "passed_over": run.passed_over._asdict(),
-        "first_dead_letters": {reason: list(place) for reason, place in _firsts(dead).items()},
+        "first_dead_letters": {reason: list(place) for reason, place in dead.firsts.items()},
         "sentence_lengths": sentence_lengths(stats),
         "versions": {"python": platform.python_version(), **{p: _version(p) for p in packages}},
     }

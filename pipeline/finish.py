@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 import unicodedata
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -31,11 +30,10 @@ from pipeline.phrase_rounds import ReadChunk
 from pipeline.plan import ChunkStats, PlanFile, make_plan, remove_plan, save_plan, sentence_lengths
 from pipeline.results import (
     NOTHING_PASSED_OVER,
-    DeadLetterPart,
+    DeadLetters,
     PassedOver,
     PhraseFile,
     VocabularyFile,
-    first_places,
 )
 from pipeline.tokenize import describe_tokenizer
 from pipeline.written import WrittenShards
@@ -78,18 +76,18 @@ class Run:
         return storage.join(self.folder, LISTING)
 
 
-def check_dead_letters(run: Run, counted: Iterable[bytes], dead: Sequence[DeadLetterPart]) -> str:
+def check_dead_letters(run: Run, counted: Iterable[bytes], dead: DeadLetters) -> str:
     """Compare what was set aside with the limit; return it in words, "" for nothing.
 
     Raises:
         InputError: the dead letters are more than --max-dead-letter-fraction of the text.
     """
     config = run.config
-    total, set_aside = sum_of(counted, ChunkStats, "bytes"), sum(part.bytes for part in dead)
+    total, set_aside = sum_of(counted, ChunkStats, "bytes"), dead.bytes
     if config.input_format != "text":
-        total += sum(part.line_bytes for part in dead)  # records that were set aside stand in no chunk
+        total += dead.line_bytes  # records that were set aside stand in no chunk
     if set_aside > config.max_dead_letter_fraction * total:
-        flags = ", ".join(sorted({_FLAGS[reason] for reason in _reasons(dead)}))
+        flags = ", ".join(sorted({_FLAGS[reason] for reason in dead.reasons}))
         raise InputError(
             f"{storage.redact(run.folder)}/dead-letters: found {set_aside} of {total} bytes set aside "
             f"({_share(set_aside, total)}: {_in_words(run, dead)}), "
@@ -109,9 +107,8 @@ def _share(part: int, whole: int) -> str:
     return f"{part / whole:.3%}" if part < whole else "100%"
 
 
-def _in_words(run: Run, dead: Sequence[DeadLetterPart]) -> str:
-    counts = _reasons(dead)
-    firsts = sorted(_firsts(dead).items())
+def _in_words(run: Run, dead: DeadLetters) -> str:
+    counts, firsts = dead.reasons, sorted(dead.firsts.items())
     return "; ".join(f"{counts[why]:,} {why}, first in {place_of(*place, why, run.config)}" for why, place in firsts)
 
 
@@ -145,7 +142,7 @@ def publish(
     counted: Iterable[bytes],
     encoded: Iterable[bytes],
     vocabulary: VocabularyFile,
-    dead: Sequence[DeadLetterPart],
+    dead: DeadLetters,
     written: Iterable[bytes],
     phrases: Sequence[PhraseFile],
     *read: Iterable[bytes],
@@ -173,7 +170,7 @@ def publish(
         PointerMovedError: another run was published meanwhile.
     """
     require_running()
-    files: dict[str, FileEntry] = {VOCAB: vocabulary.entry, **{part.name: part.entry for part in dead}}
+    files: dict[str, FileEntry] = {VOCAB: vocabulary.entry, **dead.files}
     files |= {found.name: found.entry for found in phrases}
     corpus, lengths = _publish_inputs(run, counted, encoded, dead, read, files)
     shards = WrittenShards(written)
@@ -200,7 +197,7 @@ def _publish_inputs(
     run: Run,
     counted: Iterable[bytes],
     encoded: Iterable[bytes],
-    dead: Sequence[DeadLetterPart],
+    dead: DeadLetters,
     read: Iterable[Iterable[bytes]],
     files: dict[str, FileEntry],
 ) -> tuple[CorpusTotals, list[int]]:
@@ -216,9 +213,10 @@ def _publish_inputs(
     del stats  # else those of both passes would be held at once
     paired = join_rows(encoded, stages.EncodedChunk)
     _require_same_text(listing, digests, file_digests(paired.rows), "the counting and the pair pass")
+    kept = (None, None) if dead.kept == dead.reasons else (dead.kept, dead.kept_bytes)
     corpus = CorpusTotals(
-        files=len(listing), **totals, in_vocabulary=paired.total("in_vocabulary"),
-        dead_letters=_reasons(dead), dead_letter_bytes=sum(part.bytes for part in dead),
+        files=len(listing), **totals, in_vocabulary=paired.total("in_vocabulary"), dead_letters=dead.reasons,
+        dead_letter_bytes=dead.bytes, kept_dead_letters=kept[0], kept_dead_letter_bytes=kept[1],
     )  # fmt: skip
     return corpus, lengths
 
@@ -245,15 +243,7 @@ def _require_same_text(listing: pa.Table, one: Rows, other: Rows, passes: str) -
         raise InputError(f"{uri}: changed between {passes}")
 
 
-def _reasons(dead: Iterable[DeadLetterPart]) -> dict[str, int]:
-    return dict(sum((Counter(part.reasons) for part in dead), Counter[str]()))
-
-
-def _firsts(dead: Iterable[DeadLetterPart]) -> dict[str, tuple[str, int]]:
-    return first_places(item for part in dead for item in part.firsts.items())
-
-
-def _describe_run(run: Run, lengths: Sequence[int], dead: Sequence[DeadLetterPart]) -> dict[str, Any]:
+def _describe_run(run: Run, lengths: Sequence[int], dead: DeadLetters) -> dict[str, Any]:
     """Describe what may differ between two runs of equal bytes, and what nobody but a report asks for."""
     packages = ("pairstream", "apache-beam", "numpy", "pyarrow", "numba", "regex")
     return {
@@ -263,7 +253,7 @@ def _describe_run(run: Run, lengths: Sequence[int], dead: Sequence[DeadLetterPar
         "runner": run.runner,
         "input": [storage.redact(pattern) for pattern in run.config.input],
         "passed_over": run.passed_over._asdict(),
-        "first_dead_letters": {reason: list(place) for reason, place in _firsts(dead).items()},
+        "first_dead_letters": {reason: list(place) for reason, place in dead.firsts.items()},
         "sentence_lengths": list(lengths),
         "versions": {"python": platform.python_version(), **{p: _version(p) for p in packages}},
     }

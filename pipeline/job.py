@@ -37,7 +37,7 @@ from pipeline.partitions import partition_count
 from pipeline.phrase_transforms import find_phrases
 from pipeline.plan import ChunkStats
 from pipeline.progress import Meter
-from pipeline.results import PassedOver
+from pipeline.results import NO_DEAD_LETTERS, PassedOver
 from pipeline.sources import ReadListing, SpreadChunks
 from pipeline.spill import make_spill
 from pipeline.stages import EncodedChunk
@@ -78,11 +78,12 @@ def build(pipeline: beam.Pipeline, run: Run, spill_folder: str | None) -> None:
         phrases, texts = AsSingleton(start | "CopyPhrases" >> beam.Map(lambda _: copy_phrases(base, run.folder))), []
     counted = batches | "CountTokens" >> CountTokens(run.config, spill, phrases, run.partitions)
     stats = counted[STATS] | "PackStats" >> Pack(functools.partial(pack_rows, kind=ChunkStats))
-    dead = counted[DEAD] | "WriteDeadLetters" >> WriteDeadLetters(run.folder)
+    dead = counted[DEAD] | "WriteDeadLetters" >> WriteDeadLetters(run.config, run.folder)
+    aside = AsSingleton(dead, default_value=NO_DEAD_LETTERS)
     # A token's partial counts meet in one partition, so a part of --min-count's work can be done there.
     partitions = counted[COUNTS] | "MergeCounts" >> MergeCounts(run.config, spill, base, run.partitions)
     set_aside = start | "CheckDeadLetters" >> beam.Map(
-        lambda _, stats, parts: finish.check_dead_letters(run, stats, parts), AsIter(stats), AsList(dead)
+        lambda _, stats, parts: finish.check_dead_letters(run, stats, parts), AsIter(stats), aside
     )
     vocabulary = start | "WriteVocabulary" >> beam.Map(
         lambda _, parts, aside: write_vocabulary(run.config, run.folder, base, parts, spill, aside),
@@ -99,7 +100,7 @@ def build(pipeline: beam.Pipeline, run: Run, spill_folder: str | None) -> None:
     shards = written | "PackShards" >> Pack(pack_shards)
     published = start | "Publish" >> beam.Map(
         lambda _, *found: finish.publish(run, *found),
-        AsIter(stats), AsIter(known), AsSingleton(vocabulary), AsList(dead), AsIter(shards), phrases, *texts,
+        AsIter(stats), AsIter(known), AsSingleton(vocabulary), aside, AsIter(shards), phrases, *texts,
     )  # fmt: skip
     if run.config.keep:
         published | "RemoveOldRuns" >> beam.Map(
@@ -251,6 +252,10 @@ def summary(run: Run) -> dict[str, Any]:
         "tokens": corpus.tokens,
         "in_vocabulary": corpus.in_vocabulary,
         "dead_letters": corpus.dead_letters,
+        "kept_dead_letters": {
+            "letters": sum((corpus.kept_dead_letters or corpus.dead_letters).values()),
+            "bytes": corpus.dead_letter_bytes if corpus.kept_dead_letters is None else corpus.kept_dead_letter_bytes,
+        },
         "first_dead_letters": {
             reason: finish.place_of(file, offset, reason, run.config)
             for reason, (file, offset) in described["first_dead_letters"].items()

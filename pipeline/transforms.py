@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -12,7 +13,7 @@ from apache_beam.metrics import Metrics
 from pipeline import progress, reading, stages
 from pipeline.base import Base
 from pipeline.counting import MERGE_ROWS, TokenCounter, merge_counts, table_from_bytes, table_to_bytes
-from pipeline.dataset import storage
+from pipeline.dead_letters import SetAside, set_aside
 from pipeline.encode import run_from_bytes
 from pipeline.inputs import InputFile, Part
 from pipeline.lookup import load_lookup, load_thresholds
@@ -21,14 +22,11 @@ from pipeline.parallel import SpillingDoFn, Tagged, ThreadedDoFn
 from pipeline.partitions import FEWEST_PARTITIONS
 from pipeline.phrases import Phrases, phrases_of
 from pipeline.plan import Plan, PlanFile, load_plan
-from pipeline.results import DeadLetterPart, PhraseFile, VocabularyFile, WrittenShard
+from pipeline.results import PhraseFile, VocabularyFile, WrittenShard
 from pipeline.sources import NO_FILE, Strings, require_batch, require_text_elements
 from pipeline.spill import InlineSpill, Spill
 from pipeline.text import DeadLetter
 from pipeline.windows import PairRules
-
-#: Parts that the dead letters fall into, by file.
-DEAD_LETTER_PARTS = 16
 
 COUNTS, STATS, DEAD, MERGED = "counts", "stats", "dead", "merged"
 RUNS, ENCODED, SHARDS = "runs", "encoded", "shards"
@@ -36,6 +34,8 @@ RUNS, ENCODED, SHARDS = "runs", "encoded", "shards"
 
 class CountTokens(beam.PTransform):  # type: ignore[misc]
     """Batches of Part, str or UTF-8 bytes → outputs ``counts`` (partition, payload of a table), ``stats``, ``dead``.
+
+    ``dead`` has a SetAside of each chunk, and of each file's records, where something was set aside.
 
     A string is one or several lines. Those of a bundle are counted together: ``stats`` and ``dead`` do not say which
     string they are about.
@@ -83,11 +83,14 @@ class _CountTokens(SpillingDoFn):
             return
         progress.begin("counting")
         for part in require_batch(batch, "CountTokens"):
-            letters: list[DeadLetter] = []
-            for chunk in reading.read_chunks(part, self._config, letters.append):
+            aside = SetAside(self._config.max_dead_letter_bytes)
+            for chunk in reading.read_chunks(part, self._config, functools.partial(aside.add, part.file.name)):
                 yield from self.submit(self._count, part.file, chunk, phrases)
-                yield from self._set_aside(part.file, letters)
-            yield from self._set_aside(part.file, letters)
+            if part.text is not None:
+                aside.merge(part.text.aside)
+            if aside:
+                self.count(Tagged(DEAD, aside))
+                yield beam.pvalue.TaggedOutput(DEAD, aside)
 
     def finish_bundle(self) -> Iterator[beam.pvalue.TaggedOutput]:
         for chunk in self._strings.take():
@@ -104,7 +107,8 @@ class _CountTokens(SpillingDoFn):
             self._counters.append(counter)
         stats, letters = stages.count_chunk(file, chunk, self._config, counter, phrases)
         result = [Tagged(STATS, stats)]
-        result += [_dead_letter(file, letter) for letter in letters]
+        if letters:
+            result.append(Tagged(DEAD, set_aside(self._config.max_dead_letter_bytes, file.name, letters)))
         if counter.is_large:
             self._counters.remove(counter)
             self._of_thread.counter = None
@@ -115,23 +119,11 @@ class _CountTokens(SpillingDoFn):
         dealt = counter.partitions(self._partitions)
         return [Tagged(COUNTS, (part, self._spill.put(table_to_bytes(table)))) for part, table in dealt]
 
-    def _set_aside(self, file: InputFile, letters: list[DeadLetter]) -> Iterator[beam.pvalue.TaggedOutput]:
-        """Hand on what reading the file set aside since the last call."""
-        for letter in letters:
-            item = _dead_letter(file, letter)
-            self.count(item)
-            yield beam.pvalue.TaggedOutput(item.tag, item.value)
-        letters.clear()
-
     def count(self, item: Tagged) -> None:
         if item.tag == STATS:
             self._tokens.inc(item.value.tokens)
             self._lines.inc(item.value.lines)
-        self._dead.inc(item.tag == DEAD)
-
-
-def _dead_letter(file: InputFile, letter: DeadLetter) -> Tagged:
-    return Tagged(DEAD, (file.ordinal % DEAD_LETTER_PARTS, (file.name, letter)))
+        self._dead.inc(item.value.letters if item.tag == DEAD else 0)
 
 
 class MergeCounts(beam.PTransform):  # type: ignore[misc]
@@ -171,21 +163,38 @@ class _MergeCounts(SpillingDoFn):
 
 
 class WriteDeadLetters(beam.PTransform):  # type: ignore[misc]
-    """(part, (file name, DeadLetter)) → DeadLetterPart of each file written below ``folder``."""
+    """SetAside of every chunk and file with dead letters → DeadLetters, as written below ``folder``; none without any.
 
-    def __init__(self, folder: str) -> None:
+    They come together in one place, but each worker first puts together its own: what travels of each, and what the one
+    place holds, has --max-dead-letter-bytes for its bound.
+    """
+
+    def __init__(self, config: Config, folder: str) -> None:
         super().__init__()
-        self._folder = folder
+        self._limit, self._folder = config.max_dead_letter_bytes, folder
 
-    def expand(self, letters: beam.PCollection) -> beam.PCollection:
-        """Group by part and write."""
-        return letters | beam.GroupByKey() | beam.MapTuple(self._write)
+    def expand(self, found: beam.PCollection) -> beam.PCollection:
+        """Combine and write."""
+        together = found | beam.Map(lambda aside: (None, aside)) | beam.CombinePerKey(_Together(self._limit))
+        return together | beam.MapTuple(lambda _, aside: stages.write_dead_letters(self._folder, aside))
 
-    def _write(self, part: int, letters: Iterable[tuple[str, DeadLetter]]) -> DeadLetterPart:
-        found = list(letters)
-        name, data = stages.write_dead_letters(found, part)
-        storage.write_bytes(storage.join(self._folder, name), memoryview(data))
-        return DeadLetterPart.of(name, data, found)
+
+class _Together(beam.CombineFn):  # type: ignore[misc]
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+
+    def create_accumulator(self) -> SetAside:
+        return SetAside(self._limit)
+
+    def add_input(self, accumulator: SetAside, aside: SetAside) -> SetAside:
+        accumulator.merge(aside)
+        return accumulator
+
+    def merge_accumulators(self, accumulators: Iterable[SetAside]) -> SetAside:
+        return functools.reduce(self.add_input, accumulators, SetAside(self._limit))
+
+    def extract_output(self, accumulator: SetAside) -> SetAside:
+        return accumulator
 
 
 class EncodeChunks(beam.PTransform):  # type: ignore[misc]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -144,5 +144,14 @@ def _bytes(random: np.random.Generator, rows: int, size: int) -> NDArray[np.void
 
 def counted_words(rows: int, distinct: int, *seed: int) -> pa.Table:
     """Partial counts of about so many words, columns of COUNTS_SCHEMA, as a thread hands them on."""
-    ids, counts = np.unique(zipf_ids(rows, distinct, *seed), return_counts=True)
+    return counts_of(*np.unique(zipf_ids(rows, distinct, *seed), return_counts=True))
+
+
+def counts_of(ids: NDArray[np.int64], counts: NDArray[np.int64]) -> pa.Table:
+    """Words and their counts, columns of COUNTS_SCHEMA."""
     return pa.table([word_column(ids), counts], schema=COUNTS_SCHEMA)
+
+
+def table_of(columns: Sequence[Any], names: Sequence[str]) -> pa.Table:
+    """A table of columns."""
+    return pa.table([pa.array(column) for column in columns], names=list(names))

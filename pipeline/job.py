@@ -33,7 +33,7 @@ from pipeline.listing import load_listing, save_listing
 from pipeline.options import Config
 from pipeline.packing import Pack
 from pipeline.parallel import require_running
-from pipeline.partitions import partition_count
+from pipeline.partitions import PAIRS_A_WORD, partition_count
 from pipeline.phrase_transforms import find_phrases
 from pipeline.plan import ChunkStats
 from pipeline.progress import Meter
@@ -73,7 +73,8 @@ def build(pipeline: beam.Pipeline, run: Run, spill_folder: str | None) -> None:
 
     base = run.base
     if base is None or not base.phrases:
-        phrases, texts = find_phrases(batches, run.config, run.folder, spill_folder, run.partitions)
+        parts = PAIRS_A_WORD * run.partitions
+        phrases, texts = find_phrases(batches, run.config, run.folder, spill_folder, parts)
     else:
         phrases, texts = AsSingleton(start | "CopyPhrases" >> beam.Map(lambda _: copy_phrases(base, run.folder))), []
     counted = batches | "CountTokens" >> CountTokens(run.config, spill, phrases, run.partitions)
@@ -236,9 +237,9 @@ def _progress(run: Run, input_bytes: int) -> Iterator[None]:
 def summary(run: Run) -> dict[str, Any]:
     """Read back what a finished run published, for the user."""
     from pipeline.dataset.phrases import load_phrases, phrase_files
-    from pipeline.dataset.reader import open_dataset, read_run
+    from pipeline.dataset.reader import open_manifest, read_run
 
-    dataset = open_dataset(run.config.output, run.run_id)
+    dataset = open_manifest(run.config.output, run.run_id)
     described = read_run(dataset)
     corpus = dataset.manifest.corpus
     return {

@@ -72,10 +72,12 @@ class ThreadedDoFn(beam.DoFn):  # type: ignore[misc]
             threads: 0 for one a core of the worker, which is not the machine that this object is made on.
         """
         self._asked = threads
+        self._waiting: int | None = None  # pieces of work that may wait for a thread; as many as threads by default
 
     def setup(self) -> None:
         """Start the threads, which live as long as the worker keeps this DoFn."""
         self._threads = self._asked or usable_cores()
+        self._most = self._threads + (self._threads if self._waiting is None else self._waiting)
         self._pool = ThreadPoolExecutor(self._threads)
         self._pending: deque[Future[list[Tagged]]] = deque()
 
@@ -97,7 +99,7 @@ class ThreadedDoFn(beam.DoFn):  # type: ignore[misc]
         """
         require_running()
         self._pending.append(self._pool.submit(_run, work, *arguments))
-        while self._pending and (len(self._pending) > 2 * self._threads or self._pending[0].done()):
+        while self._pending and (len(self._pending) > self._most or self._pending[0].done()):
             for item in self._finish_oldest():
                 yield beam.pvalue.TaggedOutput(item.tag, item.value)
 

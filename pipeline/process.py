@@ -38,6 +38,8 @@ def once_a_process(held: int) -> Callable[[Callable[..., T]], Callable[..., T]]:
 
     (functools.lru_cache alone lets all that come before the first is done load it again.)
 
+    The function's ``forget()`` lets go of all results.
+
     Args:
         held: results that are kept, the last ones asked for; older ones are let go of.
     """
@@ -50,6 +52,7 @@ def once_a_process(held: int) -> Callable[[Callable[..., T]], Callable[..., T]]:
             with lock:
                 return kept(*key)
 
+        load_once.forget = kept.cache_clear  # type: ignore[attr-defined]
         return load_once
 
     return decorate

@@ -157,7 +157,7 @@ class _MergeCounts(SpillingDoFn):
 
     def _merge(self, travellers: Iterable[bytes]) -> list[Tagged]:
         tables = (table_from_bytes(self._spill.get(traveller)) for traveller in travellers)
-        kept = load_lookup(self._base.uri, self._base.sha256)[1] if self._base else None
+        kept = load_lookup(self._base.uri, self._base.sha256) if self._base else None
         merged = merge_counts(tables, self._config.min_count, kept, self._config.max_vocab)
         return [Tagged(MERGED, self._spill.put(table_to_bytes(merged, self._batch_rows)))]
 
@@ -219,7 +219,7 @@ class _EncodeChunks(SpillingDoFn):
     def process(
         self, batch: list[Part], vocabulary: VocabularyFile, plan_file: PlanFile, phrase_files: tuple[PhraseFile, ...]
     ) -> Iterator[beam.pvalue.TaggedOutput]:
-        _, lookup = load_lookup(vocabulary.uri, vocabulary.entry.sha256)
+        lookup = load_lookup(vocabulary.uri, vocabulary.entry.sha256)
         phrases, plan = phrases_of(phrase_files), load_plan(plan_file)
         progress.begin("encoding")
         for part in require_batch(batch, "EncodeChunks"):
@@ -258,8 +258,13 @@ class _WriteShards(SpillingDoFn):
     def __init__(self, config: Config, spill: Spill, folder: str) -> None:
         super().__init__(config.threads, spill)
         self._config, self._folder = config, folder
+        self._waiting = 1  # a shard's ids are large: no more of them than threads, and the next one's
         self._pairs = Metrics.counter("pairstream", "pairs")
         self._kept = Metrics.counter("pairstream", "kept")
+
+    def setup(self) -> None:
+        super().setup()
+        load_lookup.forget()  # type: ignore[attr-defined]  # behind the shuffle nobody encodes any more
 
     def process(
         self, element: tuple[int, Iterable[bytes]], vocabulary: VocabularyFile, plan: PlanFile

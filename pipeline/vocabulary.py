@@ -17,7 +17,7 @@ from pipeline.counting import COUNTS_SCHEMA
 from pipeline.dataset import storage
 from pipeline.dataset.manifest import VOCAB, FileEntry, VocabularyTotals
 from pipeline.dataset.schema import FormatError, sha256_hex
-from pipeline.dataset.vocab import Vocabulary, order_rows, parse_vocab, save_vocab_rows
+from pipeline.dataset.vocab import Vocabulary, load_vocab, order_rows, parse_vocab, save_vocab_rows
 from pipeline.errors import ConfigError
 from pipeline.lookup import load_lookup
 from pipeline.options import Config
@@ -126,7 +126,7 @@ def read_batches(stream: pa.NativeFile) -> Iterator[pa.Table]:
 
 
 def _load_base(base: Base) -> Vocabulary:
-    vocabulary, _ = load_lookup(base.uri, base.sha256)
+    vocabulary = load_vocab(base.uri)
     if vocabulary.digest != base.digest:
         raise FormatError(
             f"{storage.redact(base.uri)}: found digest {vocabulary.digest}, expected {base.digest} as before"
@@ -136,7 +136,7 @@ def _load_base(base: Base) -> Vocabulary:
 
 def _count_known(base: Base, streams: Iterable[Iterator[pa.Table]]) -> NDArray[np.int64]:
     """Add up how often each of the base's tokens stands in the new text, int64 by id."""
-    lookup, found = load_lookup(base.uri, base.sha256)[1], np.zeros(base.rows, np.int64)
+    lookup, found = load_lookup(base.uri, base.sha256), np.zeros(base.rows, np.int64)
     for stream in streams:
         for table in stream:
             ids = lookup.rows_of(table["token"])
@@ -155,7 +155,7 @@ def _all_rows(
     for table in merged:
         require_running()
         if base is not None:
-            table = table.filter(pa.array(load_lookup(base.uri, base.sha256)[1].rows_of(table["token"]) < 0))
+            table = table.filter(pa.array(load_lookup(base.uri, base.sha256).rows_of(table["token"]) < 0))
         table = table.slice(0, max(0, limit - rows)) if limit else table
         yield table
         rows += len(table)

@@ -108,10 +108,14 @@ def test_eight_threads_load_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert len({id(one) for one in found}) == 1
     thresholds = together(8, lambda: lookup.load_thresholds(uri, "0", 0.001))
     assert len({id(one) for one in thresholds}) == 1
-    assert calls == [uri]
+    assert calls == [uri, uri]  # once for each
+    calls.clear()
     joined = together(8, lambda: phrases.read_phrases(((f"{uri}/phrases", "0"),)))
     assert len({id(one) for one in joined}) == 1
-    assert calls == [uri, f"{uri}/phrases"]
+    assert calls == [f"{uri}/phrases"]
+    lookup.load_lookup.forget()  # type: ignore[attr-defined]
+    lookup.load_lookup(uri, "0")
+    assert calls[1:] == [uri]
 
 
 class Loaded:

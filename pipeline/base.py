@@ -74,7 +74,7 @@ def _copy(source: str, target: str, name: str, sha256: str) -> PhraseFile:
     data = storage.read_bytes(source)
     entry: FileEntry = file_entries({name: data})[name]
     storage.write_bytes(target, data)
-    return PhraseFile(name, target, entry, rows, None)
+    return PhraseFile(name, target, entry, rows)
 
 
 def _open_base(uri: str) -> Dataset:

@@ -26,7 +26,8 @@ _LARGEST = 2**63 - 1
 RANGES: dict[str, tuple[float, float]] = {
     "min_count": (1, _LARGEST), "max_vocab": (0, 2**31 - 1), "window": (1, 1000), "sample": (0, math.inf),
     "phrases": (0, 10), "phrase_min_count": (1, _LARGEST), "passes": (1, 100), "shard_pairs": (1, _LARGEST),
-    "seed": (0, _LARGEST), "max_dead_letter_fraction": (0, 1), "max_sentence_tokens": (2, 1_000_000),
+    "seed": (0, _LARGEST), "max_dead_letter_fraction": (0, 1), "max_dead_letter_bytes": (0, 1 << 30),
+    "max_sentence_tokens": (2, 1_000_000),
     "max_token_bytes": (1, 1 << 20), "threads": (0, 4096), "read_block_bytes": (1, 1 << 30), "keep": (0, _LARGEST),
     "max_decompression_ratio": (0, _LARGEST), "max_decompression_memory": (1 << 20, _LARGEST),
 }  # fmt: skip

@@ -161,7 +161,10 @@ def describe_left_out(result: dict[str, Any]) -> list[str]:
         f"  set aside   {count:,} {reason}, first in {result['first_dead_letters'].get(reason, '?')}"
         for reason, count in sorted(result["dead_letters"].items())
     ]
-    lines += [f"              in {result['dead_letters_folder']}"] if lines else []
+    if lines:
+        kept, all_letters = result["kept_dead_letters"]["letters"], sum(result["dead_letters"].values())
+        some = f", {kept:,} of them (--max-dead-letter-bytes)" if kept < all_letters else ""
+        lines.append(f"              in {result['dead_letters_folder']}{some}")
     files, example = result["passed_over"]["files"], result["passed_over"]["example"]
     return lines + ([f"  not read    {files:,} files that are not data, such as {example}"] if files else [])
 

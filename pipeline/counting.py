@@ -13,21 +13,19 @@ from pipeline.dataset.vocab import order_rows
 from pipeline.kernels.machine import PADDING
 from pipeline.kernels.table import empty_slots, look_up, move_slots, read_counts, room_of
 from pipeline.lookup import TokenLookup
-from pipeline.partitions import deal
+from pipeline.partitions import FEWEST_PARTITIONS, deal
 from pipeline.tokenize import Tokens
 
-#: Parts into which the distinct tokens fall by hash; each is summed and pruned by itself.
-PARTITIONS = 64
-
-#: Partial counts leave a table when its tokens take this many bytes, so that a worker's memory has a bound: about ten
-#: times as much.
+#: Partial counts leave a table when its tokens take this many bytes, and a chunk, which is 2 MiB at most, is counted
+#: into it whole. So a thread's table has a bound, about ten times as much, whatever the text; a token is never longer
+#: than --max-token-bytes.
 ARENA_LIMIT_BYTES = 16 << 20
 
-#: Partial counts are added up whenever this much of them has come together.
-FOLD_BYTES = 64 << 20
+#: Partial counts are added up whenever this much of them has come together, a table with so much for itself.
+FOLD_BYTES, TABLE_BYTES = 64 << 20, 4 << 10
 
-#: Rows of a partition that are decoded at once when it is read as a stream.
-BATCH_ROWS = 1 << 14
+#: Rows of a table that are decoded at once when it is read as a stream; of a merge, all partitions' together.
+BATCH_ROWS, MERGE_ROWS = 1 << 14, 1 << 20
 
 #: Distinct tokens that a new counter has room for.
 FIRST_ROWS = 1 << 14
@@ -74,9 +72,9 @@ class TokenCounter:
         read_counts(self._slots, counts)
         return pa.table([tokens, counts], schema=COUNTS_SCHEMA)
 
-    def partitions(self) -> Iterator[tuple[int, pa.Table]]:
-        """Return ``(partition, table of COUNTS_SCHEMA)`` for every partition that holds a token."""
-        dealt = enumerate(deal(self.counts(), "token", PARTITIONS))
+    def partitions(self, number: int = FEWEST_PARTITIONS) -> Iterator[tuple[int, pa.Table]]:
+        """Return ``(partition, table of COUNTS_SCHEMA)`` for every one of ``number`` partitions that holds a token."""
+        dealt = enumerate(deal(self.counts(), "token", number))
         return ((partition, table) for partition, table in dealt if len(table))
 
     def _grow_slots(self) -> None:
@@ -93,29 +91,37 @@ class TokenCounter:
         self._arena = arena
 
 
-def merge_counts(tables: Iterable[pa.Table], min_count: int, kept: TokenLookup | None = None) -> pa.Table:
+def merge_counts(
+    tables: Iterable[pa.Table], min_count: int, kept: TokenLookup | None = None, max_rows: int = 0
+) -> pa.Table:
     """Add up partial counts of one partition, drop the tokens below ``min_count``, order the rest as a vocabulary is.
 
     Each token lies in one partition alone, so that pruning there is exact.
 
     Args:
-        tables: of COUNTS_SCHEMA; a bounded amount of them is held beside the sums.
+        tables: of COUNTS_SCHEMA; FOLD_BYTES of them, or as much as the sums take, are held beside the sums.
         min_count: see above.
         kept: tokens that stay whatever their count.
+        max_rows: tokens at most, the most frequent ones, beside those of ``kept``; 0 for no limit.
     """
     held, size, limit = [COUNTS_SCHEMA.empty_table()], 0, FOLD_BYTES
     for table in tables:
         held.append(table)
-        size += table.nbytes
+        size += table.nbytes + TABLE_BYTES
         if size > limit:
             held = [_add_up(held)]
             size = held[0].nbytes
             limit = max(FOLD_BYTES, 2 * size)
     total = _add_up(held)
+    held.clear()
     enough = pc.greater_equal(total["count"], min_count)
     if kept is not None:
         enough = pc.or_(enough, pa.array(kept.rows_of(total["token"]) >= 0))
-    return order_rows(total.filter(enough)).combine_chunks()
+    ordered = order_rows(total.filter(enough))
+    if max_rows:
+        new = np.ones(len(ordered), np.bool_) if kept is None else kept.rows_of(ordered["token"]) < 0
+        ordered = ordered.filter(pa.array(~new | (np.cumsum(new) <= max_rows)))
+    return ordered.combine_chunks()
 
 
 def _add_up(tables: list[pa.Table]) -> pa.Table:
@@ -123,11 +129,11 @@ def _add_up(tables: list[pa.Table]) -> pa.Table:
     return total.rename_columns(["token", "count"]).select(COUNTS_SCHEMA.names)
 
 
-def table_to_bytes(table: pa.Table) -> bytes:
-    """Encode a table as an Arrow IPC stream."""
+def table_to_bytes(table: pa.Table, batch_rows: int = 0) -> bytes:
+    """Encode a table as an Arrow IPC stream, in batches of BATCH_ROWS by default."""
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema) as writer:
-        writer.write_table(table, max_chunksize=BATCH_ROWS)
+        writer.write_table(table, max_chunksize=batch_rows or BATCH_ROWS)
     return sink.getvalue().to_pybytes()  # type: ignore[no-any-return]
 
 

@@ -8,6 +8,7 @@ with integer thresholds: numpy promises the stability of raw words, not of its d
 from __future__ import annotations
 
 import hashlib
+from typing import Any
 
 import numpy as np
 import xxhash
@@ -15,6 +16,8 @@ from numpy.typing import NDArray
 
 SUBSAMPLE = "subsample"
 WINDOW = "window"
+
+_BLOCK = 1 << 14
 
 
 def stream_key(seed: int, purpose: str, *place: int) -> NDArray[np.uint64]:
@@ -28,6 +31,15 @@ def raw_words(key: NDArray[np.uint64], first: int, count: int) -> NDArray[np.uin
     generator = np.random.Philox(key=key, counter=[first // 4, 0, 0, 0])
     words: NDArray[np.uint64] = generator.random_raw(count + first % 4)
     return words[first % 4 :]
+
+
+def order_keys(seed: int, purpose: str, *places: NDArray[np.integer[Any]]) -> NDArray[np.uint64]:
+    """Return order_key for many places, their numbers in columns; some thousand at a time are objects of Python."""
+    keys = np.empty(len(places[0]), np.uint64)
+    for start in range(0, len(keys), _BLOCK):
+        some = zip(*(column[start : start + _BLOCK].tolist() for column in places), strict=True)
+        keys[start : start + _BLOCK] = [order_key(seed, purpose, *place) for place in some]
+    return keys
 
 
 def order_key(seed: int, purpose: str, *place: int) -> int:

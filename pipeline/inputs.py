@@ -18,11 +18,11 @@ from pipeline.dataset.outputs import OutputError, refuse_inputs, refuse_owned, w
 from pipeline.dataset.retry import StoreError
 from pipeline.dataset.shards import shard_name
 from pipeline.dataset.storage import RealPaths
+from pipeline.dead_letters import SetAside
 from pipeline.decompress import format_of
 from pipeline.encodings import UTF_8
 from pipeline.errors import InputError
 from pipeline.globs import is_marker, match_files, match_objects, matches_folder
-from pipeline.text import DeadLetter
 
 if TYPE_CHECKING:
     from pipeline.options import Config
@@ -62,10 +62,10 @@ class InputFile:
 
 
 class ReadText(NamedTuple):
-    """Text of a file that was read already: chunks, and the records between them that have none."""
+    """Text of a file that was read already: chunks, and what was set aside of the records between them."""
 
     chunks: tuple[Chunk, ...]
-    letters: tuple[DeadLetter, ...]
+    aside: SetAside
 
 
 class Part(NamedTuple):

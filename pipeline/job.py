@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime
+import functools
 import secrets
 import shutil
 import tempfile
@@ -14,11 +15,12 @@ from typing import Any
 import apache_beam as beam
 import pyarrow as pa
 from apache_beam.io.filesystems import FileSystems
-from apache_beam.pvalue import AsList, AsSingleton
+from apache_beam.pvalue import AsIter, AsList, AsSingleton
 from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 
 from pipeline import finish, folders, inputs, progress, runners, upkeep
 from pipeline.base import copy_phrases, find_base
+from pipeline.chunk_tables import pack_rows
 from pipeline.dataset import storage
 from pipeline.dataset.manifest import LATEST, MANIFEST, require_run_id
 from pipeline.dataset.schema import FormatError
@@ -29,12 +31,13 @@ from pipeline.inputs import list_inputs, refuse_output
 from pipeline.lease import Writer, drop_lease, hold_lease
 from pipeline.listing import load_listing, save_listing
 from pipeline.options import Config
-from pipeline.packing import PackRows
+from pipeline.packing import Pack
 from pipeline.parallel import require_running
+from pipeline.partitions import PAIRS_A_WORD, partition_count
 from pipeline.phrase_transforms import find_phrases
 from pipeline.plan import ChunkStats
 from pipeline.progress import Meter
-from pipeline.results import PassedOver
+from pipeline.results import NO_DEAD_LETTERS, PassedOver
 from pipeline.sources import ReadListing, SpreadChunks
 from pipeline.spill import make_spill
 from pipeline.stages import EncodedChunk
@@ -51,6 +54,7 @@ from pipeline.transforms import (
     WriteShards,
 )
 from pipeline.vocabulary import write_vocabulary
+from pipeline.written import pack_shards
 
 
 def build(pipeline: beam.Pipeline, run: Run, spill_folder: str | None) -> None:
@@ -69,33 +73,35 @@ def build(pipeline: beam.Pipeline, run: Run, spill_folder: str | None) -> None:
 
     base = run.base
     if base is None or not base.phrases:
-        phrases = find_phrases(batches, run.config, run.folder, spill_folder)
+        parts = PAIRS_A_WORD * run.partitions
+        phrases, texts = find_phrases(batches, run.config, run.folder, spill_folder, parts)
     else:
-        phrases = AsSingleton(start | "CopyPhrases" >> beam.Map(lambda _: copy_phrases(base, run.folder)))
-    counted = batches | "CountTokens" >> CountTokens(run.config, spill, phrases)
-    stats = counted[STATS] | "PackStats" >> PackRows(ChunkStats)
-    dead = counted[DEAD] | "WriteDeadLetters" >> WriteDeadLetters(run.folder)
+        phrases, texts = AsSingleton(start | "CopyPhrases" >> beam.Map(lambda _: copy_phrases(base, run.folder))), []
+    counted = batches | "CountTokens" >> CountTokens(run.config, spill, phrases, run.partitions)
+    stats = counted[STATS] | "PackStats" >> Pack(functools.partial(pack_rows, kind=ChunkStats))
+    dead = counted[DEAD] | "WriteDeadLetters" >> WriteDeadLetters(run.config, run.folder)
+    aside = AsSingleton(dead, default_value=NO_DEAD_LETTERS)
     # A token's partial counts meet in one partition, so a part of --min-count's work can be done there.
-    partitions = counted[COUNTS] | "MergeCounts" >> MergeCounts(run.config, spill, base)
+    partitions = counted[COUNTS] | "MergeCounts" >> MergeCounts(run.config, spill, base, run.partitions)
     set_aside = start | "CheckDeadLetters" >> beam.Map(
-        lambda _, stats, parts: finish.check_dead_letters(run, stats, parts), AsList(stats), AsList(dead)
+        lambda _, stats, parts: finish.check_dead_letters(run, stats, parts), AsIter(stats), aside
     )
     vocabulary = start | "WriteVocabulary" >> beam.Map(
         lambda _, parts, aside: write_vocabulary(run.config, run.folder, base, parts, spill, aside),
         AsList(partitions), AsSingleton(set_aside),
     )  # fmt: skip
     plan = start | "PlanShards" >> beam.Map(
-        lambda _, stats, vocab: finish.plan_shards(run, stats, vocab), AsList(stats), AsSingleton(vocabulary)
+        lambda _, stats, vocab: finish.plan_shards(run, stats, vocab), AsIter(stats), AsSingleton(vocabulary)
     )
 
     sides = (AsSingleton(vocabulary), AsSingleton(plan))
     encoded = batches | "EncodeChunks" >> EncodeChunks(run.config, spill, *sides, phrases)
-    known = encoded[ENCODED] | "PackEncoded" >> PackRows(EncodedChunk)
+    known = encoded[ENCODED] | "PackEncoded" >> Pack(functools.partial(pack_rows, kind=EncodedChunk))
     written = encoded[RUNS] | "WriteShards" >> WriteShards(run.config, spill, run.folder, *sides)
+    shards = written | "PackShards" >> Pack(pack_shards)
     published = start | "Publish" >> beam.Map(
         lambda _, *found: finish.publish(run, *found),
-        AsList(stats), AsList(known), AsSingleton(vocabulary), AsList(dead), AsList(written),
-        phrases,
+        AsIter(stats), AsIter(known), AsSingleton(vocabulary), aside, AsIter(shards), phrases, *texts,
     )  # fmt: skip
     if run.config.keep:
         published | "RemoveOldRuns" >> beam.Map(
@@ -116,7 +122,7 @@ def run_job(config: Config, beam_flags: Sequence[str]) -> Run:
     FileSystems.set_options(options)  # object stores cannot be listed before
     config = config if in_process else _for_other_folders(config)
     run, (listing, size, passed_over) = _start_run(config, runner), make_listing(config)
-    run = dataclasses.replace(run, passed_over=passed_over)
+    run = dataclasses.replace(run, passed_over=passed_over, partitions=partition_count(size))
     soft = in_process and runners.shares_this_process(options)
     with (
         runners.stopping(soft),
@@ -231,9 +237,9 @@ def _progress(run: Run, input_bytes: int) -> Iterator[None]:
 def summary(run: Run) -> dict[str, Any]:
     """Read back what a finished run published, for the user."""
     from pipeline.dataset.phrases import load_phrases, phrase_files
-    from pipeline.dataset.reader import open_dataset, read_run
+    from pipeline.dataset.reader import open_manifest, read_run
 
-    dataset = open_dataset(run.config.output, run.run_id)
+    dataset = open_manifest(run.config.output, run.run_id)
     described = read_run(dataset)
     corpus = dataset.manifest.corpus
     return {
@@ -247,6 +253,10 @@ def summary(run: Run) -> dict[str, Any]:
         "tokens": corpus.tokens,
         "in_vocabulary": corpus.in_vocabulary,
         "dead_letters": corpus.dead_letters,
+        "kept_dead_letters": {
+            "letters": sum((corpus.kept_dead_letters or corpus.dead_letters).values()),
+            "bytes": corpus.dead_letter_bytes if corpus.kept_dead_letters is None else corpus.kept_dead_letter_bytes,
+        },
         "first_dead_letters": {
             reason: finish.place_of(file, offset, reason, run.config)
             for reason, (file, offset) in described["first_dead_letters"].items()

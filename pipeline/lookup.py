@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import functools
-
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pipeline.dataset.vocab import Vocabulary, load_vocab
+from pipeline.dataset.vocab import load_vocab
 from pipeline.kernels.machine import PADDING
 from pipeline.kernels.table import empty_slots, fill_slots, look_up
+from pipeline.process import once_a_process
+from pipeline.subsample import keep_thresholds
 from pipeline.tokenize import Tokens
+
+#: A column of more bytes is looked up so many rows at a time: places in a text are int32, a token is 1 MiB at most.
+_LARGE_BYTES, _ROWS = 1 << 30, 1 << 10
 
 
 class TokenLookup:
@@ -26,9 +29,12 @@ class TokenLookup:
         Args:
             column: tokens (string or binary), by id.
         """
-        self._arena, self._ends = unpack_tokens(column)
-        self._slots = empty_slots(len(column))
-        fill_slots(self._slots, self._arena, self._ends, len(column))
+        self._fill(*unpack_tokens(column))
+
+    def _fill(self, arena: NDArray[np.uint8], ends: NDArray[np.int64]) -> None:
+        self._arena, self._ends = arena, ends
+        self._slots = empty_slots(len(ends) - 1)
+        fill_slots(self._slots, arena, ends, len(ends) - 1)
 
     def encode(self, tokens: Tokens) -> NDArray[np.int32]:
         """Return one id a token, int32, −1 outside the vocabulary."""
@@ -38,17 +44,31 @@ class TokenLookup:
         return ids
 
     def rows_of(self, column: pa.ChunkedArray) -> NDArray[np.int32]:
-        """Return the ids of a column of tokens, less than 2 GiB of them, int32, −1 outside the vocabulary."""
-        text, ends = unpack_tokens(column)
-        none = np.empty(0, np.int32)
-        return self.encode(Tokens(text, ends[:-1].astype(np.int32), np.diff(ends).astype(np.int32), none, []))
+        """Return the ids of a column of tokens, int32, −1 outside the vocabulary."""
+        ids, none = np.empty(len(column), np.int32), np.empty(0, np.int32)
+        step = _ROWS if column.nbytes > _LARGE_BYTES else max(1, len(column))
+        for start in range(0, len(column), step):
+            text, ends = unpack_tokens(column.slice(start, step))
+            tokens = Tokens(text, ends[:-1].astype(np.int32), np.diff(ends).astype(np.int32), none, [])
+            ids[start : start + step] = self.encode(tokens)
+        return ids
 
 
-@functools.lru_cache(maxsize=2)  # a run's own, and the one that it extends
-def load_lookup(uri: str, sha256: str) -> tuple[Vocabulary, TokenLookup]:
-    """Load the vocabulary once per process; ``sha256`` tells one file of a URI from the next."""
-    vocabulary = load_vocab(uri)
-    return vocabulary, TokenLookup(vocabulary.column)
+@once_a_process(held=2)  # a run's own, and the one that it extends
+def load_lookup(uri: str, sha256: str) -> TokenLookup:
+    """Load a vocabulary's tokens once per process; ``sha256`` tells one file of a URI from the next."""
+    arena, ends = unpack_tokens(load_vocab(uri).column)  # the file's columns are let go of before there is a table
+    lookup = TokenLookup.__new__(TokenLookup)
+    lookup._fill(arena, ends)
+    return lookup
+
+
+@once_a_process(held=2)
+def load_thresholds(uri: str, sha256: str, sample: float) -> NDArray[np.uint64]:
+    """Return keep_thresholds of a vocabulary, 8 bytes a word: all threads of a process read the same ones."""
+    thresholds = keep_thresholds(load_vocab(uri).counts, sample)
+    thresholds.flags.writeable = False
+    return thresholds
 
 
 def unpack_tokens(column: pa.ChunkedArray) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:

@@ -105,6 +105,9 @@ class Config:
     line aside. Records without text end the run under fail and are set aside otherwise."""
     max_dead_letter_fraction: float = 0.001
     """End the run if more than this share of the corpus' bytes was set aside."""
+    max_dead_letter_bytes: int = dataclasses.field(default=16 << 20, metadata={"parse": parse_size})
+    """Of what was set aside, so much is kept to be looked at, 64 bytes counted for each piece beside its content: what
+    stands nearest to the start of each file. All is counted."""
     max_sentence_tokens: int = dataclasses.field(default=10_000, metadata={"shapes": True})
     """Longer lines are cut into sentences of this many tokens."""
     max_token_bytes: int = dataclasses.field(default=1_000, metadata={"shapes": True})
@@ -118,7 +121,7 @@ class Config:
     run_id: str = ""
     """Name of the run; by default the UTC start time and a random part."""
     threads: int = 0
-    """Threads of each worker process; 0 for one per core."""
+    """Threads of each worker process; 0 for one per core that the process may use."""
     read_block_bytes: int = dataclasses.field(default=1 << 20, metadata={"parse": parse_size})
     """Bytes read from a file at once; no effect on the result."""
     keep: int = 0
@@ -154,11 +157,6 @@ class Config:
     def phrase_thresholds(self) -> tuple[float, ...]:
         """The threshold of each round."""
         return self.phrase_threshold * self.phrases if len(self.phrase_threshold) == 1 else self.phrase_threshold
-
-    @property
-    def thread_count(self) -> int:
-        """Threads to start in a worker process."""
-        return self.threads or os.cpu_count() or 1
 
 
 def make_parser() -> OneLineParser:

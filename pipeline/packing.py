@@ -1,46 +1,48 @@
-"""A Beam transform that turns records of chunks into tables, before they travel to the place where all of them meet."""
+"""A Beam transform that makes few elements of many, before they travel to the place where all of them meet."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import apache_beam as beam
 from apache_beam.transforms.window import GlobalWindows
 
-from pipeline.chunk_tables import Record, Table, pack_rows
-
 _BATCH_ROWS = 1 << 14
 
 
-class PackRows(beam.PTransform):  # type: ignore[misc]
-    """Records of one kind → tables of some thousand rows."""
+class Pack(beam.PTransform):  # type: ignore[misc]
+    """Records → bytes of some thousand of them each.
 
-    def __init__(self, kind: type[Record]) -> None:
+    Args:
+        pack: encodes a list of records; a function of a module, perhaps with arguments by functools.partial.
+    """
+
+    def __init__(self, pack: Callable[[Sequence[Any]], bytes]) -> None:
         super().__init__()
-        self._kind = kind
+        self._pack = pack
 
     def expand(self, records: beam.PCollection) -> beam.PCollection:
         """Gather the records of each bundle."""
-        return records | beam.ParDo(_PackRows(self._kind))
+        return records | beam.ParDo(_Pack(self._pack))
 
 
-class _PackRows(beam.DoFn):  # type: ignore[misc]
-    def __init__(self, kind: type[Record]) -> None:
-        self._kind = kind
+class _Pack(beam.DoFn):  # type: ignore[misc]
+    def __init__(self, pack: Callable[[Sequence[Any]], bytes]) -> None:
+        self._pack = pack
 
     def start_bundle(self) -> None:
-        self._rows: list[Record] = []
+        self._records: list[Any] = []
 
-    def process(self, record: Record) -> Iterator[Table]:
-        self._rows.append(record)
-        if len(self._rows) == _BATCH_ROWS:
+    def process(self, record: Any) -> Iterator[bytes]:
+        self._records.append(record)
+        if len(self._records) == _BATCH_ROWS:
             yield self._take()
 
     def finish_bundle(self) -> Iterator[Any]:
-        if self._rows:
+        if self._records:
             yield GlobalWindows.windowed_value(self._take())
 
-    def _take(self) -> Table:
-        table, self._rows = pack_rows(self._rows, self._kind), []
-        return table
+    def _take(self) -> bytes:
+        packed, self._records = self._pack(self._records), []
+        return packed

@@ -16,6 +16,8 @@ import apache_beam as beam
 from apache_beam.transforms.window import GlobalWindows
 
 from pipeline.errors import PipelineError
+from pipeline.process import usable_cores
+from pipeline.spill import InlineSpill, Spill
 
 _stop = threading.Event()
 
@@ -64,10 +66,18 @@ class ThreadedDoFn(beam.DoFn):  # type: ignore[misc]
     """
 
     def __init__(self, threads: int) -> None:
-        self._threads = threads
+        """Remember what was asked for.
+
+        Args:
+            threads: 0 for one a core of the worker, which is not the machine that this object is made on.
+        """
+        self._asked = threads
+        self._waiting: int | None = None  # pieces of work that may wait for a thread; as many as threads by default
 
     def setup(self) -> None:
         """Start the threads, which live as long as the worker keeps this DoFn."""
+        self._threads = self._asked or usable_cores()
+        self._most = self._threads + (self._threads if self._waiting is None else self._waiting)
         self._pool = ThreadPoolExecutor(self._threads)
         self._pending: deque[Future[list[Tagged]]] = deque()
 
@@ -89,7 +99,7 @@ class ThreadedDoFn(beam.DoFn):  # type: ignore[misc]
         """
         require_running()
         self._pending.append(self._pool.submit(_run, work, *arguments))
-        while self._pending and (len(self._pending) > 2 * self._threads or self._pending[0].done()):
+        while self._pending and (len(self._pending) > self._most or self._pending[0].done()):
             for item in self._finish_oldest():
                 yield beam.pvalue.TaggedOutput(item.tag, item.value)
 
@@ -106,6 +116,36 @@ class ThreadedDoFn(beam.DoFn):  # type: ignore[misc]
         for item in items:
             self.count(item)
         return items
+
+
+class SpillingDoFn(ThreadedDoFn):
+    """Base of the DoFns whose payloads go through a spill."""
+
+    def __init__(self, threads: int, spill: Spill) -> None:
+        super().__init__(threads)
+        self._spill = spill
+
+    def finish_bundle(self) -> Iterator[beam.pvalue.TaggedOutput]:
+        """Wait for all work, and let go of what was written."""
+        yield from super().finish_bundle()
+        self._spill.close()
+
+    def work_on(
+        self, travellers: Iterable[bytes], work: Callable[..., Iterable[Tagged]], *arguments: Any
+    ) -> Iterator[beam.pvalue.TaggedOutput]:
+        """Call ``work`` with what travelled to one key, however much it is.
+
+        Payloads that travel themselves are worked on here, while the runner hands them on: they need not be in memory
+        together. Places of payloads are few bytes each, and go to a thread.
+        """
+        if not isinstance(self._spill, InlineSpill):
+            places = list(travellers)
+            yield from self.submit(lambda: list(work(places, *arguments)))
+            return
+        require_running()
+        for item in work(travellers, *arguments):
+            self.count(item)
+            yield beam.pvalue.TaggedOutput(item.tag, item.value)
 
 
 def _run(work: Callable[..., list[Tagged]], *arguments: Any) -> list[Tagged]:

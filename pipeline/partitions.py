@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -10,6 +11,19 @@ from numpy.typing import NDArray
 
 from pipeline.kernels.table import hash_rows
 from pipeline.lookup import unpack_tokens
+
+#: Parts into which counted words fall by hash, one for so much of the stored input. What one worker takes at a time, a
+#: part, so stays of one size, about a hundred MB for each GB of a part's text, and a payload does not become tiny.
+FEWEST_PARTITIONS, MOST_PARTITIONS, PARTITION_BYTES = 64, 4096, 4 << 30
+
+#: Different pairs of neighbours are so many times as many as different words: they fall into so many more parts.
+PAIRS_A_WORD = 4
+
+
+def partition_count(input_bytes: int) -> int:
+    """Return the number of partitions for an input of so many stored bytes, a power of two; no result depends on it."""
+    wanted = -(-input_bytes // PARTITION_BYTES)
+    return min(max(FEWEST_PARTITIONS, 1 << max(0, wanted - 1).bit_length()), MOST_PARTITIONS)
 
 
 def deal(table: pa.Table, column: str, partitions: int) -> list[pa.Table]:
@@ -19,16 +33,16 @@ def deal(table: pa.Table, column: str, partitions: int) -> list[pa.Table]:
     return [dealt.slice(start, stop - start) for start, stop in itertools.pairwise(bounds.tolist())]
 
 
-def partition_of(words: pa.ChunkedArray, partitions: int) -> NDArray[np.uint8]:
-    """Return a number below ``partitions``, 256 at most, for each word, by its hash."""
+def partition_of(words: pa.ChunkedArray, partitions: int) -> NDArray[np.unsignedinteger[Any]]:
+    """Return a number below ``partitions``, 65536 at most, for each word, by its hash."""
     arena, ends = unpack_tokens(words)
     hashes = np.empty(len(words), np.uint64)
     hash_rows(arena, ends, hashes)
     # The upper bits choose the slot in a table; the lower ones are free to choose the partition.
-    return (hashes % np.uint64(partitions)).astype(np.uint8)
+    return (hashes % np.uint64(partitions)).astype(np.uint8 if partitions <= 256 else np.uint16)
 
 
-def order_by(parts: NDArray[np.uint8], partitions: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def order_by(parts: NDArray[Any], partitions: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return rows in order of partition, and where each partition begins and the last one ends."""
-    order = np.argsort(parts, kind="stable")  # numpy sorts bytes by radix
+    order = np.argsort(parts, kind="stable")  # numpy sorts one and two bytes by radix
     return order, np.concatenate(([0], np.cumsum(np.bincount(parts, minlength=partitions))))

@@ -18,20 +18,22 @@ from numpy.typing import NDArray
 from pipeline.counting import COUNTS_SCHEMA, TokenCounter
 from pipeline.dataset.schema import PHRASES_SCHEMA
 from pipeline.kernels.phrases import add_pairs, set_pairs
-from pipeline.partitions import deal, order_by, partition_of
+from pipeline.partitions import FEWEST_PARTITIONS, deal, order_by, partition_of
 from pipeline.phrases import JOINT
 from pipeline.tokenize import Tokens
 
-#: Parts of the partial counts, by first word; many, since the pairs of a frequent word all lie in one.
-FIRST_PARTITIONS = 128
-#: Parts of the frequent pairs, by second word; they are far fewer, and each of the parts above feeds all of these.
-SECOND_PARTITIONS = 16
+#: Parts of the partial counts, by first word, for each partition of words: many, since a text has more pairs. (Those of
+#: one first word all lie in one part: it has as many at most as there are words.)
+FIRST_PARTS = 2
+#: Partitions of words for each part of the frequent pairs, by second word: pairs that are frequent are far fewer, and
+#: each of the parts above feeds all of these.
+SECOND_SHARE = 4
 
 #: Partial counts leave a counter when it holds this many pairs, of 32 bytes each.
 PAIR_LIMIT = 1 << 22
 
-#: Partial counts are added up whenever this much of them has come together.
-FOLD_BYTES = 64 << 20
+#: Partial counts are added up whenever this much of them has come together, two tables with so much for each.
+FOLD_BYTES, TABLE_BYTES = 64 << 20, 8 << 10
 
 PAIRS_SCHEMA = pa.schema([("first", pa.binary()), ("second", pa.binary()), ("count", pa.int64())])
 SCORED_SCHEMA = pa.schema([*PAIRS_SCHEMA, ("score", pa.float64())])
@@ -82,15 +84,15 @@ class PairCounter(TokenCounter):
         """Whether it is time to hand on what was counted and start anew."""
         return self._pairs > PAIR_LIMIT or super().is_large
 
-    def parts(self) -> Iterator[tuple[int, Counts]]:
-        """Yield ``(partition, counts)``: words by themselves, pairs by their first word."""
-        words = self.counts()
-        parts = partition_of(words["token"], FIRST_PARTITIONS)
-        rows, row_bounds = order_by(parts, FIRST_PARTITIONS)
+    def parts(self, partitions: int = FEWEST_PARTITIONS) -> Iterator[tuple[int, Counts]]:
+        """Yield ``(part, counts)``: words by themselves, pairs by their first word."""
+        words, number = self.counts(), partitions * FIRST_PARTS
+        parts = partition_of(words["token"], number)
+        rows, row_bounds = order_by(parts, number)
         slots = np.flatnonzero(self._keys >= 0)
-        order, slot_bounds = order_by(parts[self._keys[slots] >> 32], FIRST_PARTITIONS)
+        order, slot_bounds = order_by(parts[self._keys[slots] >> 32], number)
         slots = slots[order]
-        for part in range(FIRST_PARTITIONS):
+        for part in range(number):
             of_words = rows[row_bounds[part] : row_bounds[part + 1]]
             of_pairs = slots[slot_bounds[part] : slot_bounds[part + 1]]
             if len(of_words):
@@ -107,8 +109,10 @@ class PairCounter(TokenCounter):
         set_pairs(keys, counts, self._keys, self._pair_counts)
 
 
-def merge_pairs(parts: Iterable[Counts], min_count: int) -> Iterator[tuple[int, Counts]]:
-    """Add up the partial counts of one partition by first word, and deal them to the partitions by second word.
+def merge_pairs(
+    parts: Iterable[Counts], min_count: int, partitions: int = FEWEST_PARTITIONS
+) -> Iterator[tuple[int, Counts]]:
+    """Add up the partial counts of one part by first word, and deal them to the parts by second word.
 
     Words and pairs below ``min_count`` are dropped. A pair stands nowhere without its two words, so that those of a
     pair that is left are left too.
@@ -117,10 +121,9 @@ def merge_pairs(parts: Iterable[Counts], min_count: int) -> Iterator[tuple[int, 
     words = words.filter(pc.greater_equal(words["count"], min_count))
     pairs = pairs.filter(pc.greater_equal(pairs["count"], min_count))
     pairs = pairs.append_column("first_count", _look_up(pairs["first"], words))
-    by_word, by_second = (
-        deal(table, column, SECOND_PARTITIONS) for table, column in ((words, "token"), (pairs, "second"))
-    )
-    for part in range(SECOND_PARTITIONS):
+    number = max(1, partitions // SECOND_SHARE)
+    by_word, by_second = (deal(table, column, number) for table, column in ((words, "token"), (pairs, "second")))
+    for part in range(number):
         if len(by_word[part]) or len(by_second[part]):
             yield part, Counts(by_word[part], by_second[part])
 
@@ -128,22 +131,44 @@ def merge_pairs(parts: Iterable[Counts], min_count: int) -> Iterator[tuple[int, 
 def score_pairs(
     parts: Iterable[Counts], tokens: int, min_count: int, threshold: float, max_token_bytes: int
 ) -> pa.Table:
-    """Return the phrases among the pairs of one partition by second word, columns of SCORED_SCHEMA.
+    """Return the phrases among the pairs of one part by second word, columns of SCORED_SCHEMA.
+
+    In memory are its words and its phrases, and FOLD_BYTES of the pairs.
 
     The score is that of word2phrase.c, (count − δ) / count(first) / count(second) · tokens with δ = ``min_count``, in
     IEEE double precision: each operation is rounded correctly, so that it is the same number everywhere. (The C code
     has single precision, counts pairs across the ends of lines too, and forgets rare ones when its table is full.)
 
     Args:
-        parts: from merge_pairs.
+        parts: from merge_pairs; gone through twice, since a pair may come before its words.
         tokens: in the whole text.
         min_count: see above.
         threshold: a phrase scores more.
         max_token_bytes: a joined token may have.
     """
-    held = list(parts)
-    words = pa.concat_tables([part.words for part in held])
-    pairs = pa.concat_tables([part.pairs for part in held])
+    # Copies: what was only cut out would hold on to the whole payload.
+    words = pa.concat_tables([part.words.take(np.arange(len(part.words))) for part in parts]).combine_chunks()
+    some = _batches(part.pairs for part in parts)
+    found = [_choose(pairs, words, tokens, min_count, threshold, max_token_bytes) for pairs in some]
+    return pa.concat_tables([SCORED_SCHEMA.empty_table(), *found])
+
+
+def _batches(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """Put tables together until they are some MB: each batch takes an index of all words."""
+    held, size = list[pa.Table](), 0
+    for table in tables:
+        held.append(table)
+        size += table.nbytes + TABLE_BYTES
+        if size > FOLD_BYTES:
+            yield pa.concat_tables(held)
+            held, size = [], 0
+    if held:
+        yield pa.concat_tables(held)
+
+
+def _choose(
+    pairs: pa.Table, words: pa.Table, tokens: int, min_count: int, threshold: float, max_token_bytes: int
+) -> pa.Table:
     count, first = (pairs[name].to_numpy().astype(np.float64) for name in ("count", "first_count"))
     second = _look_up(pairs["second"], words).to_numpy().astype(np.float64)
     score = (count - min_count) / first / second * tokens
@@ -172,7 +197,7 @@ def _add_up(parts: Iterable[Counts]) -> Counts:
     size, limit = 0, FOLD_BYTES
     for part in parts:
         held.append(part)
-        size += part.words.nbytes + part.pairs.nbytes
+        size += part.words.nbytes + part.pairs.nbytes + TABLE_BYTES
         if size > limit:
             held = [_sum(held)]
             size = held[0].words.nbytes + held[0].pairs.nbytes

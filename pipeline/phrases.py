@@ -10,7 +10,6 @@ Shape suffixes: T tokens of a chunk, U units: tokens that were joined, and those
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Container, Iterable, Sequence
 
 import numpy as np
@@ -22,6 +21,7 @@ from pipeline.dataset.phrases import load_phrases
 from pipeline.kernels.machine import PADDING
 from pipeline.kernels.phrases import join_units, set_pairs, write_units
 from pipeline.lookup import TokenLookup
+from pipeline.process import once_a_process
 from pipeline.results import PhraseFile
 from pipeline.tokenize import Tokens
 
@@ -96,7 +96,7 @@ def _write(tokens: Tokens, firsts_U: NDArray[np.int32], ends_S: NDArray[np.int32
 NO_PHRASES = Phrases([])
 
 
-@functools.lru_cache(maxsize=1)
+@once_a_process(held=2)
 def read_phrases(files: tuple[tuple[str, str], ...]) -> Phrases:
     """Load phrases once per process, from URI and SHA-256 of each round's file, in order.
 

@@ -16,12 +16,17 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.chunk_tables import Table
-from pipeline.dataset.schema import ROW_GROUP_PAIRS
-from pipeline.draws import order_key
+from pipeline.chunk_tables import ChunkTable
+from pipeline.dataset import storage
+from pipeline.dataset.schema import ROW_GROUP_PAIRS, FormatError, sha256_hex
+from pipeline.draws import order_keys
+from pipeline.folders import remove_files
+from pipeline.process import once_a_process
 
 #: A dataset of few pairs is cut into so many shards, of a row group at least, that several threads can work on it.
 FEW_SHARDS = 8
+
+_NAME = "tmp/plan"
 
 #: Sentences by ⌊log2⌋ of their tokens, uint32, little-endian: small, since there is one of these a chunk.
 Lengths = bytes
@@ -51,26 +56,24 @@ class ChunkStats(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """Where each chunk starts on the line of all chunks.
+    """Where each chunk starts on the line of all chunks: 16 bytes a chunk, in each process that encodes.
 
     Attributes:
-        files_C, chunks_C: the chunks, by file and number, int64.
-        starts_C: where each starts, int64.
+        places_2C: int64; of each chunk file · 2³² + number, ascending, and below it where it starts.
         total: the line's length.
         shards: equal parts that it is cut into.
     """
 
-    files_C: NDArray[np.int64]
-    chunks_C: NDArray[np.int64]
-    starts_C: NDArray[np.int64]
+    places_2C: NDArray[np.int64]
     total: int
     shards: int
 
     def start_of(self, file: int, chunk: int) -> int | None:
         """Return where a chunk starts; None for one that the counting pass did not see."""
-        low, high = (int(np.searchsorted(self.files_C, file, side)) for side in ("left", "right"))
-        place = low + int(np.searchsorted(self.chunks_C[low:high], chunk))
-        return int(self.starts_C[place]) if place < high and self.chunks_C[place] == chunk else None
+        keys_C, starts_C = self.places_2C
+        key = (file << 32) + chunk
+        place = int(np.searchsorted(keys_C, key))
+        return int(starts_C[place]) if place < len(keys_C) and keys_C[place] == key else None
 
     def shard_of(self, position: int, weights_S: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the shard of each sentence of a chunk that starts at ``position``, ascending."""
@@ -83,6 +86,19 @@ class Plan:
 
     def _shard_at(self, position: int) -> int:
         return min(position * self.shards // self.total, self.shards - 1) if self.total else 0
+
+
+class PlanFile(NamedTuple):
+    """A plan as it was written: what travels to the workers, each of which reads it once a process.
+
+    Attributes:
+        total, shards: as those of Plan.
+    """
+
+    uri: str
+    sha256: str
+    total: int
+    shards: int
 
 
 @functools.lru_cache(maxsize=4)
@@ -98,27 +114,53 @@ def weight_table(max_tokens: int, window: int, fixed: bool) -> NDArray[np.int64]
     return table
 
 
-def make_plan(stats: Table, *, kept_share: float, window: int, shard_pairs: int, seed: int) -> Plan:
+def make_plan(stats: ChunkTable, *, kept_share: float, window: int, shard_pairs: int, seed: int) -> Plan:
     """Lay out the chunks and choose the number of shards, from totals alone.
 
     Args:
-        stats: of every chunk, a row of ChunkStats each, by file and chunk.
+        stats: of every chunk.
         kept_share: expected share of the tokens that vocabulary and subsampling leave.
         window: largest radius, which the weights are multiplied by.
         shard_pairs: expected pairs that a shard may have; small datasets have smaller ones.
         seed: of the order.
     """
-    files_C, chunks_C, weights_C = (np.ascontiguousarray(stats[name]) for name in ("file", "chunk", "weight"))
-    keys = (order_key(seed, "deal", *place) for place in zip(files_C.tolist(), chunks_C.tolist(), strict=True))
-    order_C = np.lexsort((chunks_C, files_C, np.fromiter(keys, np.uint64, len(stats))))
-    starts_C = np.zeros(len(stats), np.int64)
-    starts_C[order_C[1:]] = np.cumsum(weights_C[order_C])[:-1]
-    total, paired = int(weights_C.sum()), int(stats["paired"].sum())
+    rows_C = stats.rows
+    # Rows stand by file and chunk; a stable sort leaves those of equal keys, which are few, in that order.
+    order_C = np.argsort(order_keys(seed, "deal", rows_C["file"], rows_C["chunk"]), kind="stable")
+    places_2C = np.zeros((2, len(rows_C)), np.int64)
+    places_2C[0] = rows_C["file"].astype(np.int64) << 32 | rows_C["chunk"]
+    places_2C[1, order_C[1:]] = np.cumsum(rows_C["weight"][order_C])[:-1]
+    total, paired = stats.total("weight"), stats.total("paired")
     expected = total / window * kept_share
     wanted = max(math.ceil(expected / shard_pairs), min(FEW_SHARDS, int(expected / ROW_GROUP_PAIRS)), 1)
-    return Plan(files_C, chunks_C, starts_C, total, min(wanted, max(1, paired)))
+    return Plan(places_2C, total, min(wanted, max(1, paired)))
 
 
-def sentence_lengths(stats: Table) -> list[int]:
-    """Add up over all chunks how many sentences have from 2^b to 2^(b + 1) − 1 tokens, for each b from 0."""
-    return [int(number) for number in np.trim_zeros(stats["lengths"].sum(axis=0, dtype=np.int64), "b")]
+def save_plan(plan: Plan, folder: str) -> PlanFile:
+    """Write a plan among the temporary files of the run whose folder is given."""
+    uri, data = storage.join(folder, _NAME), plan.places_2C.astype("<i8", copy=False).data.cast("B")
+    storage.write_bytes(uri, data)
+    return PlanFile(uri, sha256_hex(data), plan.total, plan.shards)
+
+
+def remove_plan(folder: str) -> None:
+    """Remove it: what is published has no temporary files."""
+    remove_files(folder, [_NAME])
+
+
+@once_a_process(held=1)
+def load_plan(file: PlanFile) -> Plan:
+    """Read a plan, once a process.
+
+    Raises:
+        FormatError: it is not the one that was written.
+    """
+    data = storage.read_bytes(file.uri)
+    if sha256_hex(data) != file.sha256:
+        raise FormatError(f"{storage.redact(file.uri)}: found another file, expected the plan of this run")
+    return Plan(np.frombuffer(data, "<i8").reshape(2, -1), file.total, file.shards)
+
+
+def sentence_lengths(stats: ChunkTable) -> list[int]:
+    """Return how many sentences of all chunks have from 2^b to 2^(b + 1) − 1 tokens, for each b from 0."""
+    return [int(number) for number in np.trim_zeros(stats.sums["lengths"], "b")]

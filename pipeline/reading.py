@@ -22,14 +22,13 @@ def read_chunks(part: Part, config: Config, set_aside: Callable[[DeadLetter], No
     Args:
         part: to read.
         config: format of its content.
-        set_aside: takes the records without text, before or between the chunks.
+        set_aside: takes the records without text, before or between the chunks; those of a part that another worker
+            read are in the part.
 
     Raises:
         InputError: the file is missing, unreadable or damaged, or holds a bad record under --encoding-errors fail.
     """
     if part.text is not None:
-        for letter in part.text.letters:
-            set_aside(letter)
         yield from part.text.chunks
         return
     done = 0

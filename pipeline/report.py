@@ -9,7 +9,7 @@ from pipeline.dataset.outputs import write_output
 from pipeline.dataset.page.corpus import corpus_section
 from pipeline.dataset.page.document import render_page
 from pipeline.dataset.page.settings import settings_section
-from pipeline.dataset.reader import Dataset, open_dataset, read_run
+from pipeline.dataset.reader import Dataset, open_manifest, read_run
 from pipeline.finish import Run
 
 
@@ -20,7 +20,7 @@ def write_report(run: Run, path: str) -> None:
         FormatError: a file of the run is missing or not what names it.
         OSError: the page cannot be written.
     """
-    dataset = open_dataset(run.config.output, run.run_id)
+    dataset = open_manifest(run.config.output, run.run_id)
     page = render_corpus(dataset, read_run(dataset) | {"stage_seconds": run.stage_seconds})
     write_output(path, page)
 

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-import pyarrow as pa
-
 from pipeline.dataset.manifest import FileEntry, VocabularyTotals
-from pipeline.dataset.publish import file_entries
 from pipeline.dataset.shards import Shard
-from pipeline.text import DeadLetter
+from pipeline.dead_letters import Tally
 
 
 class VocabularyFile(NamedTuple):
@@ -45,39 +40,43 @@ class PassedOver(NamedTuple):
 NOTHING_PASSED_OVER = PassedOver(0, "")
 
 
-class DeadLetterPart(NamedTuple):
-    """One file of dead letters.
+class DeadLetters(NamedTuple):
+    """What was set aside, as far as it is kept as it was written.
 
     Attributes:
-        firsts: file and offset of the first one of each reason.
-        bytes: of all of them.
-        line_bytes: of those that are whole lines or records, not tokens of a line.
+        files: of letters that are kept.
+        tallies: of all letters, by reason.
+        kept: letters in the files, counted by reason.
+        kept_bytes: their content.
     """
 
-    name: str
-    entry: FileEntry
-    reasons: dict[str, int]
-    firsts: dict[str, tuple[str, int]]
-    bytes: int
-    line_bytes: int
+    files: dict[str, FileEntry]
+    tallies: dict[str, Tally]
+    kept: dict[str, int]
+    kept_bytes: int
 
-    @classmethod
-    def of(cls, name: str, data: pa.Buffer, named: Sequence[tuple[str, DeadLetter]]) -> DeadLetterPart:
-        """Describe a part by its content, dead letters with the names of their files."""
-        letters = [letter for _, letter in named]
-        firsts = first_places(((letter.reason, (file, letter.offset)) for file, letter in named))
-        entry = file_entries({name: memoryview(data)})[name]
-        reasons = Counter(letter.reason for letter in letters)
-        sizes = [(len(letter.content), letter.reason != "token-too-long") for letter in letters]
-        return cls(name, entry, dict(reasons), firsts, sum(n for n, _ in sizes), sum(n for n, whole in sizes if whole))
+    @property
+    def reasons(self) -> dict[str, int]:
+        """All letters, counted by reason."""
+        return {reason: tally.letters for reason, tally in self.tallies.items()}
+
+    @property
+    def firsts(self) -> dict[str, tuple[str, int]]:
+        """File and offset of the first letter of each reason."""
+        return {reason: tally.first for reason, tally in self.tallies.items()}
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of all letters."""
+        return sum(tally.bytes for tally in self.tallies.values())
+
+    @property
+    def line_bytes(self) -> int:
+        """Bytes of those that are whole lines or records, not tokens of a line."""
+        return sum(tally.bytes for reason, tally in self.tallies.items() if reason != "token-too-long")
 
 
-def first_places(places: Iterable[tuple[str, tuple[str, int]]]) -> dict[str, tuple[str, int]]:
-    """Return the first place of each reason, by file and offset."""
-    firsts: dict[str, tuple[str, int]] = {}
-    for reason, place in places:
-        firsts[reason] = min(place, firsts.get(reason, place))
-    return firsts
+NO_DEAD_LETTERS = DeadLetters({}, {}, {}, 0)
 
 
 class PhraseFile(NamedTuple):
@@ -85,11 +84,9 @@ class PhraseFile(NamedTuple):
 
     Attributes:
         rows: phrases in it.
-        digests: of every input file as the round read it, hexadecimal, by ordinal; None for an earlier run's round.
     """
 
     name: str
     uri: str
     entry: FileEntry
     rows: int
-    digests: dict[int, str] | None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Iterator, Sequence
 
 import apache_beam as beam
@@ -9,11 +10,11 @@ from apache_beam.typehints import typehints
 
 from pipeline import reading
 from pipeline.chunks import BOM, CHUNK_BYTES, Chunk, cut_chunks
+from pipeline.dead_letters import SetAside
 from pipeline.encodings import UTF_8
 from pipeline.inputs import PART_BYTES, InputFile, Part, ReadText, batch_parts, list_inputs, split_file
 from pipeline.listing import SHARES, read_share
 from pipeline.options import Config
-from pipeline.text import DeadLetter
 
 
 class ListInputs(beam.PTransform):  # type: ignore[misc]
@@ -86,13 +87,12 @@ class SpreadChunks(beam.PTransform):  # type: ignore[misc]
         return part.is_whole and part.file.bytes > self._large_bytes
 
     def _read(self, part: Part) -> Iterator[list[Part]]:
-        letters: list[DeadLetter] = []
-        for chunk in reading.read_chunks(part, self._config, letters.append):
-            text = ReadText((chunk,), tuple(letters))
-            letters.clear()
-            yield [Part(part.file, chunk.index, chunk.index + 1, text)]
-        if letters:
-            yield [Part(part.file, 0, 0, ReadText((), tuple(letters)))]
+        limit, name = self._config.max_dead_letter_bytes, part.file.name
+        aside, none = SetAside(limit), SetAside(limit)
+        for chunk in reading.read_chunks(part, self._config, functools.partial(aside.add, name)):
+            yield [Part(part.file, chunk.index, chunk.index + 1, ReadText((chunk,), none))]
+        if aside:
+            yield [Part(part.file, 0, 0, ReadText((), aside))]
 
 
 #: Where strings are from that are elements themselves.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -10,12 +11,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import xxhash
 
-from pipeline.chunk_tables import Table, file_digests
+from pipeline.chunk_tables import Rows, file_bounds
 from pipeline.chunks import Chunk
 from pipeline.counting import TokenCounter
 from pipeline.dataset import storage
-from pipeline.dataset.schema import DEAD_LETTERS_SCHEMA, INPUTS_SCHEMA
+from pipeline.dataset.manifest import FileEntry
+from pipeline.dataset.publish import file_entries
+from pipeline.dataset.schema import INPUTS_SCHEMA
 from pipeline.dataset.shards import Shard, encode_shard, shard_name
+from pipeline.dead_letters import SetAside, encode_parts
 from pipeline.draws import order_key
 from pipeline.encode import SentenceRun, split_runs
 from pipeline.encodings import UTF_8
@@ -25,6 +29,7 @@ from pipeline.lookup import TokenLookup
 from pipeline.options import Config
 from pipeline.phrases import NO_PHRASES, Phrases
 from pipeline.plan import ChunkStats, Plan, weight_table
+from pipeline.results import DeadLetters
 from pipeline.text import DeadLetter, TextRules, line_offset, normalize_lines
 from pipeline.tokenize import Tokens, scan_tokens, token_classes
 from pipeline.windows import PairMaker, PairRules
@@ -149,36 +154,43 @@ def write_shard(
     return described, maker.kept
 
 
-def write_dead_letters(letters: Sequence[tuple[str, DeadLetter]], part: int) -> tuple[str, pa.Buffer]:
-    """Encode one part of the dead letters, ordered by file and offset; return its name and bytes."""
-    ordered = sorted(letters, key=lambda item: (item[0], item[1].offset, item[1].reason, item[1].content))
-    rows = [
-        {"file": name, "offset": letter.offset, "reason": letter.reason, "content": letter.content}
-        for name, letter in ordered
-    ]
-    sink = pa.BufferOutputStream()
-    pq.write_table(
-        pa.Table.from_pylist(rows, schema=DEAD_LETTERS_SCHEMA), sink, compression="zstd", write_page_checksum=True
+def write_dead_letters(folder: str, found: SetAside) -> DeadLetters:
+    """Write what is kept of the dead letters into the run's folder."""
+    kept, files = found.kept(), dict[str, FileEntry]()
+    for name, data in encode_parts(kept):
+        storage.write_bytes(storage.join(folder, name), memoryview(data))
+        files |= file_entries({name: memoryview(data)})
+    return DeadLetters(
+        files, found.tallies, dict(Counter(letter.reason for letter in kept)), sum(len(one.content) for one in kept)
     )
-    return f"dead-letters/part-{part:05d}.parquet", sink.getvalue()
 
 
-def describe_inputs(names: pa.ChunkedArray, stats: Table) -> pa.Buffer:
+def describe_inputs(names: pa.ChunkedArray, rows: Rows, digests: Rows) -> pa.Buffer:
     """Encode inputs.parquet: a row for each file.
 
     A file's digest is XXH3-128 over its chunks' digests, so that files may be read in pieces.
 
     Args:
         names: of the files, by ordinal.
-        stats: of all chunks, a row of ChunkStats each, by file and chunk.
+        rows: of ChunkStats, one of each chunk.
+        digests: the files', which file_digests makes of the rows.
     """
-    digests = file_digests(stats)
-    totals = [np.zeros(len(names), np.int64) for _ in range(3)]
-    for total, name in zip(totals, ("bytes", "lines", "tokens"), strict=True):
-        np.add.at(total, stats["file"], stats[name])
-    size, lines, tokens = totals
-    digest = [digests.get(ordinal, "") for ordinal in range(len(names))]
+    bounds = file_bounds(rows)
+    size, lines, tokens = (np.zeros(len(names), np.int64) for _ in range(3))
+    for total, name in ((size, "bytes"), (lines, "lines"), (tokens, "tokens")):
+        if len(rows):
+            total[digests["file"]] = np.add.reduceat(rows[name], bounds[:-1], dtype=np.int64)
+    digest = _digest_column(digests, len(names))
     table = pa.table([names.combine_chunks(), size, digest, lines, tokens], schema=INPUTS_SCHEMA)
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
     return sink.getvalue()
+
+
+def _digest_column(digests: Rows, files: int) -> pa.Array:
+    """Return the digests in hexadecimal by ordinal, "" for files without text."""
+    text = digests["digest"].tobytes().hex().encode("ascii")
+    widths = np.zeros(files + 1, np.int32)
+    widths[digests["file"] + np.uint32(1)] = 32
+    ends = np.cumsum(widths, dtype=np.int64)
+    return pa.LargeStringArray.from_buffers(files, pa.py_buffer(ends), pa.py_buffer(text)).cast(pa.string())

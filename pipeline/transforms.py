@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -11,24 +12,21 @@ from apache_beam.metrics import Metrics
 
 from pipeline import progress, reading, stages
 from pipeline.base import Base
-from pipeline.counting import TokenCounter, merge_counts, table_from_bytes, table_to_bytes
-from pipeline.dataset import storage
+from pipeline.counting import MERGE_ROWS, TokenCounter, merge_counts, table_from_bytes, table_to_bytes
+from pipeline.dead_letters import SetAside, set_aside
 from pipeline.encode import run_from_bytes
 from pipeline.inputs import InputFile, Part
-from pipeline.lookup import load_lookup
+from pipeline.lookup import load_lookup, load_thresholds
 from pipeline.options import Config
-from pipeline.parallel import Tagged, ThreadedDoFn, in_global_window
+from pipeline.parallel import SpillingDoFn, Tagged, ThreadedDoFn
+from pipeline.partitions import FEWEST_PARTITIONS
 from pipeline.phrases import Phrases, phrases_of
-from pipeline.plan import Plan
-from pipeline.results import DeadLetterPart, PhraseFile, VocabularyFile, WrittenShard
+from pipeline.plan import Plan, PlanFile, load_plan
+from pipeline.results import PhraseFile, VocabularyFile, WrittenShard
 from pipeline.sources import NO_FILE, Strings, require_batch, require_text_elements
 from pipeline.spill import InlineSpill, Spill
-from pipeline.subsample import keep_thresholds
 from pipeline.text import DeadLetter
 from pipeline.windows import PairRules
-
-#: Parts that the dead letters fall into, by file.
-DEAD_LETTER_PARTS = 16
 
 COUNTS, STATS, DEAD, MERGED = "counts", "stats", "dead", "merged"
 RUNS, ENCODED, SHARDS = "runs", "encoded", "shards"
@@ -37,13 +35,17 @@ RUNS, ENCODED, SHARDS = "runs", "encoded", "shards"
 class CountTokens(beam.PTransform):  # type: ignore[misc]
     """Batches of Part, str or UTF-8 bytes → outputs ``counts`` (partition, payload of a table), ``stats``, ``dead``.
 
+    ``dead`` has a SetAside of each chunk, and of each file's records, where something was set aside.
+
     A string is one or several lines. Those of a bundle are counted together: ``stats`` and ``dead`` do not say which
     string they are about.
     """
 
-    def __init__(self, config: Config, spill: Spill | None = None, phrases: Any = ()) -> None:
+    def __init__(
+        self, config: Config, spill: Spill | None = None, phrases: Any = (), partitions: int = FEWEST_PARTITIONS
+    ) -> None:
         super().__init__()
-        self._do_fn = _CountTokens(config, spill or InlineSpill())
+        self._do_fn = _CountTokens(config, spill or InlineSpill(), partitions)
         self._phrases = phrases
 
     def expand(self, batches: beam.PCollection) -> Any:
@@ -52,11 +54,10 @@ class CountTokens(beam.PTransform):  # type: ignore[misc]
         return batches | beam.ParDo(self._do_fn, self._phrases).with_outputs(COUNTS, STATS, DEAD)
 
 
-class _CountTokens(ThreadedDoFn):
-    def __init__(self, config: Config, spill: Spill) -> None:
-        super().__init__(config.thread_count)
-        self._config = config
-        self._spill = spill
+class _CountTokens(SpillingDoFn):
+    def __init__(self, config: Config, spill: Spill, partitions: int) -> None:
+        super().__init__(config.threads, spill)
+        self._config, self._partitions = config, partitions
         self._tokens = Metrics.counter("pairstream", "tokens")
         self._lines = Metrics.counter("pairstream", "lines")
         self._dead = Metrics.counter("pairstream", "dead_letters")
@@ -82,20 +83,22 @@ class _CountTokens(ThreadedDoFn):
             return
         progress.begin("counting")
         for part in require_batch(batch, "CountTokens"):
-            letters: list[DeadLetter] = []
-            for chunk in reading.read_chunks(part, self._config, letters.append):
+            aside = SetAside(self._config.max_dead_letter_bytes)
+            for chunk in reading.read_chunks(part, self._config, functools.partial(aside.add, part.file.name)):
                 yield from self.submit(self._count, part.file, chunk, phrases)
-                yield from self._set_aside(part.file, letters)
-            yield from self._set_aside(part.file, letters)
+            if part.text is not None:
+                aside.merge(part.text.aside)
+            if aside:
+                self.count(Tagged(DEAD, aside))
+                yield beam.pvalue.TaggedOutput(DEAD, aside)
 
     def finish_bundle(self) -> Iterator[beam.pvalue.TaggedOutput]:
         for chunk in self._strings.take():
             self._pending.append(self._pool.submit(self._count, NO_FILE, chunk, self._phrases))
-        yield from super().finish_bundle()  # all is counted; only then
-        for tagged in self._pool.map(self._hand_on, self._counters):
-            yield from in_global_window(tagged)
+        yield from ThreadedDoFn.finish_bundle(self)  # all is counted; only then
+        self._pending.extend(self._pool.submit(self._hand_on, counter) for counter in self._counters)
+        yield from super().finish_bundle()
         self._counters, self._of_thread = [], threading.local()  # a runner keeps this object when all is done
-        self._spill.close()
 
     def _count(self, file: InputFile, chunk: Any, phrases: Phrases) -> list[Tagged]:
         counter = getattr(self._of_thread, "counter", None)
@@ -104,7 +107,8 @@ class _CountTokens(ThreadedDoFn):
             self._counters.append(counter)
         stats, letters = stages.count_chunk(file, chunk, self._config, counter, phrases)
         result = [Tagged(STATS, stats)]
-        result += [_dead_letter(file, letter) for letter in letters]
+        if letters:
+            result.append(Tagged(DEAD, set_aside(self._config.max_dead_letter_bytes, file.name, letters)))
         if counter.is_large:
             self._counters.remove(counter)
             self._of_thread.counter = None
@@ -112,36 +116,27 @@ class _CountTokens(ThreadedDoFn):
         return result
 
     def _hand_on(self, counter: TokenCounter) -> list[Tagged]:
-        return [Tagged(COUNTS, (n, self._spill.put(table_to_bytes(table)))) for n, table in counter.partitions()]
-
-    def _set_aside(self, file: InputFile, letters: list[DeadLetter]) -> Iterator[beam.pvalue.TaggedOutput]:
-        """Hand on what reading the file set aside since the last call."""
-        for letter in letters:
-            item = _dead_letter(file, letter)
-            self.count(item)
-            yield beam.pvalue.TaggedOutput(item.tag, item.value)
-        letters.clear()
+        dealt = counter.partitions(self._partitions)
+        return [Tagged(COUNTS, (part, self._spill.put(table_to_bytes(table)))) for part, table in dealt]
 
     def count(self, item: Tagged) -> None:
         if item.tag == STATS:
             self._tokens.inc(item.value.tokens)
             self._lines.inc(item.value.lines)
-        self._dead.inc(item.tag == DEAD)
-
-
-def _dead_letter(file: InputFile, letter: DeadLetter) -> Tagged:
-    return Tagged(DEAD, (file.ordinal % DEAD_LETTER_PARTS, (file.name, letter)))
+        self._dead.inc(item.value.letters if item.tag == DEAD else 0)
 
 
 class MergeCounts(beam.PTransform):  # type: ignore[misc]
     """(partition, what travels) → what travels of each partition's tokens at or above --min-count, in order.
 
-    With a ``base``, its tokens stay whatever their count.
+    With a ``base``, its tokens stay whatever their count. With --max-vocab, more new tokens than that leave none.
     """
 
-    def __init__(self, config: Config, spill: Spill | None = None, base: Base | None = None) -> None:
+    def __init__(
+        self, config: Config, spill: Spill | None = None, base: Base | None = None, partitions: int = FEWEST_PARTITIONS
+    ) -> None:
         super().__init__()
-        self._do_fn = _MergeCounts(config, spill or InlineSpill(), base)
+        self._do_fn = _MergeCounts(config, spill or InlineSpill(), base, partitions)
 
     def expand(self, counts: beam.PCollection) -> beam.PCollection:
         """Group by partition, add up, prune."""
@@ -149,40 +144,57 @@ class MergeCounts(beam.PTransform):  # type: ignore[misc]
         return merged[MERGED]
 
 
-class _MergeCounts(ThreadedDoFn):
-    def __init__(self, config: Config, spill: Spill, base: Base | None) -> None:
-        super().__init__(config.thread_count)
-        self._min_count, self._spill, self._base = config.min_count, spill, base
+class _MergeCounts(SpillingDoFn):
+    """One element takes the sums of its partition, a few times over, and a bounded part of what is added to them."""
+
+    def __init__(self, config: Config, spill: Spill, base: Base | None, partitions: int) -> None:
+        super().__init__(config.threads, spill)
+        self._config, self._base = config, base
+        self._batch_rows = max(1, MERGE_ROWS // partitions)
 
     def process(self, element: tuple[int, Iterable[bytes]]) -> Iterator[beam.pvalue.TaggedOutput]:
-        yield from self.submit(self._merge, list(element[1]))
+        yield from self.work_on(element[1], self._merge)
 
-    def finish_bundle(self) -> Iterator[beam.pvalue.TaggedOutput]:
-        yield from super().finish_bundle()
-        self._spill.close()
-
-    def _merge(self, travellers: list[bytes]) -> list[Tagged]:
+    def _merge(self, travellers: Iterable[bytes]) -> list[Tagged]:
         tables = (table_from_bytes(self._spill.get(traveller)) for traveller in travellers)
-        kept = load_lookup(self._base.uri, self._base.sha256)[1] if self._base else None
-        return [Tagged(MERGED, self._spill.put(table_to_bytes(merge_counts(tables, self._min_count, kept))))]
+        kept = load_lookup(self._base.uri, self._base.sha256) if self._base else None
+        merged = merge_counts(tables, self._config.min_count, kept, self._config.max_vocab)
+        return [Tagged(MERGED, self._spill.put(table_to_bytes(merged, self._batch_rows)))]
 
 
 class WriteDeadLetters(beam.PTransform):  # type: ignore[misc]
-    """(part, (file name, DeadLetter)) → DeadLetterPart of each file written below ``folder``."""
+    """SetAside of every chunk and file with dead letters → DeadLetters, as written below ``folder``; none without any.
 
-    def __init__(self, folder: str) -> None:
+    They come together in one place, but each worker first puts together its own: what travels of each, and what the one
+    place holds, has --max-dead-letter-bytes for its bound.
+    """
+
+    def __init__(self, config: Config, folder: str) -> None:
         super().__init__()
-        self._folder = folder
+        self._limit, self._folder = config.max_dead_letter_bytes, folder
 
-    def expand(self, letters: beam.PCollection) -> beam.PCollection:
-        """Group by part and write."""
-        return letters | beam.GroupByKey() | beam.MapTuple(self._write)
+    def expand(self, found: beam.PCollection) -> beam.PCollection:
+        """Combine and write."""
+        together = found | beam.Map(lambda aside: (None, aside)) | beam.CombinePerKey(_Together(self._limit))
+        return together | beam.MapTuple(lambda _, aside: stages.write_dead_letters(self._folder, aside))
 
-    def _write(self, part: int, letters: Iterable[tuple[str, DeadLetter]]) -> DeadLetterPart:
-        found = list(letters)
-        name, data = stages.write_dead_letters(found, part)
-        storage.write_bytes(storage.join(self._folder, name), memoryview(data))
-        return DeadLetterPart.of(name, data, found)
+
+class _Together(beam.CombineFn):  # type: ignore[misc]
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+
+    def create_accumulator(self) -> SetAside:
+        return SetAside(self._limit)
+
+    def add_input(self, accumulator: SetAside, aside: SetAside) -> SetAside:
+        accumulator.merge(aside)
+        return accumulator
+
+    def merge_accumulators(self, accumulators: Iterable[SetAside]) -> SetAside:
+        return functools.reduce(self.add_input, accumulators, SetAside(self._limit))
+
+    def extract_output(self, accumulator: SetAside) -> SetAside:
+        return accumulator
 
 
 class EncodeChunks(beam.PTransform):  # type: ignore[misc]
@@ -198,26 +210,21 @@ class EncodeChunks(beam.PTransform):  # type: ignore[misc]
         return batches | beam.ParDo(self._do_fn, *self._sides).with_outputs(RUNS, ENCODED)
 
 
-class _EncodeChunks(ThreadedDoFn):
+class _EncodeChunks(SpillingDoFn):
     def __init__(self, config: Config, spill: Spill) -> None:
-        super().__init__(config.thread_count)
+        super().__init__(config.threads, spill)
         self._config = config
-        self._spill = spill
         self._known = Metrics.counter("pairstream", "in_vocabulary")
 
     def process(
-        self, batch: list[Part], vocabulary: VocabularyFile, plan: Plan, phrase_files: tuple[PhraseFile, ...]
+        self, batch: list[Part], vocabulary: VocabularyFile, plan_file: PlanFile, phrase_files: tuple[PhraseFile, ...]
     ) -> Iterator[beam.pvalue.TaggedOutput]:
-        _, lookup = load_lookup(vocabulary.uri, vocabulary.entry.sha256)
-        phrases = phrases_of(phrase_files)
+        lookup = load_lookup(vocabulary.uri, vocabulary.entry.sha256)
+        phrases, plan = phrases_of(phrase_files), load_plan(plan_file)
         progress.begin("encoding")
         for part in require_batch(batch, "EncodeChunks"):
             for chunk in reading.read_chunks(part, self._config, _ignore):
                 yield from self.submit(self._encode, part.file, chunk, lookup, plan, phrases)
-
-    def finish_bundle(self) -> Iterator[beam.pvalue.TaggedOutput]:
-        yield from super().finish_bundle()
-        self._spill.close()
 
     def _encode(self, file: InputFile, chunk: Any, lookup: Any, plan: Plan, phrases: Phrases) -> list[Tagged]:
         encoded, runs = stages.encode_chunk(file, chunk, self._config, lookup, plan, phrases)
@@ -247,23 +254,27 @@ class WriteShards(beam.PTransform):  # type: ignore[misc]
         return written[SHARDS]
 
 
-class _WriteShards(ThreadedDoFn):
+class _WriteShards(SpillingDoFn):
     def __init__(self, config: Config, spill: Spill, folder: str) -> None:
-        super().__init__(config.thread_count)
-        self._config = config
-        self._spill = spill
-        self._folder = folder
+        super().__init__(config.threads, spill)
+        self._config, self._folder = config, folder
+        self._waiting = 1  # a shard's ids are large: no more of them than threads, and the next one's
         self._pairs = Metrics.counter("pairstream", "pairs")
         self._kept = Metrics.counter("pairstream", "kept")
 
+    def setup(self) -> None:
+        super().setup()
+        load_lookup.forget()  # type: ignore[attr-defined]  # behind the shuffle nobody encodes any more
+
     def process(
-        self, element: tuple[int, Iterable[bytes]], vocabulary: VocabularyFile, plan: Plan
+        self, element: tuple[int, Iterable[bytes]], vocabulary: VocabularyFile, plan: PlanFile
     ) -> Iterator[beam.pvalue.TaggedOutput]:
         shard, travellers = element
         config = self._config
         progress.begin("writing pairs", plan.shards * config.passes, "shards")
-        counts = load_lookup(vocabulary.uri, vocabulary.entry.sha256)[0].counts
-        rules = PairRules(config.window, config.fixed_window, config.seed, keep_thresholds(counts, config.sample))
+        thresholds = load_thresholds(vocabulary.uri, vocabulary.entry.sha256, config.sample)
+        rules = PairRules(config.window, config.fixed_window, config.seed, thresholds)
+        # All of a shard, to be put in order: 4 bytes a token of --shard-pairs, whatever the size of the text.
         runs = [run_from_bytes(self._spill.get(traveller)) for traveller in travellers]
         for pass_index in range(config.passes):
             yield from self.submit(self._write, runs, rules, pass_index, shard, plan.shards)

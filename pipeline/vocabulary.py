@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 
 from pipeline import progress
 from pipeline.base import Base
+from pipeline.counting import COUNTS_SCHEMA
 from pipeline.dataset import storage
 from pipeline.dataset.manifest import VOCAB, FileEntry, VocabularyTotals
 from pipeline.dataset.schema import FormatError, sha256_hex
-from pipeline.dataset.vocab import Vocabulary, order_rows, parse_vocab, save_vocab_rows
+from pipeline.dataset.vocab import Vocabulary, load_vocab, order_rows, parse_vocab, save_vocab_rows
 from pipeline.errors import ConfigError
 from pipeline.lookup import load_lookup
 from pipeline.options import Config
@@ -65,7 +66,7 @@ def write_vocabulary(
 
 
 def merge_ordered(streams: Iterable[Iterator[pa.Table]]) -> Iterator[pa.Table]:
-    """Merge streams of rows in a vocabulary's order into one, with one table of each in memory.
+    """Merge streams of rows in a vocabulary's order into one, with a table of each in memory, and half of another.
 
     Args:
         streams: of tables of COUNTS_SCHEMA, none empty; no token twice.
@@ -73,7 +74,7 @@ def merge_ordered(streams: Iterable[Iterator[pa.Table]]) -> Iterator[pa.Table]:
     heads = [head for head in map(_Head, streams) if head.fill()]
     while heads:
         # Rows up to the first of the heads' ends stand before all that is still to come.
-        bound = min(head.last for head in heads)
+        bound = min((head.last for head in heads if not head.ended), default=None)
         yield order_rows(pa.concat_tables([head.take(bound) for head in heads]))
         heads = [head for head in heads if head.fill()]
 
@@ -82,23 +83,32 @@ class _Head:
     """The rows of a stream that were read and not yet taken."""
 
     def __init__(self, stream: Iterator[pa.Table]) -> None:
-        self._stream = stream
-        self._table = pa.table({})
+        self._stream, self.ended = stream, False
+        self._table, self._least = COUNTS_SCHEMA.empty_table(), 1
 
     def fill(self) -> bool:
-        """Read on if all is taken; tell whether there is a row."""
-        if not len(self._table):
-            self._table = next(self._stream, self._table)
-            self._counts = self._table["count"].to_numpy() if len(self._table) else np.zeros(0, np.int64)
+        """Read on where less than half a table is left; tell whether there is a row.
+
+        Were it read only where nothing is left, each step of the merge would take the rest of one stream: as many steps
+        as tables, each as long as there are streams.
+        """
+        while not self.ended and len(self._table) < self._least:
+            more = next(self._stream, None)
+            if more is None:
+                self.ended = True
+            else:
+                self._table = pa.concat_tables([self._table, more])
+                self._least = max(self._least, len(more) // 2)
+        self._counts = self._table["count"].to_numpy()
         return len(self._table) > 0
 
     @property
     def last(self) -> _Key:
         return -int(self._counts[-1]), self._table["token"][-1].as_py()
 
-    def take(self, bound: _Key) -> pa.Table:
-        """Take the rows up to ``bound``, with it."""
-        count, token = bound
+    def take(self, bound: _Key | None) -> pa.Table:
+        """Take the rows up to ``bound``, with it; all of them for None."""
+        count, token = self.last if bound is None else bound
         low, high = (int(np.searchsorted(-self._counts, count, side)) for side in ("left", "right"))
         tokens = self._table["token"]
         size = bisect.bisect_right(range(high), token, lo=low, key=lambda row: tokens[row].as_py())
@@ -116,7 +126,7 @@ def read_batches(stream: pa.NativeFile) -> Iterator[pa.Table]:
 
 
 def _load_base(base: Base) -> Vocabulary:
-    vocabulary, _ = load_lookup(base.uri, base.sha256)
+    vocabulary = load_vocab(base.uri)
     if vocabulary.digest != base.digest:
         raise FormatError(
             f"{storage.redact(base.uri)}: found digest {vocabulary.digest}, expected {base.digest} as before"
@@ -126,7 +136,7 @@ def _load_base(base: Base) -> Vocabulary:
 
 def _count_known(base: Base, streams: Iterable[Iterator[pa.Table]]) -> NDArray[np.int64]:
     """Add up how often each of the base's tokens stands in the new text, int64 by id."""
-    lookup, found = load_lookup(base.uri, base.sha256)[1], np.zeros(base.rows, np.int64)
+    lookup, found = load_lookup(base.uri, base.sha256), np.zeros(base.rows, np.int64)
     for stream in streams:
         for table in stream:
             ids = lookup.rows_of(table["token"])
@@ -145,7 +155,7 @@ def _all_rows(
     for table in merged:
         require_running()
         if base is not None:
-            table = table.filter(pa.array(load_lookup(base.uri, base.sha256)[1].rows_of(table["token"]) < 0))
+            table = table.filter(pa.array(load_lookup(base.uri, base.sha256).rows_of(table["token"]) < 0))
         table = table.slice(0, max(0, limit - rows)) if limit else table
         yield table
         rows += len(table)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +10,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.dataset import storage
-from pipeline.dataset.manifest import INPUTS, SHARDS, VOCAB, CorpusTotals, Manifest, VocabularyTotals
+from pipeline.dataset import shard_list, storage
+from pipeline.dataset.manifest import INPUTS, SHARDS, VOCAB, CorpusTotals, Manifest, PassTotals, VocabularyTotals
 from pipeline.dataset.publish import file_entries, pass_totals, publish_run
-from pipeline.dataset.schema import INPUTS_SCHEMA, sha256_hex
-from pipeline.dataset.shard_list import save_shards
+from pipeline.dataset.schema import INPUTS_SCHEMA, SHARDS_SCHEMA, sha256_hex
 from pipeline.dataset.shards import Pairs, Shard, encode_shard, shard_name
 from pipeline.dataset.vocab import Vocabulary, make_vocabulary, save_vocab
 
@@ -77,6 +76,21 @@ def make_dataset(
     return publish_dataset(uri, run_id, vocabulary, described, len(passes), total)
 
 
+def save_shards(shards: Iterable[Shard]) -> pa.Buffer:
+    """The bytes of a shards.parquet that lists such shards, ordered by pass and name."""
+    ordered = sorted(shards, key=lambda shard: (shard.pass_index, shard.name))
+    rows = [
+        {**vars(s), "pass": s.pass_index, "shard": s.name, "row_groups": list(map(vars, s.row_groups))} for s in ordered
+    ]
+    return shard_list.save_shards([pa.Table.from_pylist(rows, schema=SHARDS_SCHEMA)])
+
+
+def totals_of(kept: int, shards: Sequence[Shard]) -> PassTotals:
+    """What the manifest says of a pass of such shards."""
+    ordered = sorted(shards, key=lambda shard: shard.name)
+    return pass_totals(kept, np.array([s.rows for s in ordered], np.int64), "".join(s.digest for s in ordered))
+
+
 def publish_dataset(
     uri: str, run_id: str, vocabulary: Vocabulary, described: Sequence[Shard], passes: int, tokens: int, **options: Any
 ) -> str:
@@ -104,7 +118,7 @@ def publish_dataset(
         options=options,
         corpus=CorpusTotals(1, 1, 1, 1, tokens, total, {}, 0),
         vocabulary=VocabularyTotals(len(vocabulary), total, vocabulary.digest),
-        passes=tuple(pass_totals(total, [s for s in described if s.pass_index == i]) for i in range(passes)),
+        passes=tuple(totals_of(total, [s for s in described if s.pass_index == i]) for i in range(passes)),
         files=file_entries(files),
     )
     publish_run(uri, run_id, manifest, storage.read_pointer(storage.join(uri, "LATEST.json")))

@@ -52,6 +52,8 @@ class CorpusTotals:
         in_vocabulary: tokens that the vocabulary holds.
         dead_letters: what was set aside, counted by reason.
         dead_letter_bytes: bytes of the text that was set aside.
+        kept_dead_letters: those of them that are in the dataset's files, by reason; None where all are.
+        kept_dead_letter_bytes: theirs; None where all are.
     """
 
     files: int
@@ -62,6 +64,8 @@ class CorpusTotals:
     in_vocabulary: int
     dead_letters: dict[str, int]
     dead_letter_bytes: int
+    kept_dead_letters: dict[str, int] | None = None
+    kept_dead_letter_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -110,7 +114,9 @@ class Manifest:
 
     def to_json(self) -> bytes:
         """Encode canonically."""
-        return canonical_json(dataclasses.asdict(self))
+        fields = dataclasses.asdict(self)
+        fields["corpus"] = {name: value for name, value in fields["corpus"].items() if value is not None}
+        return canonical_json(fields)
 
     @property
     def dataset_id(self) -> str:
@@ -180,14 +186,15 @@ def require_run_id(run: str, path: str) -> str:
     return require_inside(run, path)
 
 
-_KINDS = {"int": int, "str": str, "dict[str, int]": dict}
+_KINDS = {"int": int, "str": str, "dict[str, int]": dict, "dict[str, int] | None": dict, "int | None": int}
 
 
 def _record(kind: type[T], value: object, where: str) -> T:
-    """Build a dataclass from a JSON object that must hold its fields, all of them, and nothing else."""
+    """Build a dataclass from a JSON object that must hold its fields, all but those that may be None, and no others."""
     if not isinstance(value, dict):
         raise FormatError(f"{where}: found {type(value).__name__}, expected an object")
-    fields = {f.name: _KINDS[str(f.type)] for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    fields = {f.name: _KINDS[str(f.type)] for f in dataclasses.fields(kind)  # type: ignore[arg-type]
+              if f.default is not None or f.name in value}  # fmt: skip
     if value.keys() != fields.keys():
         raise FormatError(f"{where}: found the fields {sorted(value)}, expected {sorted(fields)}")
     return kind(**{name: _take(value, name, wanted, where) for name, wanted in fields.items()})

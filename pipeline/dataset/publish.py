@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.dataset import storage
 from pipeline.dataset.manifest import LATEST, MANIFEST, FileEntry, Manifest, PassTotals, Pointer
 from pipeline.dataset.schema import sha256_hex
-from pipeline.dataset.shards import Shard
 
 
 def file_entries(files: Mapping[str, storage.Bytes]) -> dict[str, FileEntry]:
@@ -16,11 +18,16 @@ def file_entries(files: Mapping[str, storage.Bytes]) -> dict[str, FileEntry]:
     return {name: FileEntry(memoryview(data).nbytes, sha256_hex(memoryview(data))) for name, data in files.items()}
 
 
-def pass_totals(kept: int, shards: Iterable[Shard]) -> PassTotals:
-    """Add up the shards of one pass; the digest is SHA-256 over their logical digests in order of name."""
-    ordered = sorted((shard.name, shard.digest, shard.rows) for shard in shards)
-    digest = hashlib.sha256("".join(digest for _, digest, _ in ordered).encode("ascii")).hexdigest()
-    return PassTotals(kept=kept, pairs=sum(rows for _, _, rows in ordered), shards=len(ordered), digest=digest)
+def pass_totals(kept: int, rows_S: NDArray[np.int64], digests: str) -> PassTotals:
+    """Add up one pass.
+
+    Args:
+        kept: tokens left after subsampling.
+        rows_S: of its shards.
+        digests: the shards' logical ones, hexadecimal, end to end in order of the shards' names.
+    """
+    digest = hashlib.sha256(digests.encode("ascii")).hexdigest()
+    return PassTotals(kept=kept, pairs=int(rows_S.sum()), shards=len(rows_S), digest=digest)
 
 
 def publish_run(uri: str, run_id: str, manifest: Manifest, expected: bytes | None) -> None:

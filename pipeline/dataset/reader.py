@@ -66,7 +66,15 @@ class Dataset:
     run_id: str
     dataset_id: str
     manifest: Manifest
-    shards: ShardTable
+
+    @functools.cached_property
+    def shards(self) -> ShardTable:
+        """The list of shards; read when it is asked for, by open_dataset at once.
+
+        Raises:
+            FormatError: it is missing, or not the file that the manifest names.
+        """
+        return parse_shards(self._read_listed(SHARDS), self.shown(SHARDS))
 
     @property
     def passes(self) -> int:
@@ -183,8 +191,19 @@ def open_dataset(uri: str, run_id: str | None = None) -> Dataset:
     """Open the run that LATEST.json names, or ``run_id``.
 
     Raises:
-        FormatError: nothing published there, another format version, a file that is not the one its
-            manifest or pointer names, a local shard that is missing or of another size.
+        FormatError: as open_manifest; a file that is not the one its manifest names, a local shard that is missing or
+            of another size.
+    """
+    dataset = open_manifest(uri, run_id)
+    _require_shards(dataset)
+    return dataset
+
+
+def open_manifest(uri: str, run_id: str | None = None) -> Dataset:
+    """Open a run for what its manifest says, which is little at any size; its shards are not looked at.
+
+    Raises:
+        FormatError: nothing published there, another format version, a manifest that is not the one its pointer names.
     """
     pointer_path = storage.join(uri, LATEST)
     expected = None
@@ -197,12 +216,7 @@ def open_dataset(uri: str, run_id: str | None = None) -> Dataset:
     run_id = require_run_id(run_id, "--run")
     path = storage.join(uri, "runs", run_id, MANIFEST)
     data = _read_checked(path, expected, "what LATEST.json names")
-    manifest = parse_manifest(data, storage.redact(path))
-    shards_path = storage.join(uri, "runs", run_id, SHARDS)
-    shards_bytes = _read_checked(shards_path, manifest.files[SHARDS].sha256, "what the manifest names")
-    dataset = Dataset(uri, run_id, sha256_hex(data), manifest, parse_shards(shards_bytes, storage.redact(shards_path)))
-    _require_shards(dataset)
-    return dataset
+    return Dataset(uri, run_id, sha256_hex(data), parse_manifest(data, storage.redact(path)))
 
 
 def read_run(dataset: Dataset) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Any, overload
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -20,18 +21,16 @@ from pipeline.dataset.tables import LARGEST_RATIO, read_table, require_ratio
 _EXACT = 2.0**53  # to here float64 holds whole numbers
 
 
-def save_shards(shards: Iterable[Shard]) -> pa.Buffer:
-    """Encode the bytes of shards.parquet, ordered by pass and name."""
-    ordered = sorted(shards, key=lambda shard: (shard.pass_index, shard.name))
-    rows = [
-        {
-            "pass": s.pass_index, "shard": s.name, "rows": s.rows, "bytes": s.bytes, "sha256": s.sha256,
-            "digest": s.digest, "footer_xxh3": s.footer_xxh3, "row_groups": [vars(g) for g in s.row_groups],
-        }
-        for s in ordered
-    ]  # fmt: skip
+def save_shards(tables: Iterable[pa.Table]) -> pa.Buffer:
+    """Encode the bytes of shards.parquet.
+
+    Args:
+        tables: of SHARDS_SCHEMA, ordered by pass and name; each becomes one row group.
+    """
     sink = pa.BufferOutputStream()
-    pq.write_table(pa.Table.from_pylist(rows, schema=SHARDS_SCHEMA), sink, compression="zstd", write_page_checksum=True)
+    with pq.ParquetWriter(sink, SHARDS_SCHEMA, compression="zstd", write_page_checksum=True) as writer:
+        for table in tables:
+            writer.write_table(table)
     return sink.getvalue()
 
 
@@ -44,7 +43,7 @@ class ShardTable(Sequence[Shard]):
 
     def __init__(self, table: pa.Table) -> None:
         """Keep the columns of a table in SHARDS_SCHEMA."""
-        self._columns = {name: table[name].combine_chunks() for name in SHARDS_SCHEMA.names}
+        self._columns = {name: table[name] for name in SHARDS_SCHEMA.names}  # joining their chunks would copy them
         self.passes_S: NDArray[np.int32] = self._columns["pass"].to_numpy()
         self.rows_S: NDArray[np.int64] = self._columns["rows"].to_numpy()
         self.bytes_S: NDArray[np.int64] = self._columns["bytes"].to_numpy()
@@ -52,8 +51,18 @@ class ShardTable(Sequence[Shard]):
     @property
     def names(self) -> list[str]:
         """All names, in order."""
-        found: list[str] = self._columns["shard"].to_pylist()
-        return found
+        return list(self.iter_names())
+
+    def iter_names(self) -> Iterator[str]:
+        """Yield the names in order, some thousand of them as objects of Python at a time."""
+        for chunk in self._columns["shard"].chunks:
+            yield from chunk.to_pylist()
+
+    def digests_of(self, pass_index: int) -> str:
+        """Return the digests of a pass's shards, end to end in order of their names."""
+        shards = pa.array(np.flatnonzero(self.passes_S == pass_index))
+        names, digests = (self._columns[name].take(shards) for name in ("shard", "digest"))
+        return "".join(digests.take(pc.sort_indices(names)).to_pylist())
 
     def row_group_rows(self, number: int) -> list[int]:
         """Return the rows of each row group of a shard."""
@@ -62,8 +71,16 @@ class ShardTable(Sequence[Shard]):
 
     def suspects(self) -> list[int]:
         """Numbers of the shards that `require_shard` may refuse: looked for in columns, since nearly all have none."""
-        groups = self._columns["row_groups"]
-        shard_G = np.repeat(np.arange(len(self)), groups.value_lengths().to_numpy())
+        chunks, found, start = self._columns["row_groups"].chunks, list[int](), 0
+        for groups in chunks:
+            found += self._suspects(groups, start)
+            start += len(groups)
+        return found
+
+    def _suspects(self, groups: pa.ListArray, start: int) -> list[int]:
+        """Do it for the shards whose row groups are given, the first of which is number ``start``."""
+        rows_S, bytes_S = (column[start : start + len(groups)] for column in (self.rows_S, self.bytes_S))
+        shard_G = np.repeat(np.arange(len(groups)), groups.value_lengths().to_numpy())
         offset_G, bytes_G, rows_G = (
             groups.flatten().field(name).to_numpy().astype(np.float64) for name in ("offset", "bytes", "rows")
         )
@@ -71,10 +88,10 @@ class ShardTable(Sequence[Shard]):
         end_G = offset_G + bytes_G
         is_odd_G = (offset_G != np.where(first_G, len(MAGIC), np.roll(end_G, 1))) | (bytes_G <= 0) | (rows_G <= 0)
         is_odd_G |= (rows_G > MAX_ROW_GROUP_PAIRS) | (8 * rows_G > LARGEST_RATIO * bytes_G) | (end_G > _EXACT)
-        rows_S = np.bincount(shard_G, rows_G, len(self))
-        last_S = np.bincount(shard_G, bytes_G, len(self)) + len(MAGIC)
-        is_odd_S = (rows_S != self.rows_S) | (last_S >= self.bytes_S) | (rows_S <= 0)
-        return [int(number) for number in np.union1d(shard_G[is_odd_G], np.flatnonzero(is_odd_S))]
+        sum_S = np.bincount(shard_G, rows_G, len(groups))
+        last_S = np.bincount(shard_G, bytes_G, len(groups)) + len(MAGIC)
+        is_odd_S = (sum_S != rows_S) | (last_S >= bytes_S) | (sum_S <= 0)
+        return [start + int(number) for number in np.union1d(shard_G[is_odd_G], np.flatnonzero(is_odd_S))]
 
     def __len__(self) -> int:
         return len(self.rows_S)
@@ -106,7 +123,7 @@ def parse_shards(data: bytes, path: str) -> ShardTable:
         FormatError: no Parquet, other columns, a shard name that leaves the folder.
     """
     table = ShardTable(read_table(data, SHARDS_SCHEMA, path))
-    for name in table.names:
+    for name in table.iter_names():
         require_inside(name, path)
     for number in table.suspects():
         require_shard(table[number], path)

@@ -1,10 +1,10 @@
-"""What a corpus costs: core-hours, shuffled and stored bytes for each G tokens, and what lists grow to at 1 T tokens.
+"""What a corpus costs: core-hours, shuffled and stored bytes for each G tokens.
 
     python -m tests.bench.cost [--copies 4] [--threads 2] [--work work/bench]
 
 One run over the wiki corpus as plain files. Processor time is counted, not the clock's, and after a first run over one
 line, so that neither start-up nor other programs of the machine are in it; the clock only splits it by stage. What is
-shuffled is counted where it would enter the shuffle. The lists of 1 T tokens are made, written and opened for real.
+shuffled is counted where it would enter the shuffle. What stages take of memory at 1 T tokens: `tests.bench.scale`.
 """
 
 from __future__ import annotations
@@ -19,28 +19,22 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline import encode, spill
 from pipeline.chunks import CHUNK_BYTES
 from pipeline.dataset.reader import Dataset, open_dataset
-from pipeline.dataset.schema import ROW_GROUP_PAIRS, SHARDS_SCHEMA
-from pipeline.dataset.shard_list import parse_shards
-from pipeline.dataset.shards import shard_name
+from pipeline.dataset.schema import ROW_GROUP_PAIRS
 from pipeline.job import run_job
 from pipeline.options import parse_arguments
 from tests.bench.pipeline import STAGES, plain_text
 from tests.quality.corpora import ROOT
-from trainer.reading import epoch_order
 
 G, T = 10**9, 10**12
 GROUPS = 16  # row groups of a shard of 16 Mi pairs
@@ -151,59 +145,6 @@ def shown(amount: float, unit: str) -> str:
     return f"{amount:,.3g}"
 
 
-def timed(action: Callable[[], Any]) -> tuple[Any, float, float]:
-    """Do something; return what came out, processor seconds, and MB that the process grew by."""
-    begun, before = cpu_seconds(), resident_mb()
-    return action(), cpu_seconds() - begun, max(0.0, resident_mb() - before)
-
-
-def resident_mb() -> float:
-    """Memory of this process."""
-    fields = Path("/proc/self/statm").read_text().split()
-    return int(fields[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
-
-
-def shard_list(count: int) -> bytes:
-    """A shards.parquet of so many shards, with hashes that do not compress."""
-    random = np.random.default_rng(1)
-
-    def hexes(number: int, digits: int) -> list[str]:
-        text = random.bytes(number * digits // 2).hex()
-        return [text[start : start + digits] for start in range(0, number * digits, digits)]
-
-    kind = SHARDS_SCHEMA.field("row_groups").type
-    sizes, rows = (
-        random.integers(1_400_000, 1_500_000, (count, GROUPS)),
-        random.integers(1 << 19, 1 << 20, (count, GROUPS)),
-    )
-    starts = np.cumsum(sizes, axis=1) - sizes + 4
-    flat = [starts.ravel(), sizes.ravel(), rows.ravel(), pa.array(hexes(count * GROUPS, 16))]
-    groups = pa.ListArray.from_arrays(
-        np.arange(0, count * GROUPS + 1, GROUPS, dtype=np.int32),
-        pa.StructArray.from_arrays(flat, fields=list(kind.value_type)), type=kind,
-    )  # fmt: skip
-    names = [shard_name(0, number, count) for number in range(count)]
-    columns = [np.zeros(count, np.int32), names, rows.sum(1), sizes.sum(1) + 5000,
-               hexes(count, 64), hexes(count, 64), hexes(count, 16), groups]  # fmt: skip
-    sink = pa.BufferOutputStream()
-    pq.write_table(pa.table(columns, schema=SHARDS_SCHEMA), sink, compression="zstd", write_page_checksum=True)
-    return sink.getvalue().to_pybytes()  # type: ignore[no-any-return]
-
-
-def lists(found: Measured) -> list[str]:
-    """Make the lists that a run over 1 T tokens has, and say what they take."""
-    scale = T / found.tokens
-    shards = round(found.dataset.manifest.passes[0].pairs * scale / (GROUPS * ROW_GROUP_PAIRS))
-    data = shard_list(shards)
-    table, seconds, mb = timed(lambda: parse_shards(data, "shards.parquet"))
-    lines = [
-        f"shards.parquet of {len(table):,} shards: {len(data) / 1e6:.0f} MB; opened in {seconds:.1f} s, {mb:.0f} MB"
-    ]
-    dataset = Dataset("", "", "", SimpleNamespace(passes=[None]), table)  # type: ignore[arg-type]
-    order, seconds, mb = timed(lambda: epoch_order(dataset, 1, 0))
-    return [*lines, f"the order of an epoch's {len(order):,} row groups: {seconds:.0f} s, {mb:.0f} MB"]
-
-
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -221,7 +162,6 @@ def main() -> None:
     print("| | of 1 G tokens | of 1 T tokens |\n|---|---|---|")
     for name, amount, unit in rows:
         print(f"| {name} | {shown(amount * G, unit)} | {shown(amount * T, unit)} |")
-    print("\n" + "\n".join(f"- {line}" for line in lists(found)))
     if args.json:
         print(json.dumps({name: amount for name, amount, _ in rows}))
 

@@ -13,13 +13,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.dataset import publish, reader, storage, verify
+from pipeline.dataset import reader, storage, verify
 from pipeline.dataset.manifest import SHARDS
 from pipeline.dataset.schema import SHARDS_SCHEMA, FormatError
-from pipeline.dataset.shard_list import parse_shards, save_shards
+from pipeline.dataset.shard_list import parse_shards
 from pipeline.dataset.shards import shard_name
 from pipeline.dataset.vocab import make_vocabulary
-from tests.support import group_of, make_dataset, publish_dataset
+from tests.support import group_of, make_dataset, publish_dataset, save_shards, totals_of
 from trainer.batches import Batches
 
 SHARDS_COUNT, GROUPS = 100_000, 4
@@ -154,7 +154,7 @@ def test_rows_are_what_was_saved(tmp_path: Path) -> None:
     assert again == dataset.shards
     assert list(again) == list(again[:]) == [again[number] for number in range(3)]
     assert again != parse_shards(save_shards(list(again)[:2]).to_pybytes(), "shards.parquet")
-    assert [publish.pass_totals(10, [s for s in again if s.pass_index == i]).pairs for i in range(2)] == [18, 10]
+    assert [totals_of(10, [s for s in again if s.pass_index == i]).pairs for i in range(2)] == [18, 10]
 
 
 def test_few_footers_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

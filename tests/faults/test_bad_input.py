@@ -23,8 +23,8 @@ from pipeline.dataset.reader import Dataset, open_dataset
 from pipeline.inputs import list_inputs, split_file
 from pipeline.options import Config
 from pipeline.reading import read_chunks
-from tests.bench.distinct import token_ids
-from tests.bench.distinct import words_of as words_of_ids
+from tests.bench.made import token_ids
+from tests.bench.made import words_of as words_of_ids
 from tests.faults.support import TEXT, expect_failure, in_process, make_old, words_of
 from tests.faults.test_compression import FORMATS, every_format
 

@@ -27,7 +27,11 @@ def count(elements: list[Any], folder: Path) -> tuple[dict[str, int], list[str]]
             lambda table: [json.dumps([r["token"].decode(), r["count"]]) for r in table.to_pylist()]
         )
         rows | "WriteCounts" >> beam.io.WriteToText(f"{folder}/counts")
-        counted[DEAD] | beam.Map(lambda item: item[1][1].reason) | "WriteDead" >> beam.io.WriteToText(f"{folder}/dead")
+        (
+            counted[DEAD]
+            | beam.FlatMap(lambda aside: list(aside.tallies))
+            | "WriteDead" >> beam.io.WriteToText(f"{folder}/dead")
+        )
     counts, dead = ([line for path in folder.glob(f"{name}*") for line in path.read_text().splitlines()]
                     for name in ("counts", "dead"))  # fmt: skip
     return dict(map(json.loads, counts)), dead

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.chunk_tables import pack_rows
+from pipeline.chunk_tables import join_rows, pack_rows
 from pipeline.chunks import Chunk
 from pipeline.counting import TokenCounter
 from pipeline.dataset.manifest import CorpusTotals, Manifest, PassTotals, VocabularyTotals
@@ -193,5 +193,5 @@ def test_sentence_lengths_are_counted_and_added_up(chunks: list[list[int]]) -> N
         for number, text in enumerate(texts)
         if text
     ]
-    found = sentence_lengths(pack_rows(stats, ChunkStats))
+    found = sentence_lengths(join_rows([pack_rows(stats, ChunkStats)], ChunkStats))
     assert found + [0] * (10 - len(found)) == expected

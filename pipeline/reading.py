@@ -83,8 +83,9 @@ def _cut_span(
     """Yield the chunks that begin in a span; its bad records are set aside, not those read beyond it."""
     source, beyond = _read_span(stream, part.file, span, config, set_aside)
     own = _require_size(source, span.size, part.file)
-    yield from cut_chunks(itertools.chain(own, beyond), first=part.first, end=part.end, line_start=span.start)
-    for _ in own:  # what has no text may follow the last chunk, or all of it be in one that begins before
+    if part.first != part.end:
+        yield from cut_chunks(itertools.chain(own, beyond), first=part.first, end=part.end, line_start=span.start)
+    for _ in own:  # no chunk begins in it, or records without text follow the last one
         pass
 
 

@@ -17,7 +17,7 @@ from pipeline.errors import InputError
 from pipeline.records import BadRecordError, RecordRules, reject
 from pipeline.text import DeadLetter
 
-_BATCH_ROWS = 1024
+BATCH_ROWS = 1024
 _BUFFER_BYTES = 1 << 20
 _TEXT_TYPES = (
     pa.string(), pa.large_string(), pa.string_view(), pa.binary(), pa.large_binary(), pa.binary_view(), pa.null()
@@ -42,7 +42,8 @@ def open_parquet(stream: IO[bytes], rules: RecordRules) -> pq.ParquetFile:
         InputError: it is damaged, or there is no such column of text.
     """
     with _calling_it_damaged(rules, []):
-        file = pq.ParquetFile(stream, buffer_size=_BUFFER_BYTES, page_checksum_verification=True)
+        # Buffering ahead would hold the column's pages of all row groups that are asked for in memory.
+        file = pq.ParquetFile(stream, buffer_size=_BUFFER_BYTES, pre_buffer=False, page_checksum_verification=True)
         _require_text_column(file.schema_arrow, rules)
     return file
 
@@ -52,21 +53,28 @@ def count_rows(file: pq.ParquetFile) -> list[int]:
     return [file.metadata.row_group(number).num_rows for number in range(file.metadata.num_row_groups)]
 
 
-def column_bytes(file: pq.ParquetFile, field: str) -> list[int]:
-    """Return the bytes of a column's pages in each row group, as they are decompressed."""
+def column_bytes(file: pq.ParquetFile, rules: RecordRules) -> list[int]:
+    """Return the bytes of the text column's pages in each row group, compressed or not, whichever is more.
+
+    Raises:
+        InputError: it is damaged, or encrypted.
+    """
     metadata = file.metadata
+    with _calling_it_damaged(rules, []):
+        # An encrypted column's metadata ends the process, with no exception to catch; its pages raise one.
+        next(file.iter_batches(1, columns=[rules.field], use_threads=False), None)
     places = range(metadata.num_columns)
-    place = next((number for number in places if file.schema.column(number).path == field), None)
-    if place is None:  # whatever it is called below the top
-        return [metadata.row_group(number).total_byte_size for number in range(metadata.num_row_groups)]
+    place = next((number for number in places if file.schema.column(number).path == rules.field), 0)
     columns = (metadata.row_group(number).column(place) for number in range(metadata.num_row_groups))
     return [max(column.total_compressed_size, column.total_uncompressed_size) for column in columns]
 
 
-def read_groups(file: pq.ParquetFile, rules: RecordRules, begin: int = 0, end: int | None = None) -> Iterator[bytes]:
+def read_groups(
+    file: pq.ParquetFile, rules: RecordRules, begin: int = 0, end: int | None = None, rows_at_once: int = BATCH_ROWS
+) -> Iterator[bytes]:
     """Yield the text of row groups from ``begin`` on, up to ``end`` or all; see read_parquet.
 
-    A page is decompressed as a whole, and of it and its neighbours _BATCH_ROWS rows are text at a time: memory is
+    A page is decompressed as a whole, and of it and its neighbours so many rows are text at a time: memory is
     bounded by the largest page, and by so many of the longest rows, not by the row group.
     """
     counts = count_rows(file)
@@ -75,7 +83,7 @@ def read_groups(file: pq.ParquetFile, rules: RecordRules, begin: int = 0, end: i
     expected = file.metadata.num_rows if end is None else sum(counts[:end])
     with _calling_it_damaged(rules, counts) as place:
         place.row = row
-        for batch in file.iter_batches(_BATCH_ROWS, list(groups), [rules.field], use_threads=False):
+        for batch in file.iter_batches(rows_at_once, list(groups), [rules.field], use_threads=False):
             rows = _as_binary(batch.column(0))
             text = _read_good_rows(rows)
             yield _read_each_row(rows, row, rules) if text is None else text
@@ -102,6 +110,10 @@ def _calling_it_damaged(rules: RecordRules, counts: list[int]) -> Iterator[_Plac
         if isinstance(error, StoreError) or (isinstance(error, OSError) and error.errno is not None):
             raise
         detail = " ".join(str(error).split())
+        if "decrypt" in detail:
+            raise InputError(
+                f"{rules.name}: found an encrypted Parquet file, expected Parquet: decrypt it first"
+            ) from None
         raise InputError(
             f"{rules.name}: found damaged Parquet ({_where(place.row, counts)}{detail}), expected a whole file"
         ) from None

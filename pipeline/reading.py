@@ -14,11 +14,11 @@ from pipeline.decompress import Limits, read_blocks
 from pipeline.errors import InputError
 from pipeline.inputs import InputFile, Part, Span, unreadable
 from pipeline.options import Config
-from pipeline.parquet_rows import open_parquet, read_groups, read_parquet
+from pipeline.parquet_rows import BATCH_ROWS, count_rows, open_parquet, read_groups, read_parquet
 from pipeline.records import RecordRules, read_jsonl
 from pipeline.text import DeadLetter
 
-#: What is read beyond a span is most often the end of one line.
+#: What is read at once beyond a span: a chunk's rest is less than 1 MiB of text.
 _BEYOND_BYTES = 256 << 10
 
 
@@ -114,7 +114,10 @@ def _read_span(
     if config.input_format == "parquet":
         table = open_parquet(stream, rules)
         own = read_groups(table, rules, span.begin, span.end)
-        return own, iter(()) if span.end is None else read_groups(table, others, span.end)
+        if span.end is None:
+            return own, iter(())
+        rows = sum(count_rows(table)[span.begin : span.end]) * _BEYOND_BYTES // (span.size or 1)
+        return own, read_groups(table, others, span.end, None, min(max(1, rows), BATCH_ROWS))
     own = _read_lines(stream, span.begin, span.end, rules, config.read_block_bytes)
     more = min(_BEYOND_BYTES, config.read_block_bytes)
     return own, iter(()) if span.end is None else _read_lines(stream, span.end, None, others, more)

@@ -96,7 +96,7 @@ def _cut_groups(file: InputFile, config: Config, part_bytes: int) -> list[Span]:
         with storage.open_binary(file.uri) as stream:
             require_parquet(stream.read(HEAD_BYTES), shown)
             table = open_parquet(stream, rules)
-            sizes = column_bytes(table, config.text_field)
+            sizes = column_bytes(table, rules)
             if sum(count_rows(table)) != table.metadata.num_rows:
                 return []  # damaged, which who reads it as a whole will say
     except OSError as error:

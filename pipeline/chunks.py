@@ -58,8 +58,17 @@ def read_until(end: int, size: int = CHUNK_BYTES) -> int:
     return (end + 1) * size + 4
 
 
+def chunk_after(start: int, size: int = CHUNK_BYTES) -> int:
+    """Return the number of the first chunk whose mark is at byte ``start`` of a text or after it."""
+    return -(-start // size)
+
+
 def cut_chunks(
-    blocks: Iterable[bytes], size: int = CHUNK_BYTES, first: int = 0, end: int | None = None
+    blocks: Iterable[bytes],
+    size: int = CHUNK_BYTES,
+    first: int = 0,
+    end: int | None = None,
+    line_start: int | None = None,
 ) -> Iterator[Chunk]:
     """Yield the chunks of a file, in order, from its decompressed blocks; a byte-order mark is left out.
 
@@ -68,13 +77,21 @@ def cut_chunks(
         size: of a chunk.
         first: number of the first chunk to yield.
         end: number of the first chunk not to; None for all to the file's end.
+        line_start: where the blocks begin instead, which is where a line does; ``first`` is chunk_after it then. No
+            cut at a mark before it goes beyond it, since a line feed is there.
     """
     source, buffer, ended = iter(blocks), bytearray(), False
     origin = begin = read_from(first, size)  # buffer[0] is byte `origin` of the file; a chunk starts at `begin`
     index, torn = max(0, first - 2), False
+    if line_start:
+        buffer += b"\n"
+        origin = begin = line_start - 1
+        index = first - 1
     while index != end:
         mark = (index + 1) * size
         while not ended and origin + len(buffer) < mark + size + 4:
+            if buffer.find(b"\n", max(0, mark - 1 - origin), mark - origin + size) >= 0:
+                break  # the cut is certain: what follows may be another part's, and dear to read
             block = next(source, None)
             ended = block is None
             buffer += block or b""

@@ -13,10 +13,12 @@ import string
 import unicodedata
 from collections.abc import Iterable, Iterator
 
+import numpy as np
+
 from pipeline.decompress import format_of
 from pipeline.encodings import UTF_8, decode_blocks, family_of
 from pipeline.errors import InputError
-from pipeline.magic import Kind, likely_kind, sure_kind
+from pipeline.magic import Kind, likely_kind, named_kind, sure_kind
 
 #: Bytes that are looked at.
 HEAD_BYTES = 64 << 10
@@ -32,6 +34,7 @@ _ORDERED = {codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
 _CONTROLS = bytes(set(range(32)) - set(b"\t\n\v\f\r\x1b")) + b"\x7f"
 _CONTROL_SHARE, _CONTROL_LEAST = 0.01, 3
 _PRINTABLE_SHARE = 0.99
+_LONG_HEAD = 8 << 10
 _SHIFTS = {b"\x1b$)C": "iso-2022-kr", b"\x1b$@": "iso-2022-jp", b"\x1b$B": "iso-2022-jp", b"\x1b$A": "iso-2022-jp-2"}
 
 _LETTERS = string.ascii_letters.encode()
@@ -104,11 +107,11 @@ def require_encoding(head: bytes, name: str, wanted: str, encoding: str) -> None
 
 def _unmarked_encoding(head: bytes, expected: str) -> str | None:
     """Name the encoding of text that has no byte-order mark and is plainly not in the expected one."""
-    zeros = head.count(0)
+    zeros = head.count(0) if b"\0" in head else 0  # to find none is much faster than to count
     if expected == UTF_8:
-        if head.isascii() and (shift := next((shift for shift in _SHIFTS if shift in head), None)):
+        if b"\x1b" in head and head.isascii() and (shift := next((shift for shift in _SHIFTS if shift in head), None)):
             return _SHIFTS[shift]
-        if head.count(b"@") > len(head) // 20 and len(head.translate(None, _EBCDIC_LETTERS)) < len(head) // 2:
+        if b"@" in head and _is_ebcdic(head):
             return "cp037"
         if not zeros and not _is_binary(head):
             return None
@@ -123,6 +126,11 @@ def _unmarked_encoding(head: bytes, expected: str) -> str | None:
     # High bytes change least.
     orders = sorted(("utf-16-le", "utf-16-be"), key=lambda order: len(set(head[order == "utf-16-le" :: 2])))
     return next((name for name in ("utf-32-le", "utf-32-be", *orders) if _is_printable(head, name)), None)
+
+
+def _is_ebcdic(head: bytes) -> bool:
+    """Tell text whose spaces are Latin at signs, and whose letters are no Latin ones."""
+    return head.count(b"@") > len(head) // 20 and len(head.translate(None, _EBCDIC_LETTERS)) < len(head) // 2
 
 
 def _is_printable(head: bytes, encoding: str) -> bool:
@@ -214,12 +222,20 @@ def _is_text(head: bytes, name: str) -> bool:
     if _is_binary(head):
         return False
     # Short brotli data may have no control characters, but it is hardly UTF-8.
-    return not (likely_kind(b"", name) and _is_broken(head))
+    return not (named_kind(name) and _is_broken(head))
 
 
 def _is_binary(head: bytes) -> bool:
+    if len(head) > _LONG_HEAD and _is_plainly_text(head):
+        return False
     controls = len(head) - len(head.translate(None, _CONTROLS))
     return controls >= _CONTROL_LEAST and controls > _CONTROL_SHARE * len(head)
+
+
+def _is_plainly_text(head: bytes) -> bool:
+    """Find no control character but line feeds, in a fourth of the time that counting them takes."""
+    codes = np.frombuffer(head, np.uint8)
+    return np.count_nonzero(codes < ord(" ")) == np.count_nonzero(codes == ord("\n")) and b"\x7f" not in head
 
 
 def _is_broken(head: bytes) -> bool:
@@ -233,7 +249,7 @@ def _is_broken(head: bytes) -> bool:
 def _first_lines(head: bytes, ended: bool) -> list[bytes]:
     """Return whole lines that are not blank, a few; the first one in any case, also if it is cut off."""
     head = head.removeprefix(codecs.BOM_UTF8)
-    lines = re.split(rb"[\r\n]+", head) if has_old_lines(head) else head.split(b"\n")
+    lines = re.split(rb"[\r\n]+", head) if has_old_lines(head) else head.split(b"\n", _LOOKED_AT_LINES)
     whole = [line for line in (lines if ended else lines[:-1])[:_LOOKED_AT_LINES] if line.strip()]
     return whole or [line for line in lines[:1] if line.strip()]
 

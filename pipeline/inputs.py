@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from pipeline.chunks import CHUNK_BYTES, Chunk
-from pipeline.content import HEAD_BYTES, has_old_lines, require_encoding, require_text
 from pipeline.dataset import storage
 from pipeline.dataset.manifest import LATEST, MANIFEST, OWN, VOCAB
 from pipeline.dataset.outputs import OutputError, refuse_inputs, refuse_owned, would_read
@@ -19,15 +18,13 @@ from pipeline.dataset.retry import StoreError
 from pipeline.dataset.shards import shard_name
 from pipeline.dataset.storage import RealPaths
 from pipeline.dead_letters import SetAside
-from pipeline.decompress import format_of
-from pipeline.encodings import UTF_8
 from pipeline.errors import InputError
 from pipeline.globs import is_marker, match_files, match_objects, matches_folder
 
 if TYPE_CHECKING:
     from pipeline.options import Config
 
-#: Plain text is read in parts of this many bytes, each by any worker; what must be read from its start is large above.
+#: Larger files are read in parts of about this many bytes, each by any worker, where their content can be split.
 PART_BYTES = 64 << 20
 
 #: What travels together is read in one go, and opening a file costs about as much as reading so many bytes.
@@ -68,6 +65,24 @@ class ReadText(NamedTuple):
     aside: SetAside
 
 
+class Span(NamedTuple):
+    """Consecutive records of a file, which can be read by themselves.
+
+    Attributes:
+        begin: first row group of Parquet; of JSON lines, the byte at or after which the first line begins.
+        end: where the next span begins; None for all to the file's end.
+        bytes: stored ones, about.
+        start: bytes of text in the file before it; 0 until all spans of the file are measured.
+        size: bytes of its own text; None until it is measured.
+    """
+
+    begin: int
+    end: int | None
+    bytes: int
+    start: int = 0
+    size: int | None = None
+
+
 class Part(NamedTuple):
     """Chunks of one file that are read together.
 
@@ -76,21 +91,25 @@ class Part(NamedTuple):
         first: number of the first chunk.
         end: number of the first chunk that is another part's; None for all to the file's end.
         text: what was read, where another worker did; None where it is to be read.
+        span: the records in which the chunks begin; None where they are found without.
     """
 
     file: InputFile
     first: int = 0
     end: int | None = None
     text: ReadText | None = None
+    span: Span | None = None
 
     @property
     def is_whole(self) -> bool:
         """Whether it is all of the file, still to be read."""
-        return self.first == 0 and self.end is None and self.text is None
+        return self.first == 0 and self.end is None and self.text is None and self.span is None
 
     @property
     def bytes(self) -> int:
         """Stored bytes, about."""
+        if self.span is not None:
+            return self.span.bytes
         end = self.file.bytes if self.end is None else min(self.end * CHUNK_BYTES, self.file.bytes)
         return max(0, end - self.first * CHUNK_BYTES)
 
@@ -198,22 +217,6 @@ def refuse_place(flag: str, place: str, config: Config) -> None:
         refuse_owned(flag, place, folder_flag, folder, OWN)
 
 
-def split_file(file: InputFile, part_bytes: int = PART_BYTES) -> Iterator[Part]:
-    """Cut a large file of UTF-8 lines into parts, if its content, not its name, is plain text.
-
-    Raises:
-        InputError: the file cannot be read, or is something else than text.
-    """
-    step = max(1, part_bytes // CHUNK_BYTES)
-    if file.bytes <= step * CHUNK_BYTES or not _is_plain(file):
-        yield Part(file)
-        return
-    firsts = range(0, -(-file.bytes // CHUNK_BYTES), step)
-    for first in firsts[:-1]:
-        yield Part(file, first, first + step)
-    yield Part(file, firsts[-1])  # whatever the size listed: to the end that the file has when it is read
-
-
 def batch_parts(parts: Iterable[Part], batch_bytes: int = BATCH_BYTES) -> Iterator[list[Part]]:
     """Group neighbours so that many small files travel together; a large part travels alone."""
     batch: list[Part] = []
@@ -268,19 +271,6 @@ def _hint() -> str:
     """Say what helps where file names are not read as UTF-8."""
     encoding = sys.getfilesystemencoding()
     return "" if encoding == "utf-8" else f", for this locale's names are {encoding}: set PYTHONUTF8=1"
-
-
-def _is_plain(file: InputFile) -> bool:
-    try:
-        head = storage.read_range(file.uri, 0, HEAD_BYTES)
-    except OSError as error:
-        raise unreadable(file, error) from None
-    if format_of(head) is not None:
-        return False
-    shown = storage.redact(file.uri)
-    require_encoding(head, shown, "text", UTF_8)
-    require_text(head, shown, "text", ended=False)
-    return not has_old_lines(head)
 
 
 def unreadable(file: InputFile, error: OSError) -> InputError:

@@ -38,7 +38,7 @@ from pipeline.phrase_transforms import find_phrases
 from pipeline.plan import ChunkStats
 from pipeline.progress import Meter
 from pipeline.results import NO_DEAD_LETTERS, PassedOver
-from pipeline.sources import ReadListing, SpreadChunks
+from pipeline.sources import ReadListing, SplitRecords, SpreadChunks
 from pipeline.spill import make_spill
 from pipeline.stages import EncodedChunk
 from pipeline.transforms import (
@@ -57,17 +57,20 @@ from pipeline.vocabulary import write_vocabulary
 from pipeline.written import pack_shards
 
 
-def build(pipeline: beam.Pipeline, run: Run, spill_folder: str | None) -> None:
+def build(pipeline: beam.Pipeline, run: Run, spill_folder: str | None, one_process: bool = False) -> None:
     """Add the whole job to ``pipeline``: two readings of the text, or --phrases more, each with a barrier behind it.
 
     Args:
         pipeline: to add to.
         run: what to build.
         spill_folder: local folder for the ids on their way to the shards; None sends them through the shuffle.
+        one_process: threads of one process do all the work: they share it whatever one of them reads.
     """
     spill = make_spill(spill_folder)
     start = pipeline | "Start" >> beam.Create([None])
     batches = pipeline | "ReadListing" >> ReadListing(run.listing, run.config, inputs.PART_BYTES)
+    if run.config.input_format != "text" and not one_process:
+        batches |= "SplitRecords" >> SplitRecords(run.config, inputs.PART_BYTES)
     if spill_folder is None:  # where there may be other workers; here, threads share the work on what one reads
         batches |= "SpreadChunks" >> SpreadChunks(run.config, inputs.PART_BYTES)
 
@@ -133,7 +136,7 @@ def run_job(config: Config, beam_flags: Sequence[str]) -> Run:
         storage.write_bytes(run.listing, memoryview(listing))
         with runners.naming(runner):
             pipeline = beam.Pipeline(runner=FnApiRunner() if in_process else None, options=options)
-        build(pipeline, run, spill_folder)
+        build(pipeline, run, spill_folder, one_process=soft)
         require_running()
         with runners.naming(runner):
             result = pipeline.run()

@@ -98,6 +98,12 @@ _NAMES = {
     ".avro": Kind("an Avro file", _CONVERT), ".orc": Kind("an ORC file", _CONVERT),
 }  # fmt: skip
 
+_ENDINGS = tuple(_NAMES)
+
+#: Most files begin with none of these, which is known at once.
+_SURE_STARTS = tuple(magic.start for magic in _SURE if not magic.at)
+_SURE_WITHIN = [magic for magic in _SURE if magic.at]
+
 #: What tells the kinds of zip files from each other: a name inside, which is near the start.
 _ZIPPED = (
     (b"mimetypeapplication/epub+zip", Kind("an EPUB book", _EXTRACT)),
@@ -118,12 +124,18 @@ def sure_kind(head: bytes) -> Kind | None:
         return next(kind for name, kind in _ZIPPED if name in head)
     if _is_tar(head):
         return Kind("a tar archive", _UNPACK)
-    return _find(head, _SURE)
+    return _find(head, _SURE if head.startswith(_SURE_STARTS) else _SURE_WITHIN)
 
 
 def likely_kind(head: bytes, name: str) -> Kind | None:
     """Name the format of a file that is not text, by bytes that text may begin with too, or by its extension."""
-    return _find(head, _LIKELY) or next((kind for end, kind in _NAMES.items() if name.lower().endswith(end)), None)
+    return _find(head, _LIKELY) or named_kind(name)
+
+
+def named_kind(name: str) -> Kind | None:
+    """Name the format of a file that is not text by its extension."""
+    name = name.lower()
+    return next((kind for end, kind in _NAMES.items() if name.endswith(end)), None) if name.endswith(_ENDINGS) else None
 
 
 def _find(head: bytes, table: list[_Magic]) -> Kind | None:

@@ -12,9 +12,14 @@ from pipeline import reading
 from pipeline.chunks import BOM, CHUNK_BYTES, Chunk, cut_chunks
 from pipeline.dead_letters import SetAside
 from pipeline.encodings import UTF_8
-from pipeline.inputs import PART_BYTES, InputFile, Part, ReadText, batch_parts, list_inputs, split_file
+from pipeline.inputs import PART_BYTES, InputFile, Part, ReadText, batch_parts, list_inputs
 from pipeline.listing import SHARES, read_share
 from pipeline.options import Config
+from pipeline.splits import number_chunks, split_records, split_text
+
+#: Text of one row group goes through the shuffle, chunk by chunk, if it is so many times larger than a part: many
+#: programs write row groups of 128 MiB, and these are better read twice.
+_LARGE_SPAN = 8
 
 
 class ListInputs(beam.PTransform):  # type: ignore[misc]
@@ -57,7 +62,46 @@ def make_batches(files: Iterable[InputFile], config: Config, part_bytes: int) ->
     """Split what is large and plain UTF-8, group what is small."""
     if config.input_format != "text" or config.encoding != UTF_8:
         return batch_parts(map(Part, files))
-    return batch_parts(part for file in files for part in split_file(file, part_bytes))
+    return batch_parts(part for file in files for part in split_text(file, part_bytes))
+
+
+class SplitRecords(beam.PTransform):  # type: ignore[misc]
+    """Batches of Part → batches of the same records, where large files that can be split are.
+
+    Their text is read once more for that: what comes before a span says which chunks begin in it.
+    """
+
+    def __init__(self, config: Config, part_bytes: int = PART_BYTES) -> None:
+        super().__init__()
+        self._config, self._part_bytes = config, part_bytes
+
+    def expand(self, batches: beam.PCollection) -> beam.PCollection:
+        """Cut, measure on all workers, add up what comes before each span of a file."""
+        spans = batches | beam.FlatMap(self._cut) | beam.Reshuffle()
+        return spans | beam.Map(self._measure) | beam.GroupByKey() | beam.FlatMap(self._number)
+
+    def _cut(self, batch: Sequence[Part]) -> Iterator[list[Part]]:
+        small = list[Part]()
+        for part in require_batch(batch, "SplitRecords"):
+            parts = split_records(part.file, self._config, self._part_bytes) if part.is_whole else [part]
+            if len(parts) == 1:
+                small += parts
+            else:
+                yield from ([span] for span in parts)
+        if small:
+            yield small
+
+    def _measure(self, batch: list[Part]) -> tuple[int, list[Part]]:
+        """Return a batch with a key that other spans of its file have, and nothing else."""
+        if batch[0].span is not None:
+            batch = [reading.measure_span(part, self._config) for part in batch]
+        return batch[0].file.ordinal, batch
+
+    def _number(self, element: tuple[int, Iterable[list[Part]]]) -> Iterator[list[Part]]:
+        batches = list(element[1])
+        if len(batches) == 1:
+            return iter(batches)
+        return ([part] for part in number_chunks([part for batch in batches for part in batch], self._config))
 
 
 class SpreadChunks(beam.PTransform):  # type: ignore[misc]
@@ -84,6 +128,8 @@ class SpreadChunks(beam.PTransform):  # type: ignore[misc]
                 yield from self._read(part)
 
     def _is_large(self, part: Part) -> bool:
+        if part.span is not None:  # a row group that nothing cuts
+            return (part.span.size or 0) > _LARGE_SPAN * self._large_bytes
         return part.is_whole and part.file.bytes > self._large_bytes
 
     def _read(self, part: Part) -> Iterator[list[Part]]:

@@ -20,9 +20,10 @@ from pipeline.chunks import CHUNK_BYTES, cut_chunks
 from pipeline.cli import main
 from pipeline.dataset import storage
 from pipeline.dataset.reader import Dataset, open_dataset
-from pipeline.inputs import list_inputs, split_file
+from pipeline.inputs import list_inputs
 from pipeline.options import Config
 from pipeline.reading import read_chunks
+from pipeline.splits import split_text
 from tests.bench.made import token_ids
 from tests.bench.made import words_of as words_of_ids
 from tests.faults.support import TEXT, expect_failure, in_process, make_old, words_of
@@ -212,7 +213,7 @@ def test_a_line_of_64_mib_is_read_in_bounded_pieces(tmp_path: Path) -> None:
     config = Config((f"{tmp_path}/in/*",), "out")
     for file in list_inputs(config.input):
         chunks, lines, largest = 0, 0, 0
-        for part in split_file(file, 16 << 20):
+        for part in split_text(file, 16 << 20):
             for chunk in read_chunks(part, config, [].append):
                 assert chunk.data.split() == [b"word"] * chunk.data.count(b"w")
                 chunks, lines, largest = chunks + 1, lines + chunk.lines, max(largest, len(chunk.data))

@@ -17,7 +17,8 @@ from pipeline.dataset import storage
 from pipeline.errors import InputError
 from pipeline.inputs import InputFile, Part
 from pipeline.options import Config
-from pipeline.records import RecordRules, read_parquet
+from pipeline.parquet_rows import read_parquet
+from pipeline.records import RecordRules
 from pipeline.text import DeadLetter
 from tests.faults.test_compression import FORMATS, every_format
 

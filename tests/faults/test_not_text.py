@@ -25,9 +25,10 @@ from pipeline.content import HEAD_BYTES
 from pipeline.dataset.reader import open_dataset
 from pipeline.encodings import UTF_8, canonical_name
 from pipeline.errors import InputError
-from pipeline.inputs import InputFile, Part, split_file
+from pipeline.inputs import InputFile, Part
 from pipeline.options import Config, parse_arguments
 from pipeline.sources import make_batches
+from pipeline.splits import split_text
 from pipeline.text import DeadLetter
 from tests.faults.support import TEXT, expect_failure, in_process, make_old, words_of
 from tests.faults.test_compression import FORMATS
@@ -181,7 +182,7 @@ def test_what_is_not_text_is_named(kind: str, tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_bytes(data)
     with pytest.raises(InputError, match="found "):
-        list(split_file(InputFile(0, str(path), "a.txt", 1 << 30)))
+        list(split_text(InputFile(0, str(path), "a.txt", 1 << 30)))
 
 
 @pytest.mark.parametrize("kind", ["UTF-16 with a mark", "tar", "zip", "zeros", "JSON lines"])
@@ -336,7 +337,7 @@ def test_carriage_returns_beside_line_feeds_stay(tmp_path: Path) -> None:
 def test_a_large_file_of_an_old_mac_is_not_split(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_bytes(b"a line\r" * 20_000)
     file = InputFile(0, f"{tmp_path}/a.txt", "a.txt", 9 * CHUNK_BYTES)
-    assert list(split_file(file, CHUNK_BYTES)) == [Part(file)]
+    assert list(split_text(file, CHUNK_BYTES)) == [Part(file)]
 
 
 LATIN = "".join(f"a naïve café number {number}\n" for number in range(200)).encode("latin-1")

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 import apache_beam as beam
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import zstandard
@@ -94,7 +95,7 @@ def test_chunks_that_another_worker_read(
 
 @pytest.mark.parametrize("elsewhere", [False, True])
 def test_records_are_set_aside_once(elsewhere: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inputs, "PART_BYTES", 1000)
+    monkeypatch.setattr(inputs, "PART_BYTES", 100_000)
     (tmp_path / "in").mkdir()
     records = [json.dumps({"text": line}).encode() for line in LINES]
     records[1:1], records[9000:9000] = [b"{"], [b"[]"]
@@ -103,6 +104,48 @@ def test_records_are_set_aside_once(elsewhere: bool, tmp_path: Path, monkeypatch
     dataset = run(tmp_path / "in", tmp_path / "out", *flags, input_format="jsonl")
     assert dataset.manifest.corpus.dead_letters == {"invalid-json": 1, "no-text-field": 2}
     assert dataset.manifest.corpus.lines == len(LINES)
+
+
+PROCESSES = ("--direct_num_workers=2", "--direct_running_mode=multi_processing")
+
+
+def write_records(folder: Path, input_format: str) -> None:
+    """Write a large file of records, of which some are bad, and a small one."""
+    folder.mkdir()
+    records: list[str | None] = [None, *LINES[:3000], None, GIANT, "", *LINES[3000:5000], None]
+    small = [LINES[0], None]
+    for name, texts in (("a", records), ("b", small)):
+        if input_format == "parquet":
+            table = pa.table({"id": list(range(len(texts))), "text": texts})
+            pq.write_table(
+                table, folder / f"{name}.parquet", row_group_size=500, use_dictionary=False, compression="none"
+            )
+        else:
+            lines = [json.dumps({"text": text}, ensure_ascii=i % 3 > 0).encode() for i, text in enumerate(texts)]
+            (folder / f"{name}.jsonl").write_bytes(BOM + b"\r\n".join(lines))
+
+
+@pytest.fixture(scope="module", params=["jsonl", "parquet"])
+def whole_records(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    folder = tmp_path_factory.mktemp(request.param)
+    write_records(folder / "in", request.param)
+    return run(folder / "in", folder / "out", input_format=request.param)
+
+
+@pytest.mark.parametrize(
+    ("part_kib", "flags"), [(300, (ELSEWHERE,)), (1000, PROCESSES)], ids=["many spans", "two processes"]
+)
+def test_spans_of_records_give_the_bytes_of_the_whole(
+    part_kib: int, flags: tuple[str, ...], whole_records: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = count_reads(monkeypatch)
+    monkeypatch.setattr(inputs, "PART_BYTES", part_kib << 10)
+    input_format = str(whole_records.manifest.options["input_format"])
+    write_records(tmp_path / "in", input_format)
+    dataset = run(tmp_path / "in", tmp_path / "out", *flags, input_format=input_format)
+    assert dataset.manifest.corpus.dead_letters == {"no-text-field": 4, "token-too-long": 3}
+    assert dataset.manifest == whole_records.manifest  # with the digests of all files, and the letters' places in them
+    assert sum(part.span is not None for part in read) >= (10 if flags == (ELSEWHERE,) else 0)
 
 
 def test_letters_of_a_file_without_text_still_arrive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

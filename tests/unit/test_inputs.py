@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from pipeline.chunks import CHUNK_BYTES
 from pipeline.errors import InputError
-from pipeline.inputs import InputFile, Part, batch_parts, list_inputs, split_file
+from pipeline.inputs import InputFile, Part, batch_parts, list_inputs
 from pipeline.listing import read_listing, read_share, save_listing
+from pipeline.splits import split_text
 
 
 def make_files(root: Path, *names: str) -> None:
@@ -103,7 +104,7 @@ def test_large_plain_text_is_split(
     path = tmp_path_factory.mktemp("split") / "a.gz"  # the name says nothing
     path.write_bytes(gzip.compress(b"a") if compressed else b"text")
     file = InputFile(0, str(path), "a.gz", chunks * CHUNK_BYTES + more)
-    parts = list(split_file(file, part * CHUNK_BYTES))
+    parts = list(split_text(file, part * CHUNK_BYTES))
     if compressed or file.bytes <= part * CHUNK_BYTES:
         assert parts == [Part(file)]
         return
@@ -114,7 +115,7 @@ def test_large_plain_text_is_split(
 
 def test_a_file_that_is_gone_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"gone\.txt: found No such file or directory, expected a readable file"):
-        list(split_file(InputFile(0, f"{tmp_path}/gone.txt", "gone.txt", 1 << 30)))
+        list(split_text(InputFile(0, f"{tmp_path}/gone.txt", "gone.txt", 1 << 30)))
 
 
 @pytest.mark.parametrize("count", [1, 5, 64, 8192, 20_001])

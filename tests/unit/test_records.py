@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from pipeline import records
 from pipeline.errors import InputError
-from pipeline.records import RecordRules, read_jsonl, read_parquet
+from pipeline.parquet_rows import read_parquet
+from pipeline.records import RecordRules, read_jsonl
 from pipeline.text import DeadLetter
 
 BOM = b"\xef\xbb\xbf"

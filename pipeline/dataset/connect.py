@@ -8,6 +8,7 @@ import importlib.machinery
 import importlib.util
 import os
 import shutil
+import threading
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -43,7 +44,7 @@ def connect(scheme: str, bucket: str, purpose: str) -> Any:
 
 @functools.lru_cache(maxsize=64)
 def _connect(
-    process: int, scheme: str, bucket: str, purpose: str, environment: tuple[tuple[str, str], ...],
+    _process: int, scheme: str, bucket: str, purpose: str, environment: tuple[tuple[str, str], ...],
     connect_s: float, silence_s: float,
 ) -> Any:  # fmt: skip
     kind, variables = SCHEMES[scheme], dict(environment)
@@ -59,7 +60,7 @@ def _connect(
                 options["root_certificate"] = file.read()
         config, provider = {"S3Store": _s3, "GCSStore": _gcs, "AzureStore": _azure}[kind](bucket, variables)
         options["allow_http"] = not str(config.get("endpoint") or config.get("base_url") or "").startswith("https://")
-        return getattr(library(process)._store, kind)(
+        return getattr(library()._store, kind)(
             bucket.partition("@")[0], config={key: value for key, value in config.items() if value},
             client_options=options, retry_config=_repeats(purpose == "parts"), credential_provider=provider,
         )  # fmt: skip
@@ -80,16 +81,30 @@ def _repeats(in_parts: bool) -> dict[str, Any]:
     return {"max_retries": ATTEMPTS - 1, "retry_timeout": timedelta(seconds=GIVE_UP_S), "backoff": waits}
 
 
+_loading = threading.Lock()
 _first_process: list[int] = []
 
 
-@functools.lru_cache(maxsize=2)
-def library(process: int) -> Any:
+def _unlock() -> None:
+    global _loading
+    _loading = threading.Lock()  # the parent's may have been held by a thread that the child has not
+
+
+os.register_at_fork(after_in_child=_unlock)
+
+
+def library() -> Any:
     """Return obstore's compiled module; a process that was forked, as PyTorch's loaders are, gets a copy of its own.
 
     obstore's threads stay behind in the parent, and the child would wait for them for ever. A module that is loaded
     from another file starts its own.
     """
+    with _loading:
+        return _load(os.getpid())
+
+
+@functools.lru_cache(maxsize=1)
+def _load(process: int) -> Any:
     import obstore._obstore as compiled
 
     _first_process.append(process)
@@ -130,7 +145,7 @@ def _s3(_bucket: str, variables: Mapping[str, str]) -> Settings:
     session = Session()
     config["endpoint"] = config["endpoint"] or session.get_scoped_config().get("endpoint_url")
     config["region"] = config["region"] or session.get_config_variable("region")
-    credentials = None if has_keys else session.get_credentials()
+    credentials: Any = None if has_keys else session.get_credentials()
 
     def provide() -> dict[str, Any]:
         keys = credentials.get_frozen_credentials()

@@ -75,7 +75,7 @@ def _ask(action: str, uri: str, *arguments: Any, purpose: str = "read", **option
     bucket, key = split(uri)
     store = connect(uri.partition("://")[0], bucket, purpose)
     try:
-        return getattr(library(os.getpid()), action)(store, *(arguments or (key,)), **options)
+        return getattr(library(), action)(store, *(arguments or (key,)), **options)
     except FileNotFoundError as error:
         if "NoSuchBucket" in str(error) or "ContainerNotFound" in str(error):
             raise StoreError(f"{uri}: found {short_text(error)}, expected a bucket that exists") from None

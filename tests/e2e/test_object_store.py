@@ -259,6 +259,9 @@ def test_a_large_file_goes_in_parts_and_leaves_nothing_where_it_fails(
 
 
 GLOBS = [
+    "text/.h*",
+    "text/.h*/x*",
+    "te*/a.txt",
     "text/*.txt",
     "text/**",
     "text/**/*.txt",
@@ -312,7 +315,7 @@ def test_listing_goes_on_where_it_broke(bucket: str, faulty: wire.Faulty, monkey
         assert [one.uri for one in storage.list_objects(f"{bucket}/pages/b2") or ()] == uris[3:4]
 
 
-@pytest.mark.parametrize("name", ["a//b", "a/../b", "./a"])
+@pytest.mark.parametrize("name", ["a//b", "a/../b", "./a", "a/"])
 def test_names_that_cannot_be_used_are_told_in_one_line(name: str, bucket: str) -> None:
     with pytest.raises(retry.StoreError, match=rf"^{bucket}/odd/{name}: found .*, expected a name that obstore knows$"):
         storage.read_bytes(f"{bucket}/odd/{name}")

@@ -11,6 +11,7 @@ import shutil
 import threading
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta, timezone
+from importlib import metadata
 from typing import Any
 
 from pipeline.dataset.retry import ATTEMPTS, GIVE_UP_S, LONGEST_WAIT_S, StoreError, short_text, wait_s
@@ -58,6 +59,9 @@ def _connect(
         if bundle := variables.get("AWS_CA_BUNDLE" if kind == "S3Store" else "REQUESTS_CA_BUNDLE"):
             with open(bundle, "rb") as file:
                 options["root_certificate"] = file.read()
+        if metadata.version("obstore").startswith("0.10."):  # Python 3.10's last one limits the whole alone
+            options["timeout"] = _WRITE_SILENCE * options.pop("read_timeout")
+            options.pop("root_certificate", None)
         config, provider = {"S3Store": _s3, "GCSStore": _gcs, "AzureStore": _azure}[kind](bucket, variables)
         options["allow_http"] = not str(config.get("endpoint") or config.get("base_url") or "").startswith("https://")
         return getattr(library()._store, kind)(

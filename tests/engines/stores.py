@@ -110,7 +110,7 @@ def azurite(folder: Path) -> Iterator[Store]:
     """Run a stand-in for Azure's store."""
     port = servers.free_port()
     address = f"http://127.0.0.1:{port}"
-    command = [str(install.npm_tool(*AZURITE)), "--inMemoryPersistence", "--blobHost", "127.0.0.1",
+    command = [*install.npm_tool(*AZURITE), "--inMemoryPersistence", "--blobHost", "127.0.0.1",
                "--blobPort", str(port), "--skipApiVersionCheck", "--silent"]  # fmt: skip
     own = {**os.environ, "AZURITE_ACCOUNTS": f"{azure.ACCOUNT}:{SECRET}"}
     with servers.started(command, folder / "azurite.log", lambda: servers.listens(port), env=own):

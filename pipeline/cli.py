@@ -22,11 +22,13 @@ from pipeline.inputs import refuse_targets
 from pipeline.maintenance import COMMANDS, parse_command, run_command
 
 _OURS = (PipelineError, FormatError, PointerMovedError)
+#: What a worker's error is called where a runner passes it on as text, in which wrappers' names may stand before it.
+_RAISED = re.compile(r"^(?:RuntimeError: )*([A-Za-z_][\w.]*(?:Error|Exception|Moved)): (.*)$", re.MULTILINE)
 _KNOWN = re.compile(
-    r"^(?:pipeline\.\S+\.(?:InputError|ConfigError|FormatError|PointerMovedError)"
-    r"|(?:PermissionError|OSError|FileNotFoundError|NotADirectoryError|IsADirectoryError)): (.*)$",
-    re.MULTILINE,
+    r"pipeline\.\S+\.(?:InputError|ConfigError|FormatError|PointerMovedError|StoreError|LostJobError)"
+    r"|PermissionError|OSError|FileNotFoundError|NotADirectoryError|IsADirectoryError"
 )
+_JAVAS = ("java.", "org.", "com.", "io.")
 #: "root" is what a portable runner tells the launcher; the names behind it are a local Prism's and its workers'.
 _BEAMS_LOGGERS = ("apache_beam", "root", "PrismJobServer", "PrismRunner", "SdkWorker")
 _STEP = re.compile(r"\s*\[while running .*", re.DOTALL)
@@ -142,9 +144,11 @@ def error_line(error: BaseException) -> str | None:
             return _one_line(f"{cause.filename}: found {cause.strerror}, expected to be able to use it")
         if isinstance(cause, (*_OURS, OSError)):
             return _one_line(str(cause))
-        cause = cause.__cause__ or cause.__context__
-    found = _KNOWN.findall(str(error))
-    return _one_line(found[-1]) if found else None
+        if not isinstance(cause, RuntimeError):  # as runners wrap errors: all else is what went wrong itself
+            break
+        cause = cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
+    raised = [(name, text) for name, text in _RAISED.findall(str(error)) if not name.startswith(_JAVAS)]
+    return _one_line(raised[-1][1]) if raised and _KNOWN.fullmatch(raised[-1][0]) else None
 
 
 def _one_line(text: str) -> str:

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from pipeline.dataset import storage
-
-_REQUESTS_AT_ONCE = 16
 
 
 class StoredFile(NamedTuple):
@@ -47,39 +44,40 @@ def _list_local(folder: str) -> list[StoredFile]:
 
 
 def remove_files(folder: str, names: Sequence[str]) -> None:
-    """Remove files below a folder, the first one before the others, and the local folders that are empty then."""
-    if not storage.is_local(folder):
-        _remove_objects([storage.join(folder, name) for name in names])
-        return
-    path = storage.local_path(folder)
-    for name in names:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(os.path.join(path, name))
-    for parent, _, _ in os.walk(path, topdown=False):
-        with contextlib.suppress(OSError):
-            os.rmdir(parent)  # only where nothing is in it
+    """Remove files below a folder, the first one before the others."""
+    uris = [storage.join(folder, name) for name in names]
+    for some in filter(None, (uris[:1], uris[1:])):
+        try:
+            storage.remove_files(some)
+        except NotImplementedError:
+            from apache_beam.io.filesystems import FileSystems
+
+            FileSystems.delete(some)
 
 
-def _remove_objects(uris: Sequence[str]) -> None:
-    if not uris:
-        return
-    with contextlib.suppress(NotImplementedError):
-        storage.remove_file(uris[0])
-        with ThreadPoolExecutor(_REQUESTS_AT_ONCE) as pool:
-            list(pool.map(storage.remove_file, uris[1:]))
-        return
-    from apache_beam.io.filesystems import FileSystems
+def remove_empty(folder: str, is_ours: Callable[[str], bool]) -> None:
+    """Remove a local folder and those below it, named by their paths from it, that are ours and have nothing in them.
 
-    for some in (uris[:1], uris[1:]):
-        if some:
-            FileSystems.delete(list(some))
-
-
-def remove_empty(folder: str, top: str) -> None:
-    """Remove a folder and those around it, up to ``top``, as far as nothing is in them; stores have no folders."""
+    Stores have no folders.
+    """
     if storage.is_local(folder):
-        path, last = os.path.abspath(storage.local_path(folder)), os.path.abspath(storage.local_path(top))
+        top = storage.local_path(folder)
+        for parent, _, _ in os.walk(top, topdown=False):
+            if is_ours(os.path.relpath(parent, top)):
+                with contextlib.suppress(OSError):  # there is something in it
+                    os.rmdir(parent)
+
+
+@contextlib.contextmanager
+def leaving_none(folder: str) -> Iterator[None]:
+    """Remove a local folder, and those around it that were not there before, if nothing is in them at the end."""
+    made, path = list[str](), os.path.abspath(storage.local_path(folder))
+    while storage.is_local(folder) and (not made or not os.path.lexists(path)):
+        made.append(path)
+        path = os.path.dirname(path)
+    try:
+        yield
+    finally:
         with contextlib.suppress(OSError):
-            while os.path.commonpath([path, last]) == last:
+            for path in made:
                 os.rmdir(path)
-                path = os.path.dirname(path)

@@ -7,6 +7,7 @@ import glob
 import os
 import stat
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 from pipeline.dataset import storage
 from pipeline.dataset.objects import is_match
@@ -15,6 +16,8 @@ from pipeline.errors import InputError
 #: Names of files without data, in lower case; folders of such files.
 _MARKERS = {".ds_store", "thumbs.db", "desktop.ini"}
 _MARKER_FOLDERS = {"_delta_log", "_temporary", "_spark_metadata", "__MACOSX"}
+
+_REQUESTS_AT_ONCE = 16
 
 _KINDS = {stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
 
@@ -135,10 +138,12 @@ def match_objects(pattern: str) -> list[tuple[str, int, float | None]]:
         found = storage.list_objects(prefix)
         if found is None:
             return _match_by_beam(pattern)
-        # A key that ends in a slash is how consoles mark a folder.
-        return [one for one in found if not one.uri.endswith("/") and is_match(pattern[start:], one.uri[start:])]
-    except ModuleNotFoundError as error:
-        detail = f"no module {error.name!r}"
+        matched = [one for one in found if is_match(pattern[start:], one.uri[start:])]
+        # An empty one may be how consoles mark a folder: a key that ends in a slash, which obstore does not show.
+        empty = [one.uri for one in matched if not one.bytes]
+        with ThreadPoolExecutor(_REQUESTS_AT_ONCE) as pool:
+            there = dict(zip(empty, pool.map(storage.exists, empty), strict=True))
+        return [one for one in matched if there.get(one.uri, True)]
     except OSError as error:
         detail = error.strerror or str(error)
     raise InputError(f"--input {pattern}: found no way to list it ({detail}), expected files") from None

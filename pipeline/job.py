@@ -183,21 +183,21 @@ def make_listing(config: Config) -> tuple[pa.Buffer, int, PassedOver]:
 @contextlib.contextmanager
 def _workplace(run: Run, in_process: bool) -> Iterator[None]:
     """Hold the run's lease; leave nothing of a failed run behind but its dead letters, which say why it failed."""
-    try:
-        with hold_lease(run.folder, run.runner, in_process) as before:
-            if before in (Writer.DEAD, Writer.NONE):  # what an earlier run of that name left when it died or failed
-                upkeep.remove_unfinished(run.config.output, run.run_id)
-            try:
-                yield
-            except BaseException as error:
-                # A cluster's job goes on when its launcher is interrupted or cut off: it still needs what lies there.
-                if in_process or (isinstance(error, Exception) and not isinstance(error, LostJobError)):
-                    _leave(run, failed=True)
-                raise
-            if in_process or run.config.wait:
-                _leave(run, failed=False)
-    finally:
-        folders.remove_empty(run.folder, run.config.output)  # also where the lease could not be written
+    with (
+        folders.leaving_none(run.folder),  # also where the lease could not be written
+        hold_lease(run.folder, run.runner, in_process) as before,
+    ):
+        if before in (Writer.DEAD, Writer.NONE):  # what an earlier run of that name left when it died or failed
+            upkeep.remove_unfinished(run.config.output, run.run_id)
+        try:
+            yield
+        except BaseException as error:
+            # A cluster's job goes on when its launcher is interrupted or cut off: it still needs what lies there.
+            if in_process or (isinstance(error, Exception) and not isinstance(error, LostJobError)):
+                _leave(run, failed=True)
+            raise
+        if in_process or run.config.wait:
+            _leave(run, failed=False)
 
 
 def _leave(run: Run, failed: bool) -> None:

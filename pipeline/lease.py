@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from typing import IO
 
 from pipeline.dataset import storage
+from pipeline.dataset.local import make_in
 from pipeline.dataset.schema import canonical_json
 from pipeline.errors import ConfigError
 
@@ -54,10 +55,9 @@ def hold_lease(folder: str, runner: str, in_process: bool) -> Iterator[Writer]:
         yield Writer.UNKNOWN
         return
     path = storage.local_path(storage.join(folder, LEASE))
-    os.makedirs(os.path.dirname(path), exist_ok=True)
     with contextlib.ExitStack() as stack:
         try:
-            file = stack.enter_context(_locked(path, "a+b"))
+            file = make_in(os.path.dirname(path), lambda: stack.enter_context(_locked(path, "a+b")))
         except BlockingIOError:
             name = folder.rpartition("/")[2]
             raise ConfigError(f"--run-id {name}: found a run of that name being written, expected a new name") from None

@@ -192,8 +192,6 @@ def _clean(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
 
 
 def _describe(item: upkeep.Removed) -> str:
-    if item.reason == "upload":
-        return f"unfinished uploads of run {item.run}: {item.files:,}"
     what = {"dead": f"run {item.run}, which died", "old": f"run {item.run}, which newer ones replaced"}.get(
         item.reason, f"temporary files of run {item.run}" if item.run else "temporary files"
     )

@@ -17,6 +17,7 @@ from typing import IO, Any, Protocol
 import pyarrow as pa
 
 from pipeline.dataset import storage
+from pipeline.dataset.local import make_in
 
 _PLACE = struct.Struct("<qq")
 
@@ -69,10 +70,9 @@ class FileSpill:
         """Append the payload."""
         with self._lock:
             if self._file is None:
-                os.makedirs(self._folder, exist_ok=True)
-                # Unbuffered, so that a payload is readable as soon as its place travels.
                 path = os.path.join(self._folder, f"ids-{uuid.uuid4().hex}.bin")
-                self._file = open(path, "xb", buffering=0)  # noqa: SIM115 (open as long as this lives)
+                # Unbuffered, so that a payload is readable as soon as its place travels; open as long as this lives.
+                self._file = make_in(self._folder, lambda: open(path, "xb", buffering=0))  # noqa: SIM115
             offset = self._file.tell()
             rest = memoryview(payload)
             with storage.naming(self._file.name):

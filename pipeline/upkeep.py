@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pipeline.dataset import storage
 from pipeline.dataset.manifest import LATEST, MANIFEST, MODELS, parse_pointer
 from pipeline.dataset.schema import FormatError, parse_json_object
-from pipeline.folders import StoredFile, list_files, remove_files
+from pipeline.folders import StoredFile, list_files, remove_empty, remove_files
 from pipeline.lease import LEASE, Writer, probe_lease
 
 _log = logging.getLogger(__name__)
@@ -30,6 +30,8 @@ _WRITTEN = re.compile(
     r"(?:manifest|run)\.json|(?:listing|vocab|inputs|shards)\.parquet|pairs/pass-\d+/part-\d+-of-\d+\.parquet"
     r"|dead-letters/part-\d+\.parquet|phrases/round-\d+\.parquet"
 )
+#: Folders that a run makes, and its own.
+_FOLDER = re.compile(r"\.|tmp(?:/.+)?|pairs(?:/pass-\d+)?|dead-letters|phrases")
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class Removed:
     Attributes:
         run: its name; "" for what lies beside the runs.
         reason: "dead": the run was never complete, and nobody writes it any more; "old": newer ones replaced it;
-            "temporary": only files that a dead process left; "upload": large objects that it had begun to write.
+            "temporary": only files that a dead process left.
         dead_letters: how many of the files.
     """
 
@@ -71,20 +73,7 @@ def clean(output: str, older_than_s: float, keep: int = 0, dry_run: bool = False
     beside = [file for file in _list_beside(output) if file.modified <= before and _TEMPORARY.fullmatch(file.name)]
     if beside:
         found.append(_remove(output, "", beside, "temporary", dry_run))
-    found += _clean_uploads(output, before, dry_run)
     return [item for item in found if item is not None] + remove_old_runs(output, keep, dry_run)
-
-
-def _clean_uploads(output: str, before: float, dry_run: bool) -> list[Removed]:
-    """Remove uploads to an object store that never became objects: no listing of files shows them, but they cost."""
-    top, runs = storage.join(output, "runs", ""), dict[str, int]()
-    for uri, upload, started in storage.unfinished_uploads(top):
-        run, _, name = uri[len(top) :].partition("/")
-        if started <= before and _WRITTEN.fullmatch(name):
-            runs[run] = runs.get(run, 0) + 1
-            if not dry_run:
-                storage.abort_upload(uri, upload)
-    return [Removed(run, "upload", files, 0, 0) for run, files in sorted(runs.items())]
 
 
 def remove_old_runs(output: str, keep: int, dry_run: bool = False) -> list[Removed]:
@@ -165,14 +154,20 @@ def remove_unfinished(output: str, run: str, but: Sequence[str] = ()) -> None:
         return
     known = [file for file in list_files(folder) if _WRITTEN.fullmatch(file.name) or _TEMPORARY.fullmatch(file.name)]
     kept = tuple(f"{name}/" for name in but)
-    remove_files(folder, [file.name for file in known if file.name != LEASE and not file.name.startswith(kept)])
+    _remove_files(folder, [file.name for file in known if file.name != LEASE and not file.name.startswith(kept)])
 
 
 def remove_temporaries(output: str, run: str) -> None:
     """Remove what workers that were killed left beside a complete run's files; object stores know no temporaries."""
     folder = storage.join(output, "runs", run)
     if storage.is_local(folder):
-        remove_files(folder, [file.name for file in list_files(folder) if _HALF_WRITTEN.fullmatch(file.name)])
+        _remove_files(folder, [file.name for file in list_files(folder) if _HALF_WRITTEN.fullmatch(file.name)])
+
+
+def _remove_files(folder: str, names: Sequence[str]) -> None:
+    """Remove files of a run, and those of its folders that are empty then."""
+    remove_files(folder, names)
+    remove_empty(folder, lambda name: _FOLDER.fullmatch(name) is not None)
 
 
 def _clean_run(output: str, run: str, files: list[StoredFile], before: float, dry_run: bool) -> Removed | None:
@@ -191,7 +186,7 @@ def _clean_run(output: str, run: str, files: list[StoredFile], before: float, dr
 def _remove(output: str, run: str, files: Sequence[StoredFile], reason: str, dry_run: bool) -> Removed:
     folder = storage.join(output, "runs", run) if run else output
     if not dry_run:
-        remove_files(folder, [file.name for file in files])
+        (_remove_files if run else remove_files)(folder, [file.name for file in files])
     dead_letters = sum(file.name.startswith("dead-letters/") for file in files)
     return Removed(run, reason, len(files), sum(file.bytes for file in files), dead_letters)
 

@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Iterator
 
 from pipeline.dataset import storage
+from pipeline.dataset.local import make_in
 from trainer.errors import UserError
 
 LOCK = "train.lock"
@@ -27,7 +28,7 @@ def lock_folder(model_uri: str) -> Iterator[None]:
         yield
         return
     folder = storage.local_path(model_uri)
-    path = os.path.join(folder, LOCK)
+    path, found = os.path.join(folder, LOCK), os.path.isdir(folder)
     try:
         handle = _take(folder, path)
     except (NotADirectoryError, FileExistsError):
@@ -40,8 +41,9 @@ def lock_folder(model_uri: str) -> Iterator[None]:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
         os.close(handle)
-        with contextlib.suppress(OSError):  # nothing else was written: leave no trace
-            os.rmdir(folder)
+        with contextlib.suppress(OSError):  # nothing else was written: leave no trace, but what was there before
+            if not found:
+                os.rmdir(folder)
 
 
 @contextlib.contextmanager
@@ -57,8 +59,8 @@ def share(model_uri: str, alone: Callable[[], None] | None = None) -> Iterator[N
         yield
         return
     folder = storage.local_path(model_uri)
-    os.makedirs(folder, exist_ok=True)
-    handle = os.open(os.path.join(folder, PUBLISHERS), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    path = os.path.join(folder, PUBLISHERS)
+    handle = make_in(folder, lambda: os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666))
     try:
         _call_alone(handle, alone)
         fcntl.flock(handle, fcntl.LOCK_SH)

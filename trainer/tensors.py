@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.dataset import storage
+from pipeline.dataset.local import make_in
 from pipeline.dataset.schema import FormatError
 
 BLOCK_BYTES = 1 << 20
@@ -64,10 +65,12 @@ class TensorFile:
         self._temporary = f"{os.path.dirname(target)}/.{os.path.basename(target)}.{secrets.token_hex(8)}.tmp"
         self._temporary = self._temporary if target else ""
         with storage.naming(target or tempfile.gettempdir()):
-            if target:
-                os.makedirs(os.path.dirname(target), exist_ok=True)
             # Closed by `close`, maybe in another thread.
-            self._stream: IO[bytes] = open(self._temporary, "xb") if target else tempfile.TemporaryFile()  # noqa: SIM115
+            self._stream: IO[bytes] = (
+                make_in(os.path.dirname(target), lambda: open(self._temporary, "xb"))  # noqa: SIM115
+                if target
+                else tempfile.TemporaryFile()  # noqa: SIM115
+            )
             try:
                 self.bytes = write_arrays(self._stream, arrays, digest)
                 self._stream.flush()

@@ -13,7 +13,7 @@ from pipeline.options import make_parser
 TARGET = Path(__file__).with_name("metadata.json")
 #: Flags for those who sit before the launcher: a template's has no one there, and never waits (main.py).
 NOT_HERE = frozenset({"help", "version", "wait", "json", "report"})
-_URI = r"(gs|s3)://[^,]+"
+_URI = r"(gs|s3|az|abfss?)://[^,]+"
 _NUMBER = r"[0-9]*\.?[0-9]+([eE][+-]?[0-9]+)?"
 #: What a text must look like, where its kind alone does not say it.
 _TEXTS = {

@@ -15,9 +15,9 @@ ROOT = Path(__file__).resolve().parents[2]
 #: What is resolved, and the images that install it. Beam's gcp extra is Dataflow's client and Google's file system.
 SETS = {
     ("build",): ["setuptools>=77", "wheel"],
-    ("pipeline",): [".[pipeline,s3,gcs]", "apache-beam[gcp]"],
-    ("trainer-cuda", "trainer-cpu"): [".[trainer,s3,gcs]"],
-    ("retrain",): [".[pipeline,trainer,s3,gcs]", "apache-beam[gcp]"],
+    ("pipeline",): [".[pipeline,s3,gcs,azure]", "apache-beam[gcp]"],
+    ("trainer-cuda", "trainer-cpu"): [".[trainer,s3,gcs,azure]"],
+    ("retrain",): [".[pipeline,trainer,s3,gcs,azure]", "apache-beam[gcp]"],
 }
 #: What PyTorch's CPU builds do without.
 _GPU = re.compile(r"(nvidia-|cuda-|triton==)")

@@ -6,9 +6,26 @@ import contextlib
 import fcntl
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 from pipeline.dataset.objects import Bytes, require_expected
+
+_CHANCES = 100
+
+T = TypeVar("T")
+
+
+def make_in(folder: str, make: Callable[[], T]) -> T:
+    """Make a folder, then a file in it; both anew where somebody who tidies up removed the folder in between."""
+    for chance in range(_CHANCES):
+        try:
+            os.makedirs(folder, exist_ok=True)
+            return make()
+        except FileNotFoundError:
+            if chance + 1 == _CHANCES:
+                raise
+    raise AssertionError
 
 
 def read_range(path: str, offset: int, length: int) -> bytes:
@@ -24,10 +41,9 @@ def read_range(path: str, offset: int, length: int) -> bytes:
 def write_bytes(path: str, data: Bytes) -> None:
     """Write a file that is there when it is complete: a temporary in the same folder, fsync, rename."""
     folder = os.path.dirname(path) or "."
-    os.makedirs(folder, exist_ok=True)
     with naming(path):
         name = os.fsdecode(os.fsencode(os.path.basename(path))[:100])  # tells what file a killed writer's was to be
-        handle, temporary = tempfile.mkstemp(prefix=f".{name}.", suffix=".tmp", dir=folder)
+        handle, temporary = make_in(folder, lambda: tempfile.mkstemp(prefix=f".{name}.", suffix=".tmp", dir=folder))
         try:
             with os.fdopen(handle, "wb") as stream:
                 stream.write(data)
@@ -71,10 +87,9 @@ def swap(path: str, expected: bytes | None, new: bytes) -> None:
     Raises:
         PointerMovedError: it holds something else.
     """
-    os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
     # os.replace alone would let the last writer win; the lock makes compare and swap one step. The kernel
     # drops it with its process, so a killed publisher leaves nothing behind that blocks the next one.
-    with open(path + ".lock", "ab") as lock:
+    with make_in(os.path.dirname(path) or ".", lambda: open(path + ".lock", "ab")) as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         require_expected(path, _read(path), expected, new)
         write_bytes(path, new)

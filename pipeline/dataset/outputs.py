@@ -22,7 +22,7 @@ from typing import IO
 
 from pipeline.dataset import storage
 from pipeline.dataset.ending import LostOutput, emit
-from pipeline.dataset.local import naming, new_file_mode
+from pipeline.dataset.local import make_in, naming, new_file_mode
 from pipeline.dataset.objects import Bytes, is_match
 
 _REFUSED = {stat.S_IFSOCK: "a socket", stat.S_IFBLK: "a block device"}
@@ -142,8 +142,7 @@ def _replacing(path: str, status: os.stat_result | None) -> Iterator[IO[bytes]]:
     folder, temporary = os.path.dirname(target), None
     try:
         with naming(path):
-            os.makedirs(folder, exist_ok=True)
-            handle, temporary = tempfile.mkstemp(prefix=".", suffix=".tmp", dir=folder)
+            handle, temporary = make_in(folder, lambda: tempfile.mkstemp(prefix=".", suffix=".tmp", dir=folder))
         with os.fdopen(handle, "wb") as stream:
             yield stream
             stream.flush()

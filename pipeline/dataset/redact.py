@@ -7,12 +7,14 @@ import re
 
 _SCHEME = r"(?P<scheme>\b[A-Za-z][\w+.-]*://)"
 #: Where there are no ports, as in buckets' URIs, "name:" begins a secret, which may hold slashes.
-_PORT = r"(?!(?<!s3://)(?<!gs://)(?<!gcs://)\[?[\w.:-]+\]?:\d+(?:/|\s|$))"
-_USER = re.compile(rf"{_SCHEME}{_PORT}(?:[^\s/]*@|[^\s/:@]*:[^\s]*@)", re.IGNORECASE)
+_PORT = r"(?!(?<!s3://)(?<!gs://)(?<!gcs://)(?<!az://)(?<!abfs://)(?<!abfss://)\[?[\w.:-]+\]?:\d+(?:/|\s|$))"
+#: abfss://CONTAINER@ACCOUNT.dfs.core.windows.net/… is how Azure's containers are called.
+_CONTAINER = r"(?!(?:(?<=abfs://)|(?<=abfss://))[\w-]+@[\w.-]+(?:/|\s|$))"
+_USER = re.compile(rf"{_SCHEME}{_PORT}{_CONTAINER}(?:[^\s/]*@|[^\s/:@]*:[^\s]*@)", re.IGNORECASE)
 _QUERY = re.compile(r"(?P<uri>\bhttps?://[^\s?'\"]*\?)[^\s'\"]+", re.IGNORECASE)
 
 #: They write whole URIs, or the headers of requests, at debug level.
-_LIBRARIES = ("boto3", "botocore", "google", "s3transfer", "smart_open", "urllib3")
+_LIBRARIES = ("azure", "botocore", "google", "smart_open", "urllib3")
 
 
 def redact(text: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import http.client
+import re
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
@@ -17,13 +18,15 @@ GIVE_UP_S = 180.0  # but for the first three no attempt begins later: a silent s
 #: HTTP statuses that say "later": time-out, too many requests, and failures of the server itself.
 STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
 
-# By name, since the libraries that raise them need not be installed: botocore, urllib3, requests, google.auth.
-_NAMES = frozenset(
-    {"HTTPClientError", "ProtocolError", "HTTPError", "Timeout", "ConnectionError", "ChunkedEncodingError",
-     "IncompleteReadError", "ResponseStreamingError", "TransportError", "RetryError"}
-)  # fmt: skip
-_EXTRAS = {"boto3": "s3", "botocore": "s3", "google": "gcs"}
-_LIBRARIES = ("botocore", "urllib3", "requests", "google")
+# By name, since the libraries that raise them need not be installed: urllib3 and requests, which smart-open uses.
+_NAMES = frozenset({"ProtocolError", "HTTPError", "Timeout", "ConnectionError", "ChunkedEncodingError"})
+_LIBRARIES = ("obstore", "urllib3", "requests")
+#: What obstore's messages say of an answer, of one key among many, and of a connection that broke.
+_SAID = re.compile(r"non-2xx status code: (\d{3})|\(code: (\w+)\)\s*$")
+_CODES = {"InternalError": 500, "ServiceUnavailable": 503, "SlowDown": 503, "RequestTimeout": 408}
+_REPEATED = re.compile(r"\bretries: [1-9]\d*,\s+max_retries: [1-9]")
+_BROKEN = re.compile(r'message: "([^"]+)"|hyper::Error\(\s*(\w+),?\s*\)|(IncompleteBody|TimedOut)')
+_ANSWER = re.compile(r"<Code>(.*?)</Code>.*?<Message>(.*?)(?:</Message>|RequestId:)", re.DOTALL)
 
 T = TypeVar("T")
 
@@ -66,20 +69,18 @@ def _refused(name: str, error: Exception) -> Exception:
     for one in _chain(error):
         if isinstance(one, FileNotFoundError | StoreError):
             break
-        if isinstance(one, ModuleNotFoundError) and str(one.name).split(".")[0] in _EXTRAS:
-            needs = f"pip install 'pairstream[{_EXTRAS[str(one.name).split('.')[0]]}]'"
-            return StoreError(f"{redact(name)}: found no module {one.name!r}, expected what `{needs}` brings")
         if type(one).__module__.split(".")[0] in _LIBRARIES:
-            return StoreError(f"{redact(name)}: found {_in_words(one)}, expected the store to do what it was asked")
+            return StoreError(f"{redact(name)}: found {short_text(one)}, expected the store to do what it was asked")
     return error
 
 
-def _in_words(error: BaseException) -> str:
-    response = getattr(error, "response", None)
-    if isinstance(response, dict) and "Error" in response:  # botocore
-        said = f"{response['Error'].get('Code')}: {response['Error'].get('Message')}"
-    else:
-        said = f"{type(error).__name__}: {error}"
+def short_text(error: BaseException) -> str:
+    """Return what a library's error says, on one line, without secrets: a store's own words, if there are any."""
+    said = re.sub(r"^Generic \w+ error: ", "", str(error).partition("\n\nDebug source:")[0])
+    if answer := _ANSWER.search(said):
+        said = f"{answer[1]}: {answer[2]}"
+    elif type(error).__module__.split(".")[0] != "obstore" and not isinstance(error, ValueError):
+        said = f"{type(error).__name__}: {said}"
     return redact(" ".join(said.split()))[:300].rstrip(" :.")
 
 
@@ -93,10 +94,15 @@ def wait_s(name: str, attempt: int) -> float:
 def transient_reason(error: BaseException) -> str | None:
     """Say in a few words what may pass by itself; None for what will not."""
     for one in _chain(error):
-        status = _status(one)
+        status, is_stores = _status(one), type(one).__module__.split(".")[0] == "obstore"
+        if is_stores and _REPEATED.search(str(one)):  # by obstore itself: a part of a large write
+            return None
         if status is not None:
             return f"HTTP status {status}" if status in STATUSES else None
-        if _is_broken_connection(one):
+        if is_stores and "HTTP error: " in str(one):
+            found = _BROKEN.findall(str(one))
+            return next((text for text in found[-1] if text), "") if found else short_text(one)
+        if not is_stores and _is_broken_connection(one):
             return redact(" ".join(f"{type(one).__name__}: {one}".split()))[:200].rstrip(": ")
     return None
 
@@ -113,11 +119,10 @@ def _chain(error: BaseException) -> Iterator[Any]:
 
 
 def _status(error: Any) -> int | None:
-    response = getattr(error, "response", None)
-    if isinstance(response, dict):  # botocore
-        found = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
-    else:  # requests; google.api_core
-        found = getattr(response, "status_code", getattr(error, "code", None))
+    if type(error).__module__.split(".")[0] == "obstore":
+        said = _SAID.search(str(error).partition("\n\nDebug source:")[0])
+        return None if said is None else int(said[1] or (said[2] if said[2].isdigit() else _CODES.get(said[2], 400)))
+    found = getattr(getattr(error, "response", None), "status_code", getattr(error, "code", None))
     return found if isinstance(found, int) and found >= 400 else None
 
 

@@ -1,22 +1,23 @@
 """Any URI as whole files and byte ranges, and the one write that needs care: the pointer's conditional swap.
 
-Local paths go through the operating system, S3's and Google's objects through `s3` and `gcs`, every other scheme
-through smart-open; all but the local ones with retries.
+Local paths go through the operating system, S3's, Google's and Azure's objects through obstore (`objects`), every
+other scheme through smart-open; all but the local ones with retries.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import os
 import shutil
 import urllib.parse
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import IO, Any
 
-from pipeline.dataset import local, objects
+from pipeline.dataset import connect, local, objects
 from pipeline.dataset.local import naming
-from pipeline.dataset.objects import Bytes, Piece, PointerMovedError, Store, StoredObject, store_of
+from pipeline.dataset.objects import Bytes, PointerMovedError, StoredObject, is_object
 from pipeline.dataset.redact import has_user, quieten_libraries, redact
 from pipeline.dataset.retry import StoreError, retrying
 from pipeline.dataset.stream import open_ranged
@@ -78,11 +79,9 @@ def open_binary(uri: str) -> IO[bytes]:
     """
     if is_local(uri):
         return open(local_path(uri), "rb")
-    store = store_of(uri)
-    if store is not None:
-        return open_ranged(lambda offset, length, version: _get(store, uri, offset, length, version))
-    with _missing_as_file_not_found(uri):
-        return _smart_open(uri, "rb", {"timeout": objects.READ_SECONDS} if uri.startswith("http") else {})
+    if is_object(uri):
+        return open_ranged(functools.partial(objects.get, uri))
+    return _smart_open(uri, "rb", {"timeout": connect.READ_SECONDS} if uri.startswith("http") else {})
 
 
 def _smart_open(uri: str, mode: str, params: dict[str, Any]) -> IO[bytes]:
@@ -93,20 +92,12 @@ def _smart_open(uri: str, mode: str, params: dict[str, Any]) -> IO[bytes]:
         stream: IO[bytes] = smart_open(uri, mode, compression="disable", transport_params=params)
     except NotImplementedError as error:
         raise StoreError(f"{redact(uri)}: found a scheme that nothing is installed for ({error})") from None
+    except Exception as error:
+        response = getattr(getattr(error, "backend_error", error), "response", None)
+        if getattr(response, "status_code", None) == 404:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), redact(uri)) from None
+        raise
     return stream
-
-
-def _get(store: Store, uri: str, offset: int, length: int, version: str | None = None) -> Piece:
-    """Fetch a range that ends behind the object's end if anywhere, trying again where it comes back too short."""
-
-    def get() -> Piece:
-        piece = store.get(uri, offset, length, version)
-        expected = max(0, min(length, piece.size - offset))
-        if len(piece.data) != expected:
-            raise ConnectionError(f"found {len(piece.data)} bytes of {expected}")
-        return piece
-
-    return retrying(uri, get)
 
 
 def read_bytes(uri: str) -> bytes:
@@ -117,10 +108,10 @@ def read_bytes(uri: str) -> bytes:
     """
 
     def read() -> bytes:
-        with _missing_as_file_not_found(uri), open_binary(uri) as stream:
+        with open_binary(uri) as stream:
             return stream.read()
 
-    return read() if is_local(uri) or store_of(uri) else retrying(redact(uri), read)
+    return read() if is_local(uri) or is_object(uri) else retrying(redact(uri), read)
 
 
 def read_range(uri: str, offset: int, length: int) -> bytes:
@@ -131,21 +122,20 @@ def read_range(uri: str, offset: int, length: int) -> bytes:
     """
     if is_local(uri):
         return local.read_range(local_path(uri), offset, length)
-    store = store_of(uri)
-    if store is not None:
-        return _get(store, uri, offset, length).data
+    if is_object(uri):
+        return objects.get(uri, offset, length).data
+
+    def read() -> bytes:
+        with open_binary(uri) as stream:
+            stream.seek(offset)
+            return stream.read(length)
+
     data = b""
     for _ in range(SHORT_READS):  # a connection may also end early without an error
-        data = retrying(redact(uri), lambda: _read_range(uri, offset, length))
+        data = retrying(redact(uri), read)
         if len(data) == length:
             break
     return data
-
-
-def _read_range(uri: str, offset: int, length: int) -> bytes:
-    with _missing_as_file_not_found(uri), open_binary(uri) as stream:
-        stream.seek(offset)
-        return stream.read(length)
 
 
 def exists(uri: str) -> bool:
@@ -166,14 +156,15 @@ def write_bytes(uri: str, data: Bytes) -> None:
     """
     if is_local(uri):
         local.write_bytes(local_path(uri), data)
-        return
-    store = store_of(uri)
+    elif is_object(uri):
+        objects.put(uri, data)
+    else:
 
-    def put() -> None:
-        with _smart_open(uri, "wb", {}) as stream:
-            stream.write(data)
+        def put() -> None:
+            with _smart_open(uri, "wb", {}) as stream:
+                stream.write(data)
 
-    retrying(redact(uri), put if store is None else lambda: store.put(uri, data))
+        retrying(redact(uri), put)
 
 
 def remove_file(uri: str) -> None:
@@ -182,35 +173,30 @@ def remove_file(uri: str) -> None:
     Raises:
         NotImplementedError: for this scheme there is no way to.
     """
-    if is_local(uri):
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(local_path(uri))
+    remove_files([uri])
+
+
+def remove_files(uris: Sequence[str]) -> None:
+    """Delete files of one place, many by one request where a store can; those that are not there are fine.
+
+    Raises:
+        NotImplementedError: for this scheme there is no way to.
+    """
+    if not uris:
         return
-    store = store_of(uri)
-    if store is None:
-        raise NotImplementedError(f"{redact(uri)}: no way to remove a file is known for scheme {_scheme(uri)!r}")
-    retrying(uri, lambda: store.delete(uri))
+    if is_local(uris[0]):
+        for uri in uris:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(local_path(uri))
+        return
+    if not is_object(uris[0]):
+        raise NotImplementedError(f"{redact(uris[0])}: no way to remove a file is known for its scheme")
+    objects.delete(uris)
 
 
 def list_objects(prefix: str) -> Iterator[StoredObject] | None:
     """List the objects of a store whose URIs begin with ``prefix``; None where Beam's file systems must be asked."""
-    store = store_of(prefix)
-    return None if store is None else store.list(prefix)
-
-
-def unfinished_uploads(prefix: str) -> Iterator[tuple[str, str, float]]:
-    """List large writes below a prefix that were begun and never ended: URI, the store's name of it, Unix time."""
-    store = None if is_local(prefix) else store_of(prefix)
-    if store is not None:
-        for found, upload in store.unfinished(prefix):
-            yield found.uri, upload, found.modified
-
-
-def abort_upload(uri: str, upload: str) -> None:
-    """Remove what unfinished_uploads listed."""
-    store = store_of(uri)
-    if store is not None:
-        store.abort(uri, upload)
+    return objects.list_prefix(prefix) if is_object(prefix) else None
 
 
 def remove_tree(uri: str) -> None:
@@ -239,32 +225,8 @@ def swap_pointer(uri: str, expected: bytes | None, new: bytes) -> None:
     if is_local(uri):
         local.swap(local_path(uri), expected, new)
         return
-    store = store_of(uri)
-    if store is None:
-        raise NotImplementedError(f"{redact(uri)}: no conditional write is known for scheme {_scheme(uri)!r}")
-    retrying(uri, lambda: store.swap(uri, expected, new))
-
-
-def _scheme(uri: str) -> str:
-    return uri.partition("://")[0]
-
-
-@contextlib.contextmanager
-def _missing_as_file_not_found(uri: str) -> Iterator[None]:
-    """Give "not there" one type: smart-open's stores each raise their own."""
-    try:
-        yield
-    except FileNotFoundError:
-        raise
-    except Exception as error:
-        if _says_not_found(error):
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), redact(uri)) from None
-        raise
-
-
-def _says_not_found(error: BaseException) -> bool:
-    cause: Any = getattr(error, "backend_error", error)
-    response = getattr(cause, "response", None)
-    if isinstance(response, dict):  # botocore
-        return response.get("Error", {}).get("Code") in ("NoSuchKey", "404")
-    return 404 in (getattr(response, "status_code", None), getattr(cause, "code", None))  # requests; google.api_core
+    if not is_object(uri):
+        raise NotImplementedError(
+            f"{redact(uri)}: no conditional write is known for scheme {uri.partition('://')[0]!r}"
+        )
+    objects.swap(uri, expected, new)

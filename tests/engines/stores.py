@@ -13,6 +13,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -21,55 +22,73 @@ from pipeline.cli import main as pipeline
 from pipeline.dataset import storage
 from pipeline.dataset.storage import PointerMovedError
 from pipeline.folders import list_files
-from tests.engines import install, servers
+from tests.engines import azure, install, servers
 from tests.engines.conftest import Record
+from tests.engines.gcs_front import xml_front
 from tests.engines.support import FLAGS, ROOT, dataset_sha256, run_pipeline
 from trainer.cli import main as trainer
 
 MINIO = ("github.com/minio/minio", "v0.0.0-20260212201848-7aac2a2c5b7c")
 FAKE_GCS = ("github.com/fsouza/fake-gcs-server", "v1.56.1")
-SECRET = "minio-secret-of-the-tests"
+AZURITE = ("azurite", "3.37.0", "azurite-blob")
+SECRET = "c2VjcmV0LW9mLXRoZS10ZXN0cw=="
 
 #: Few and short: what goes wrong is not a matter of size.
 SMALL = ("--min-count", "1", "--sample", "0", "--shard-pairs", "20000", "--json")
 SMALL_TEXT = "\n".join(f"the fox {i % 7} saw the dog {i % 5} near house {i % 3} again" for i in range(2000)) + "\n"
 
 
+@dataclass(frozen=True)
+class Store:
+    """A running store.
+
+    Attributes:
+        name: for the table that the tests end with.
+        address: where it listens.
+        root: the URI of an empty bucket in it.
+        variables: what tells a process that the store is at some address, and gives it the right to use it.
+        missing: its word for a bucket that is not there.
+    """
+
+    name: str
+    address: str
+    root: str
+    variables: Callable[[str], dict[str, str]]
+    missing: str
+
+    def point_to(self, environment: pytest.MonkeyPatch, address: str) -> None:
+        """Tell this process and its children where the store is."""
+        for name, value in self.variables(address).items():
+            environment.setenv(name, value)
+
+
+def s3_variables(address: str) -> dict[str, str]:
+    values = {"ENDPOINT_URL": address, "ACCESS_KEY_ID": "pairstream", "SECRET_ACCESS_KEY": SECRET}
+    return {f"AWS_{name}": value for name, value in {**values, "DEFAULT_REGION": "us-east-1"}.items()}
+
+
+def azure_variables(address: str) -> dict[str, str]:
+    parts = {"AccountName": azure.ACCOUNT, "AccountKey": SECRET, "BlobEndpoint": f"{address}/{azure.ACCOUNT}"}
+    return {"AZURE_STORAGE_CONNECTION_STRING": ";".join(f"{name}={value}" for name, value in parts.items())}
+
+
 @contextlib.contextmanager
-def minio(folder: Path) -> Iterator[str]:
-    """Run MinIO; yield its address. Whoever reads the environment finds it, and the right to use it."""
+def minio(folder: Path) -> Iterator[Store]:
+    """Run MinIO."""
     port, console = servers.free_port(), servers.free_port()
     address = f"http://127.0.0.1:{port}"
     command = [str(install.go_tool(*MINIO)), "server", str(folder / "minio"), "--address", f"127.0.0.1:{port}",
                "--console-address", f"127.0.0.1:{console}", "--quiet"]  # fmt: skip
     own = {**os.environ, "MINIO_ROOT_USER": "pairstream", "MINIO_ROOT_PASSWORD": SECRET, "MINIO_BROWSER": "off"}
+    (folder / "minio" / "pairs").mkdir(parents=True)  # a folder of its own is a bucket to MinIO
     ready = lambda: answers(f"{address}/minio/health/ready")  # noqa: E731
-    with (
-        servers.started(command, folder / "minio.log", ready, env=own),
-        pytest.MonkeyPatch.context() as environment,
-    ):
-        set_s3(environment, address)
-        make_bucket("pairs")
-        yield address
-
-
-def set_s3(environment: pytest.MonkeyPatch, address: str) -> None:
-    """Tell this process and its children where S3 is."""
-    values = {"ENDPOINT_URL": address, "ACCESS_KEY_ID": "pairstream", "SECRET_ACCESS_KEY": SECRET}
-    for name, value in {**values, "DEFAULT_REGION": "us-east-1"}.items():
-        environment.setenv(f"AWS_{name}", value)
-
-
-def make_bucket(name: str) -> None:
-    """Make a bucket, which the product never does."""
-    from pipeline.dataset import s3
-
-    s3.client().create_bucket(Bucket=name)
+    with servers.started(command, folder / "minio.log", ready, env=own):
+        yield Store("S3 (MinIO)", address, "s3://pairs", s3_variables, "NoSuchBucket")
 
 
 @contextlib.contextmanager
-def fake_gcs(folder: Path) -> Iterator[str]:
-    """Run a stand-in for Google's store; yield its address."""
+def fake_gcs(folder: Path) -> Iterator[Store]:
+    """Run a stand-in for Google's store."""
     port = servers.free_port()
     address = f"http://127.0.0.1:{port}"
     command = [str(install.go_tool(*FAKE_GCS)), "-scheme", "http", "-host", "127.0.0.1", "-port", str(port),
@@ -77,13 +96,29 @@ def fake_gcs(folder: Path) -> Iterator[str]:
                "-log-level", "error"]  # fmt: skip
     with (
         servers.started(command, folder / "gcs.log", lambda: answers(f"{address}/storage/v1/b")),
-        pytest.MonkeyPatch.context() as environment,
+        xml_front(address) as front,
     ):
-        environment.setenv("STORAGE_EMULATOR_HOST", address)
-        from pipeline.dataset import gcs
+        request = urllib.request.Request(f"{address}/storage/v1/b?project=p", b'{"name": "pairs"}')
+        request.add_header("Content-Type", "application/json")
+        urllib.request.urlopen(request, timeout=30).close()
+        variables = lambda address: {"STORAGE_EMULATOR_HOST": address}  # noqa: E731
+        yield Store("GCS (fake-gcs-server)", front, "gs://pairs", variables, "NoSuchBucket")
 
-        gcs.client().create_bucket("pairs")
-        yield address
+
+@contextlib.contextmanager
+def azurite(folder: Path) -> Iterator[Store]:
+    """Run a stand-in for Azure's store."""
+    port = servers.free_port()
+    address = f"http://127.0.0.1:{port}"
+    command = [*install.npm_tool(*AZURITE), "--inMemoryPersistence", "--blobHost", "127.0.0.1",
+               "--blobPort", str(port), "--skipApiVersionCheck", "--silent"]  # fmt: skip
+    own = {**os.environ, "AZURITE_ACCOUNTS": f"{azure.ACCOUNT}:{SECRET}"}
+    with servers.started(command, folder / "azurite.log", lambda: servers.listens(port), env=own):
+        azure.make_container(address, "pairs", SECRET)
+        yield Store("Azure (Azurite)", address, "az://pairs", azure_variables, "ContainerNotFound")
+
+
+STORES = {"s3": minio, "gs": fake_gcs, "az": azurite}
 
 
 def answers(url: str) -> bool:

@@ -22,7 +22,7 @@ from tests.engines.support import ROOT, dataset_sha256, files_below, names_of, s
 
 pytestmark = pytest.mark.engines
 
-NEEDED = ("numpy", "pyarrow", "smart_open", "xxhash", "apache-beam", "numba", "regex", "zstandard")
+NEEDED = ("numpy", "obstore", "pyarrow", "smart_open", "xxhash", "apache-beam", "numba", "regex", "zstandard")
 SETUPTOOLS = "setuptools==80.9.0"
 VERSION = "0.1.0+travelled"
 

@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from tests.e2e.test_text_to_vectors import planted_text
 from tests.engines import install, servers
+from tests.engines.gcs_front import xml_front
 from tests.serving import serving
 
 pytestmark = pytest.mark.engines
@@ -179,11 +180,15 @@ def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
     store = f"http://127.0.0.1:{port}"
     command = [str(program), "-scheme", "http", "-host", "127.0.0.1", "-port", str(port), "-backend", "memory",
                "-public-host", f"127.0.0.1:{port}", "-external-url", store]  # fmt: skip
-    with servers.started(command, folder / "store.log", lambda: servers.listens(port)), google() as service:
+    with (
+        servers.started(command, folder / "store.log", lambda: servers.listens(port)),
+        google() as service,
+        xml_front(store) as front,
+    ):
         bucket = urllib.request.Request(f"{store}/storage/v1/b?project=my-project", b'{"name": "my-bucket"}')
         bucket.add_header("Content-Type", "application/json")
         urllib.request.urlopen(bucket, timeout=30).close()
-        found = Cloud(folder, store, service)
+        found = Cloud(folder, front, service)
         text = planted_text(3000).encode()
         half = text.index(b"\n", len(text) // 2) + 1
         found.put("text/a.txt", text[:half])

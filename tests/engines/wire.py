@@ -22,6 +22,8 @@ TOXIPROXY = ("github.com/Shopify/toxiproxy/v2/cmd/server", "v2.12.0", "server")
 
 #: What our proxy may do with a request instead of passing it on and its answer back.
 ANSWERS = ("503", "429", "truncated", "lost", "reset")
+#: What it may do as well: send the store half of a request's body, and kill who sends it.
+KILLED = "killed"
 
 
 class Toxiproxy:
@@ -62,7 +64,13 @@ def toxiproxy(upstream: str, folder: Path) -> Iterator[Toxiproxy]:
 
 
 class Faulty(http.server.ThreadingHTTPServer):
-    """Passes requests on to the store, but as `rule` says: its number (from 1) and method → one of ANSWERS, or None."""
+    """Passes requests on to the store, but as rules say, which name one of ANSWERS, or None.
+
+    Attributes:
+        rule: asked with a request's number, from 1, and its method.
+        path_rule: asked with its method and path.
+        kill: kills who sends requests.
+    """
 
     daemon_threads = True
 
@@ -73,12 +81,14 @@ class Faulty(http.server.ThreadingHTTPServer):
         self.address = f"http://127.0.0.1:{self.server_address[1]}"
         self.lock, self.requests, self.faults = threading.Lock(), 0, 0
         self.rule: Callable[[int, str], str | None] = lambda *_: None
+        self.path_rule: Callable[[str, str], str | None] = lambda *_: None
+        self.kill: Callable[[], object] = lambda: None
 
-    def fault(self, method: str) -> str | None:
+    def fault(self, method: str, path: str) -> str | None:
         """Count a request, and say what shall go wrong with it."""
         with self.lock:
             self.requests += 1
-            found = self.rule(self.requests, method)
+            found = self.rule(self.requests, method) or self.path_rule(method, path)
             self.faults += found is not None
             return found
 
@@ -102,9 +112,14 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         """Say nothing."""
 
     def _answer(self) -> None:
-        fault = self.server.fault(self.command)
+        fault = self.server.fault(self.command, urllib.parse.unquote(self.path))
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        if fault == "reset":
+        if fault == KILLED:
+            self.server.kill()
+            with contextlib.closing(self._begin()) as store:
+                store.endheaders(body[: len(body) // 2])
+            self._hang_up()
+        elif fault == "reset":
             self._hang_up()
         elif fault is not None and fault.isdigit():
             said = b"<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
@@ -113,11 +128,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self._pass_on(body, fault)
 
     def _pass_on(self, body: bytes, fault: str | None) -> None:
-        with contextlib.closing(http.client.HTTPConnection(self.server.upstream, timeout=30)) as store:
-            store.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
-            for name, value in self.headers.items():
-                if name.lower() not in ("connection", "expect"):
-                    store.putheader(name, value)
+        with contextlib.closing(self._begin()) as store:
             store.endheaders(body)
             answer = store.getresponse()
             data = answer.read()
@@ -127,6 +138,14 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         length = int(answer.headers.get("Content-Length") or len(data))
         cut = data[: len(data) // 2] if fault == "truncated" else data
         self._send(answer.status, answer.getheaders(), cut, length)
+
+    def _begin(self) -> http.client.HTTPConnection:
+        store = http.client.HTTPConnection(self.server.upstream, timeout=30)
+        store.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
+        for name, value in self.headers.items():
+            if name.lower() not in ("connection", "expect"):
+                store.putheader(name, value)
+        return store
 
     def _send(self, status: int, headers: list[tuple[str, str]], data: bytes, length: int) -> None:
         self.send_response_only(status)

@@ -167,13 +167,25 @@ def test_a_password_in_a_web_address_is_shown_nowhere(guarded: str, tmp_path: Pa
         (f"s3://{KEY}:12/{SECRET}@b/x", "s3://***@b/x"),
         (f"https://u:{PASSWORD}@h/x", "https://***@h/x"),
         (f"https://u:p@{PASSWORD}@h:80/x", "https://***@h:80/x"),
+        (f"abfss://u:{PASSWORD}@h/x", "abfss://***@h/x"),
+        (f"az://{TOKEN}@c/x", "az://***@c/x"),
+        (f"http://127.0.0.1:1/acc/c/k?sv=1&sig={SECRET}", "http://127.0.0.1:1/acc/c/k?***"),
         (f"HTTPS://u:{PASSWORD}@h/x", "HTTPS://***@h/x"),
         (f"https://h/x?X-Amz-Signature={SECRET}", "https://h/x?***"),
         (f"404 for url: https://u:{PASSWORD}@h/x, tried twice", "404 for url: https://***@h/x, tried twice"),
         (f"ftp://{TOKEN}@h/x and gs://{TOKEN}@b/k", "ftp://***@h/x and gs://***@b/k"),
         *(
             (same, same)
-            for same in ("/a@b", "s3://b/a:b@c", "http://h:8080/a@b", "gs://b/k?x", "C:/x@y", "hdfs://n:80/a")
+            for same in (
+                "/a@b",
+                "s3://b/a:b@c",
+                "http://h:8080/a@b",
+                "gs://b/k?x",
+                "C:/x@y",
+                "abfss://c-1@a.dfs.core.windows.net/k",
+                "abfs://c/k",
+                "hdfs://n:80/a",
+            )
         ),
     ],
 )

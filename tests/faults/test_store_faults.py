@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.dataset import objects, retry, storage
+from pipeline.dataset import connect, retry, storage
 from pipeline.dataset.reader import open_dataset
 from pipeline.dataset.retry import ATTEMPTS, StoreError, retrying, transient_reason, wait_s
 from pipeline.dataset.schema import FormatError
@@ -108,7 +108,7 @@ def test_what_passes_is_read_as_if_nothing_had_been(
     uri, faults = store
     noted: list[float] = []
     monkeypatch.setattr(retry, "time", Clock(noted))
-    monkeypatch.setattr(objects, "READ_SECONDS", 0.2)
+    monkeypatch.setattr(connect, "READ_SECONDS", 0.2)
     expected = read_all(str(tmp_path / "data"))
     faults += [fault, "", fault, fault]  # popped from the end
     found = read_all(uri)
@@ -210,20 +210,22 @@ def test_a_lost_race_is_told_as_such_whatever_told_it() -> None:
     """What a library raised behind an error of ours says nothing about ours."""
 
     class ClientError(Exception):
-        __module__ = "botocore.exceptions"
+        __module__ = "obstore.exceptions"
 
     def lose() -> None:
         try:
-            raise ClientError("PreconditionFailed")
+            raise ClientError("Request precondition failure for path k")
         except ClientError:
             raise storage.PointerMovedError("s3://b/k: was swapped") from None
 
     def refuse() -> None:
-        raise ClientError("AccessDenied")
+        raise ClientError(
+            "403 Forbidden: <Error><Code>AccessDenied</Code><Message>No\nway</Message></Error>\n\nDebug source:"
+        )
 
     with pytest.raises(storage.PointerMovedError):
         retrying("s3://b/k", lose)
-    with pytest.raises(StoreError, match="s3://b/k: found ClientError: AccessDenied, expected the store to do"):
+    with pytest.raises(StoreError, match="s3://b/k: found AccessDenied: No way, expected the store to do"):
         retrying("s3://b/k", refuse)
 
 

@@ -194,6 +194,35 @@ def test_without_a_pointer_no_complete_run_is_old(tmp_path: Path) -> None:
     assert runs_of(tmp_path) == ["one", "two"]
 
 
+def test_folders_of_others_stay_also_where_they_are_empty(tmp_path: Path) -> None:
+    """Somebody else's folder, a live run's that has no file yet, and the output itself."""
+    output = tmp_path / "out"
+    theirs = [output / "mine", output / "runs" / "dead" / "notes", output / "runs" / "live" / "pairs" / "pass-00"]
+    for folder in theirs:
+        folder.mkdir(parents=True)
+    leave(output / "runs" / "dead", *LEFT, age_s=2 * DAY)
+    (output / "runs" / "dead" / "pairs" / "pass-01").mkdir()  # the dead run made it, and died before it had a file
+    leave(output, ".LATEST-x.tmp", age_s=2 * DAY)
+    assert [item.run for item in upkeep.clean(str(output), DAY)] == ["dead", ""]
+    assert all(folder.is_dir() for folder in theirs)
+    assert [path.name for path in (output / "runs" / "dead").iterdir()] == ["notes"]
+    leave(tmp_path / "empty", ".x.tmp", age_s=2 * DAY)
+    assert [item.files for item in upkeep.clean(str(tmp_path / "empty"), DAY)] == [1]
+    assert (tmp_path / "empty").is_dir()
+
+
+@pytest.mark.parametrize("made", ["", "out", "out/runs"])
+def test_a_failed_run_removes_the_folders_that_it_made(made: str, tmp_path: Path) -> None:
+    (tmp_path / made).mkdir(parents=True, exist_ok=True)
+    (tmp_path / "a.txt").write_text("a b a b\n" * 9)
+    config = Config((f"{tmp_path}/a.txt",), str(tmp_path / "out"), min_count=99)
+    with pytest.raises(Exception, match="--min-count 99"):
+        job.run_job(config, ())
+    assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")) == sorted(
+        {"a.txt", *(["out"] if made else []), *(["out/runs"] if made == "out/runs" else [])}
+    )
+
+
 def test_a_run_that_becomes_the_published_one_meanwhile_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for day, name in enumerate(("one", "two", "three"), 1):
         make_run(tmp_path, name, day)

@@ -23,10 +23,10 @@ DOCKERFILES = [DEPLOY / "images" / "Dockerfile", DEPLOY / "dataflow" / "Dockerfi
 TARGETS = {"pipeline", "trainer-cpu", "trainer-cuda", "retrain"}
 #: What of pyproject.toml each image installs.
 EXTRAS = {
-    "pipeline": ("pipeline", "s3", "gcs"),
-    "trainer-cpu": ("trainer", "s3", "gcs"),
-    "trainer-cuda": ("trainer", "s3", "gcs"),
-    "retrain": ("pipeline", "trainer", "s3", "gcs"),
+    "pipeline": ("pipeline", "s3", "gcs", "azure"),
+    "trainer-cpu": ("trainer", "s3", "gcs", "azure"),
+    "trainer-cuda": ("trainer", "s3", "gcs", "azure"),
+    "retrain": ("pipeline", "trainer", "s3", "gcs", "azure"),
 }
 
 

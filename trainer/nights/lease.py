@@ -25,6 +25,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline.dataset import storage
+from pipeline.dataset.local import make_in
 from pipeline.dataset.schema import canonical_json
 from pipeline.dataset.storage import PointerMovedError
 from trainer.errors import UserError
@@ -85,8 +86,8 @@ def hold(model_uri: str, folder: str, lease_s: float) -> Iterator[Lease]:
 @contextlib.contextmanager
 def _locked(model_uri: str, path: str) -> Iterator[int]:
     try:
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+        handle = make_in(os.path.dirname(path), lambda: os.open(path, flags, 0o666))
     except (NotADirectoryError, FileExistsError):
         raise UserError(f"{model_uri}: found a file, expected a model's folder") from None
     try:

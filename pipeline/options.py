@@ -106,7 +106,7 @@ class Config:
     max_dead_letter_fraction: float = 0.001
     """End the run if more than this share of the corpus' bytes was set aside."""
     max_dead_letter_bytes: int = dataclasses.field(default=16 << 20, metadata={"parse": parse_size})
-    """Of what was set aside, so much is kept to be looked at, 64 bytes counted for each piece beside its content: what
+    """Of what was set aside, so much is kept to be looked at, 128 bytes counted for each piece beside its content: what
     stands nearest to the start of each file. All is counted."""
     max_sentence_tokens: int = dataclasses.field(default=10_000, metadata={"shapes": True})
     """Longer lines are cut into sentences of this many tokens."""

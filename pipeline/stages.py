@@ -161,7 +161,10 @@ def write_dead_letters(folder: str, found: SetAside) -> DeadLetters:
         storage.write_bytes(storage.join(folder, name), memoryview(data))
         files |= file_entries({name: memoryview(data)})
     return DeadLetters(
-        files, found.tallies, dict(Counter(letter.reason for letter in kept)), sum(len(one.content) for one in kept)
+        files,
+        found.tallies,
+        dict(Counter(letter.reason for _, letter in kept)),
+        sum(len(letter.content) for _, letter in kept),
     )
 
 

@@ -6,6 +6,7 @@ import functools
 import itertools
 import unicodedata
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,9 @@ from pipeline.errors import InputError
 
 #: unicodedata sorts marks by insertion: a chunk of nothing else would take it minutes.
 _LONG_TEXT = 4096
+
+#: Lines that go through str at once: a chunk may have half a million, each of which is several objects.
+_LINES = 1 << 14
 
 
 @dataclass(frozen=True)
@@ -31,8 +35,7 @@ class TextRules:
     encoding_errors: str = "dead-letter"
 
 
-@dataclass(frozen=True)
-class DeadLetter:
+class DeadLetter(NamedTuple):
     """Something set aside: where it starts in the decompressed file, why, and its bytes."""
 
     offset: int
@@ -91,7 +94,7 @@ def normalize_lines(data: bytes, offset: int, rules: TextRules) -> tuple[NDArray
     size, rows = map_lines(source, table, rules.lowercase, target, hard)
     target[size : size + PADDING] = 0
     text = target[: size + PADDING]
-    return _fill_in(text, data, offset, hard[:rows].tolist(), rules) if rows else (text, [])
+    return _fill_in(text, data, offset, hard[:rows], rules) if rows else (text, [])
 
 
 def pad_text(text: bytes, lower_ascii: bool = False) -> NDArray[np.uint8]:
@@ -105,18 +108,22 @@ def pad_text(text: bytes, lower_ascii: bool = False) -> NDArray[np.uint8]:
 
 
 def _fill_in(
-    text: NDArray[np.uint8], data: bytes, offset: int, hard: list[list[int]], rules: TextRules
+    text: NDArray[np.uint8], data: bytes, offset: int, hard: NDArray[np.int64], rules: TextRules
 ) -> tuple[NDArray[np.uint8], list[DeadLetter]]:
-    """Put the lines that the table left out into their places, by way of str."""
-    lines = [data[begin:end] for begin, end, _ in hard]
-    texts, dead = _decode(lines, rules)
-    pieces, done, known = list[NDArray[np.uint8]](), 0, dict[str, str]()
-    for line, (_, _, place) in zip(texts, hard, strict=True):
-        normal = _normalize_words(line, rules, known).encode("utf-8")
-        pieces += (text[done:place], np.frombuffer(normal, np.uint8))
-        done = place
-    letters = [DeadLetter(offset + hard[index][0], "invalid-utf-8", lines[index]) for index in dead]
-    return np.concatenate([*pieces, text[done:]]), letters
+    """Put the lines that the table left out into their places, by way of str: begin, end and place in each row."""
+    filled, letters, done, known = list[NDArray[np.uint8]](), list[DeadLetter](), 0, dict[str, str]()
+    for start in range(0, len(hard), _LINES):
+        some = hard[start : start + _LINES].tolist()
+        lines = [data[begin:end] for begin, end, _ in some]
+        texts, dead = _decode(lines, rules)
+        pieces = list[NDArray[np.uint8]]()
+        for line, (_, _, place) in zip(texts, some, strict=True):
+            normal = _normalize_words(line, rules, known).encode("utf-8")
+            pieces += (text[done:place], np.frombuffer(normal, np.uint8))
+            done = place
+        filled.append(np.concatenate(pieces))
+        letters += [DeadLetter(offset + some[index][0], "invalid-utf-8", lines[index]) for index in dead]
+    return np.concatenate([*filled, text[done:]]), letters
 
 
 def _normalize_words(line: str, rules: TextRules, known: dict[str, str]) -> str:

@@ -33,7 +33,7 @@ from pipeline.listing import load_listing, save_listing
 from pipeline.options import Config
 from pipeline.packing import Pack
 from pipeline.parallel import require_running
-from pipeline.partitions import PAIRS_A_WORD, partition_count
+from pipeline.partitions import partition_count
 from pipeline.phrase_transforms import find_phrases
 from pipeline.plan import ChunkStats
 from pipeline.progress import Meter
@@ -76,8 +76,7 @@ def build(pipeline: beam.Pipeline, run: Run, spill_folder: str | None, one_proce
 
     base = run.base
     if base is None or not base.phrases:
-        parts = PAIRS_A_WORD * run.partitions
-        phrases, texts = find_phrases(batches, run.config, run.folder, spill_folder, parts)
+        phrases, texts = find_phrases(batches, run.config, run.folder, spill_folder, run.partitions)
     else:
         phrases, texts = AsSingleton(start | "CopyPhrases" >> beam.Map(lambda _: copy_phrases(base, run.folder))), []
     counted = batches | "CountTokens" >> CountTokens(run.config, spill, phrases, run.partitions)

@@ -72,11 +72,26 @@ def load_thresholds(uri: str, sha256: str, sample: float) -> NDArray[np.uint64]:
 
 
 def unpack_tokens(column: pa.ChunkedArray) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Return a column's bytes end to end, with padding as the kernels need it, and where each token ends, after a 0."""
-    joined = pa.concat_arrays(column.cast(pa.large_binary()).chunks or [pa.array([], pa.large_binary())])
-    ends = np.frombuffer(joined.buffers()[1], np.int64)[joined.offset : joined.offset + len(joined) + 1]
-    size = int(ends[-1] - ends[0])
-    arena = np.zeros(size + PADDING, np.uint8)
-    if size:
-        arena[:size] = np.frombuffer(joined.buffers()[2], np.uint8)[ends[0] : ends[-1]]
-    return arena, ends - ends[0]
+    """Return a column's bytes end to end, with padding as the kernels need it, and where each token ends, after a 0.
+
+    Chunk by chunk, so that beside the column there is no other copy of it than the one returned.
+    """
+    ends, row = np.zeros(len(column) + 1, np.int64), 0
+    for offsets, _ in map(_spans_of, column.chunks):
+        ends[row + 1 : row + len(offsets)] = offsets[1:] - offsets[0] + ends[row]
+        row += len(offsets) - 1
+    arena, used = np.zeros(int(ends[-1]) + PADDING, np.uint8), 0
+    for offsets, data in map(_spans_of, column.chunks):
+        size = int(offsets[-1] - offsets[0])
+        if size:
+            arena[used : used + size] = np.frombuffer(data, np.uint8)[offsets[0] : offsets[-1]]
+            used += size
+    return arena, ends
+
+
+def _spans_of(chunk: pa.Array) -> tuple[NDArray[np.int64], pa.Buffer]:
+    """Return where the tokens of a chunk begin and the last one ends in a buffer, and the buffer."""
+    some = chunk.cast(pa.large_binary())
+    if not len(some):
+        return np.zeros(1, np.int64), some.buffers()[2]
+    return np.frombuffer(some.buffers()[1], np.int64)[some.offset : some.offset + len(some) + 1], some.buffers()[2]

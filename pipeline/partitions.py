@@ -16,9 +16,6 @@ from pipeline.lookup import unpack_tokens
 #: part, so stays of one size, about a hundred MB for each GB of a part's text, and a payload does not become tiny.
 FEWEST_PARTITIONS, MOST_PARTITIONS, PARTITION_BYTES = 64, 4096, 4 << 30
 
-#: Different pairs of neighbours are so many times as many as different words: they fall into so many more parts.
-PAIRS_A_WORD = 4
-
 
 def partition_count(input_bytes: int) -> int:
     """Return the number of partitions for an input of so many stored bytes, a power of two; no result depends on it."""

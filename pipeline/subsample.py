@@ -8,8 +8,10 @@ from numpy.typing import NDArray
 #: Bits of a raw word that are compared with a threshold: as many as a float64 holds exactly.
 THRESHOLD_BITS = 53
 
+_BLOCK = 1 << 20
 
-def keep_probabilities(counts_V: NDArray[np.int64], sample: float) -> NDArray[np.float64]:
+
+def keep_probabilities(counts_V: NDArray[np.int64], sample: float, total: int | None = None) -> NDArray[np.float64]:
     """Return the probability with which each word is kept, float64 [V].
 
     min(1, √(t/f) + t/f) with f the word's share of all vocabulary counts: the rule of word2vec.c and gensim. The
@@ -19,17 +21,41 @@ def keep_probabilities(counts_V: NDArray[np.int64], sample: float) -> NDArray[np
     Args:
         counts_V: int64, how often each word stands in the corpus.
         sample: t; 0 keeps everything.
+        total: sum of all counts, where these are some of them.
     """
     if sample == 0:
         return np.ones(len(counts_V))
-    ratio_V = min(sample, 1.0) * counts_V.sum() / np.maximum(counts_V, 1)
+    total = int(counts_V.sum()) if total is None else total
+    ratio_V = min(sample, 1.0) * total / np.maximum(counts_V, 1)
     keep_V: NDArray[np.float64] = np.minimum(1.0, np.sqrt(ratio_V) + ratio_V)
     return keep_V
 
 
 def keep_thresholds(counts_V: NDArray[np.int64], sample: float) -> NDArray[np.uint64]:
     """Return the integer thresholds of `is_kept`, uint64 [V]; square root and division are exact to the bit."""
-    return np.floor(keep_probabilities(counts_V, sample) * 2.0**THRESHOLD_BITS).astype(np.uint64)
+    thresholds_V, total = np.empty(len(counts_V), np.uint64), int(counts_V.sum())
+    for start in range(0, len(counts_V), _BLOCK):  # all at once would take five times as much as comes out
+        some = slice(start, start + _BLOCK)
+        thresholds_V[some] = np.floor(keep_probabilities(counts_V[some], sample, total) * 2.0**THRESHOLD_BITS)
+    return thresholds_V
+
+
+def kept_tokens(here_V: NDArray[np.int64], counts_V: NDArray[np.int64], sample: float) -> float:
+    """Return how many tokens subsampling is expected to keep.
+
+    Summed in integers of 2^-20 tokens: a float sum's last bits would depend on numpy's way of adding.
+
+    Args:
+        here_V: how often each word stands in the text.
+        counts_V: the counts that it is kept by.
+        sample: see keep_probabilities.
+    """
+    kept, total = 0, int(counts_V.sum())
+    for start in range(0, len(counts_V), _BLOCK):
+        some = slice(start, start + _BLOCK)
+        expected = np.floor(here_V[some] * keep_probabilities(counts_V[some], sample, total) * 2.0**20)
+        kept += int(expected.astype(np.int64).sum())
+    return kept / 2**20
 
 
 def is_kept(words_T: NDArray[np.uint64], thresholds_T: NDArray[np.uint64]) -> NDArray[np.bool_]:

@@ -24,7 +24,7 @@ from pipeline.options import Config
 from pipeline.parallel import require_running
 from pipeline.results import VocabularyFile
 from pipeline.spill import Spill
-from pipeline.subsample import keep_probabilities
+from pipeline.subsample import kept_tokens
 
 # The place of a row in a vocabulary: count descending, then bytes ascending.
 _Key = tuple[int, bytes]
@@ -174,11 +174,8 @@ def _publish_file(
     counts = vocabulary.counts
     totals = VocabularyTotals(len(vocabulary), int(counts.sum()), vocabulary.digest)
     # Of this run's text: what an earlier one counted is in the probabilities alone.
-    here = counts.copy()
-    here[: len(found)] = found
-    # Summed in integers of 2^-20 tokens: a float sum's last bits would depend on numpy's way of adding.
-    kept = np.floor(here * keep_probabilities(counts, config.sample) * 2.0**20).astype(np.int64)
-    return VocabularyFile(uri, entry, totals, int(kept.sum()) / 2**20)
+    here = np.concatenate((found, counts[len(found) :])) if len(found) else counts
+    return VocabularyFile(uri, entry, totals, kept_tokens(here, counts, config.sample))
 
 
 def _nothing_left(config: Config, set_aside: str) -> ConfigError:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -16,21 +18,30 @@ def read_table(data: bytes | pa.Buffer, schema: pa.Schema, path: str) -> pa.Tabl
     """Decode the bytes of a Parquet file; ``path`` names them in errors.
 
     Raises:
+        FormatError: as read_batches.
+    """
+    batches = list(read_batches(data, schema, path))
+    return pa.Table.from_batches(batches, batches[0].schema if batches else schema)
+
+
+def read_batches(data: bytes | pa.Buffer, schema: pa.Schema, path: str) -> Iterator[pa.RecordBatch]:
+    """Decode the bytes of a Parquet file piece by piece; ``path`` names them in errors.
+
+    Raises:
         FormatError: no Parquet, other columns, a failed page checksum, text that is no UTF-8, a decompression bomb.
     """
     try:
         file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
         require_schema(file.schema_arrow, schema, path)
-        batches = list[pa.RecordBatch]()
         decoded, stored = 0, memoryview(data).nbytes
-        for batch in file.iter_batches(_BATCH_ROWS, use_threads=False):  # of threads one might outlive the process
+        # Without threads: of those one might outlive the process.
+        for batch in file.iter_batches(_BATCH_ROWS, use_threads=False):
             decoded += batch.nbytes
             require_ratio(decoded, stored, path)
             batch.validate(full=True)
-            batches.append(batch)
+            yield batch
     except (pa.ArrowException, OSError, UnicodeDecodeError, ValueError) as error:
         raise FormatError(f"{path}: found an unreadable Parquet file ({first_line(error)})") from None
-    return pa.Table.from_batches(batches, batches[0].schema if batches else schema)
 
 
 def require_ratio(decoded: int, stored: int, path: str) -> None:

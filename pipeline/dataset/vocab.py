@@ -63,13 +63,15 @@ class Vocabulary:
     @functools.cached_property
     def digest(self) -> str:
         """SHA-256 over token lengths (int32), token bytes (UTF-8) and counts (int64), all little-endian."""
-        joined = pa.concat_arrays(self.column.cast(pa.large_binary()).chunks or [pa.array([], pa.large_binary())])
-        lengths = pc.binary_length(joined).to_numpy(zero_copy_only=False).astype("<i4")
-        offsets, data = np.frombuffer(joined.buffers()[1], np.int64), joined.buffers()[2]
-        first, last = offsets[joined.offset], offsets[joined.offset + len(joined)]
-        sha = hashlib.sha256(lengths.tobytes())
-        sha.update(b"" if data is None else memoryview(data)[first:last])
-        sha.update(self.counts.astype("<i8").tobytes())
+        sha = hashlib.sha256()
+        for chunk in self.column.chunks:
+            sha.update(pc.binary_length(chunk).to_numpy(zero_copy_only=False).astype("<i4").data)
+        for chunk in self.column.chunks:
+            some = chunk.cast(pa.large_binary())
+            offsets, data = np.frombuffer(some.buffers()[1], np.int64), some.buffers()[2]
+            if len(some) and data is not None:
+                sha.update(memoryview(data)[offsets[some.offset] : offsets[some.offset + len(some)]])
+        sha.update(np.ascontiguousarray(self.counts, "<i8").data)
         return sha.hexdigest()
 
 

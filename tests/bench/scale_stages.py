@@ -24,8 +24,8 @@ from pipeline.finish import Run
 from pipeline.inputs import PART_BYTES, InputFile, Part
 from pipeline.listing import SHARES, read_share
 from pipeline.options import Config
-from pipeline.partitions import PAIRS_A_WORD, deal, partition_count
-from pipeline.phrase_counts import PAIR_LIMIT, PAIRS_SCHEMA, Counts
+from pipeline.partitions import deal, partition_count
+from pipeline.phrase_counts import FIRST_PARTS, PAIR_LIMIT, PAIRS_SCHEMA, SECOND_SHARE, Counts
 from pipeline.phrase_transforms import _MergePairs, _ScorePairs
 from pipeline.plan import ChunkStats
 from pipeline.results import NO_DEAD_LETTERS, VocabularyFile
@@ -75,11 +75,6 @@ class Sizes:
     def partitions(self) -> int:
         """As many as a run takes for this input."""
         return partition_count(self.files * 2_400_000)
-
-    @property
-    def pair_partitions(self) -> int:
-        """Of pairs of neighbours."""
-        return PAIRS_A_WORD * self.partitions
 
     @property
     def bundles(self) -> int:
@@ -237,19 +232,20 @@ def pair_payloads(payloads: int, pairs: int, words: int, extra: Sequence[Any] = 
 
 
 def merge_pairs(sizes: Sizes, work: Path) -> Fed:
-    """A worker merges pairs of one partition by first word: ten billion different ones are in all of them."""
-    pairs, payloads, partitions = PAIR_LIMIT // sizes.pair_partitions, sizes.of(4000), sizes.pair_partitions
-    source = Made(lambda: pair_payloads(payloads, pairs, max(2, sizes.of(2e5))))
-    drive(_MergePairs(config_of(work, phrases=1), InlineSpill(), partitions), [(0, source)])
-    return Fed(source.elements, source.bytes, payloads / sizes.of(125_000) / partitions, source.seconds)
+    """A worker merges pairs of one part by first word: ten billion different ones are in all of them."""
+    parts, payloads = FIRST_PARTS * sizes.partitions, sizes.of(4000)
+    source = Made(lambda: pair_payloads(payloads, PAIR_LIMIT // parts, max(2, sizes.of(2e5))))
+    drive(_MergePairs(config_of(work, phrases=1), InlineSpill(), sizes.partitions), [(0, source)])
+    return Fed(source.elements, source.bytes, payloads / sizes.of(125_000) / parts, source.seconds)
 
 
 def score_pairs(sizes: Sizes, work: Path) -> Fed:
-    """A worker scores the frequent pairs of one partition by second word."""
-    pairs = max(1, sizes.of(5e8) // sizes.pair_partitions**2)
-    source = Made(lambda: pair_payloads(sizes.pair_partitions, pairs, sizes.of(2e5), ["first_count"]))
+    """A worker scores the frequent pairs, of 500 M, of one part by second word."""
+    payloads, parts = FIRST_PARTS * sizes.partitions, max(1, sizes.partitions // SECOND_SHARE)
+    pairs = max(1, sizes.of(5e8) // payloads // parts)
+    source = Made(lambda: pair_payloads(payloads, pairs, sizes.of(2e5), ["first_count"]))
     drive(_ScorePairs(1, config_of(work, phrases=1), InlineSpill()), [(0, source)], 10**12)
-    return Fed(source.elements, source.bytes, 1 / sizes.pair_partitions, source.seconds)
+    return Fed(source.elements, source.bytes, 1 / parts, source.seconds)
 
 
 def set_letters_aside(sizes: Sizes, work: Path) -> Fed:

@@ -114,6 +114,8 @@ def _load(process: int) -> Any:
     _first_process.append(process)
     if _first_process[0] == process:
         return compiled
+    if not hasattr(os, "memfd_create"):
+        raise StoreError("object store: found a process that was forked, expected multiprocessing_context='spawn'")
     copy = os.memfd_create("obstore")
     with open(compiled.__file__, "rb") as source, open(copy, "wb", closefd=False) as target:
         shutil.copyfileobj(source, target)

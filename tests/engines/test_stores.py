@@ -234,10 +234,17 @@ def test_a_bucket_that_is_not_there(store: Store, tmp_path: Path) -> None:
 #: What docs/object-stores.md says that a signature must give, and the work that needs it.
 RIGHTS = {
     "rwdl": [
-        "pipeline", "--input", "az://pairs/text/*", "--output", "az://pairs/limited", "--keep", "1", *stores.SMALL,
+        "pipeline",
+        "--input",
+        "az://pairs/text/*",
+        "--output",
+        "az://pairs/limited",
+        "--keep",
+        "1",
+        *stores.SMALL,
     ],
     "rl": ["pipeline", "verify", "--output", "az://pairs/limited"],
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("store", ["az"], indirect=True)

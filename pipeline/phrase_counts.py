@@ -92,11 +92,20 @@ class PairCounter(TokenCounter):
         slots = np.flatnonzero(self._keys >= 0)
         order, slot_bounds = order_by(parts[self._keys[slots] >> 32], number)
         slots = slots[order]
-        for part in range(number):
-            of_words = rows[row_bounds[part] : row_bounds[part + 1]]
-            of_pairs = slots[slot_bounds[part] : slot_bounds[part + 1]]
-            if len(of_words):
-                yield part, self._counts_of(words, of_words, of_pairs)
+        step = max(1, number // FIRST_PARTS // FEWEST_PARTITIONS)  # taken at once, and cut
+        for low in range(0, number, step):
+            high = min(low + step, number)
+            of_words, of_pairs = (
+                some[ends[low] : ends[high]] for some, ends in ((rows, row_bounds), (slots, slot_bounds))
+            )
+            taken = self._counts_of(words, of_words, of_pairs)
+            for part in range(low, high):
+                cut = [
+                    (int(ends[part] - ends[low]), int(ends[part + 1] - ends[part]))
+                    for ends in (row_bounds, slot_bounds)
+                ]
+                if cut[0][1]:
+                    yield part, Counts(taken.words.slice(*cut[0]), taken.pairs.slice(*cut[1]))
 
     def _counts_of(self, words: pa.Table, rows: NDArray[np.int64], slots: NDArray[np.int64]) -> Counts:
         keys, token = self._keys[slots], words["token"]

@@ -254,7 +254,7 @@ def set_letters_aside(sizes: Sizes, work: Path) -> Fed:
 
     def found() -> Iterator[SetAside]:
         for number in range(bundles):
-            letters = (DeadLetter(place * 1000, "invalid-utf-8", bytes(2000)) for place in range(200))
+            letters = [DeadLetter(place * 1000, "invalid-utf-8", bytes(2000)) for place in range(200)]
             yield set_aside(config.max_dead_letter_bytes, f"{number:08d}", letters)
 
     source = Made(found)

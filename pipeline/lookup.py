@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from pipeline.dataset.vocab import load_vocab
 from pipeline.kernels.machine import PADDING
-from pipeline.kernels.table import empty_slots, fill_slots, look_up
+from pipeline.kernels.table import KEY_BYTES, empty_slots, fill_slots, look_up
 from pipeline.process import once_a_process
 from pipeline.subsample import keep_thresholds
 from pipeline.tokenize import Tokens
@@ -16,11 +16,13 @@ from pipeline.tokenize import Tokens
 #: A column of more bytes is looked up so many rows at a time: places in a text are int32, a token is 1 MiB at most.
 _LARGE_BYTES, _ROWS = 1 << 30, 1 << 10
 
+_BLOCK = 1 << 20
+
 
 class TokenLookup:
     """Ids by token bytes; read-only once made, so any number of threads may share it.
 
-    It takes the tokens' own bytes and 51 to 94 bytes a row, where a Python dict takes more than 150.
+    It takes 51 to 94 bytes a row and the bytes of tokens of more than 16, where a Python dict takes more than 150.
     """
 
     def __init__(self, column: pa.ChunkedArray) -> None:
@@ -32,9 +34,9 @@ class TokenLookup:
         self._fill(*unpack_tokens(column))
 
     def _fill(self, arena: NDArray[np.uint8], ends: NDArray[np.int64]) -> None:
-        self._arena, self._ends = arena, ends
         self._slots = empty_slots(len(ends) - 1)
         fill_slots(self._slots, arena, ends, len(ends) - 1)
+        self._arena, self._ends = _keep_long(arena, ends)
 
     def encode(self, tokens: Tokens) -> NDArray[np.int32]:
         """Return one id a token, int32, −1 outside the vocabulary."""
@@ -58,6 +60,7 @@ class TokenLookup:
 def load_lookup(uri: str, sha256: str) -> TokenLookup:
     """Load a vocabulary's tokens once per process; ``sha256`` tells one file of a URI from the next."""
     arena, ends = unpack_tokens(load_vocab(uri).column)  # the file's columns are let go of before there is a table
+    pa.default_memory_pool().release_unused()
     lookup = TokenLookup.__new__(TokenLookup)
     lookup._fill(arena, ends)
     return lookup
@@ -87,6 +90,22 @@ def unpack_tokens(column: pa.ChunkedArray) -> tuple[NDArray[np.uint8], NDArray[n
             arena[used : used + size] = np.frombuffer(data, np.uint8)[offsets[0] : offsets[-1]]
             used += size
     return arena, ends
+
+
+def _keep_long(arena: NDArray[np.uint8], ends: NDArray[np.int64]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Return the bytes of long tokens alone, and where each token's end: short ones stand in the slots as a whole.
+
+    ``ends`` is overwritten.
+    """
+    kept, used, begin = list[NDArray[np.uint8]](), 0, 0
+    for start in range(1, len(ends), _BLOCK):
+        some = ends[start : start + _BLOCK]
+        stop, lengths = int(some[-1]), np.diff(some, prepend=begin)
+        is_long = lengths > KEY_BYTES
+        kept.append(arena[begin:stop][np.repeat(is_long, lengths)])
+        some[:] = used + np.cumsum(np.where(is_long, lengths, 0))
+        used, begin = int(some[-1]), stop
+    return np.concatenate([*kept, np.zeros(PADDING, np.uint8)]), ends
 
 
 def _spans_of(chunk: pa.Array) -> tuple[NDArray[np.int64], pa.Buffer]:

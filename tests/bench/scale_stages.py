@@ -254,7 +254,7 @@ def set_letters_aside(sizes: Sizes, work: Path) -> Fed:
 
     def found() -> Iterator[SetAside]:
         for number in range(bundles):
-            letters = (DeadLetter(place * 1000, "invalid-utf-8", bytes(2000)) for place in range(200))
+            letters = [DeadLetter(place * 1000, "invalid-utf-8", bytes(2000)) for place in range(200)]
             yield set_aside(config.max_dead_letter_bytes, f"{number:08d}", letters)
 
     source = Made(found)
@@ -370,11 +370,11 @@ STAGES = {
     "plan": Stage("worker", "chunks", plan_shards),
     "encoding": Stage("worker", "tokens", encode_chunks, needs=("counting", "vocabulary", "plan")),
     "writing, 16Mi": Stage("worker", "shards", write_shards(16 << 20, 8), needs=("vocabulary", "plan")),
-    "writing, 128Mi": Stage("worker", "shards", write_shards(128 << 20, 5), needs=("vocabulary", "plan")),
+    "writing, 64Mi": Stage("worker", "shards", write_shards(64 << 20, 5), needs=("vocabulary", "plan")),
     "publication, 16Mi, 5 passes": Stage("worker", "rows", publish(5, 265_000, 16), needs=("listing",)),
-    "publication, 128Mi, 1 pass": Stage("worker", "rows", publish(1, 33_000, 128), needs=("listing",)),
+    "publication, 64Mi, 1 pass": Stage("worker", "rows", publish(1, 66_000, 64), needs=("listing",)),
     "opening, 16Mi, 5 passes": Stage("worker", "row groups", open_list(5, 16), needs=("publication, 16Mi, 5 passes",)),
-    "opening, 128Mi, 1 pass": Stage("worker", "row groups", open_list(1, 128), needs=("publication, 128Mi, 1 pass",)),
+    "opening, 64Mi, 1 pass": Stage("worker", "row groups", open_list(1, 64), needs=("publication, 64Mi, 1 pass",)),
     "summary": Stage("launcher", "shards", tell(5, 16), needs=("publication, 16Mi, 5 passes",)),
 }
 

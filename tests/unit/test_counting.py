@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline import counting
+from pipeline import counting, lookup
 from pipeline.counting import TokenCounter, merge_counts, table_from_bytes, table_to_bytes
 from pipeline.dataset.vocab import Vocabulary, order_rows
 from pipeline.encode import SentenceRun, run_from_bytes, split_runs
+from pipeline.kernels.machine import PADDING
 from pipeline.lookup import TokenLookup
 from pipeline.text import pad_text
 from pipeline.tokenize import Tokens, scan_tokens, token_classes
@@ -112,3 +113,13 @@ def test_a_run_survives_travel() -> None:
     assert (again.file, again.chunk, again.first) == (3, 2**40, 7)
     assert again.lengths_S.tolist() == [2, 0, 1]
     assert again.ids_T.tolist() == [5, 6, 2**31 - 1]
+
+
+def test_long_tokens_are_found_block_by_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lookup, "_BLOCK", 3)
+    words = [letter * size for size in (1, 16, 17, 40, 300) for letter in "abc"]
+    found = TokenLookup(pa.chunked_array([words[:4], [], words[4:]]))
+    assert found.encode(tokens_of(words)).tolist() == list(range(len(words)))
+    others = [word[:-1] + "z" for word in words] + [word + "z" for word in words]
+    assert set(found.encode(tokens_of(others)).tolist()) == {-1}
+    assert len(found._arena) == sum(len(word) for word in words if len(word) > 16) + PADDING

@@ -21,9 +21,9 @@ def warn_of_settings(asked: TrainConfig, config: TrainConfig, dataset: Dataset, 
         )
     if config.threads * processes.local_size > usable_cores():
         warn(f"--threads {config.threads} on {usable_cores()} cores: more threads than cores make it slower")
-    supported = supported_processes(dataset.pairs_in_pass(0))
+    supported = supported_processes(dataset.pairs_in_pass(0), config.dim)
     if processes.size > supported:
         warn(
-            f"{processes.size} processes share {dataset.pairs_in_pass(0):,} pairs an epoch, which are enough for "
-            f"{supported}: with more, the vectors may be worse"
+            f"{processes.size} processes share {dataset.pairs_in_pass(0):,} pairs an epoch, at --dim {config.dim} "
+            f"enough for {supported}: with more, the vectors may be worse"
         )

@@ -16,8 +16,10 @@ FULL_EVERY = 4
 #: The rate grows with the processes: each row's changes are partly averaged, so that each is smaller than it would be.
 RATE_GROWTH = 1 / 12
 MOST_RATE_FACTOR = 1.25
-#: Pairs of an epoch for each process below which quality was not measured: 16 processes on 86 M pairs.
+#: Pairs of an epoch for each process below which quality was not measured: 16 on 86 M pairs, at 100 dimensions.
 PAIRS_A_PROCESS = 5_000_000
+#: Above so many dimensions more are needed: four processes on 86 M pairs scored .02 below one on one of three sets.
+SMALL_DIM, PAIRS_A_PROCESS_ABOVE = 200, 40_000_000
 #: What a join costs beside the time that its bytes take on the wire, and what a GPU trains and sends in a second.
 GPU_JOIN_S, GPU_BYTES_S, GPU_PAIRS_S = 2e-3, 50e9, 400e6
 GPU_JOIN_SHARE = 0.05
@@ -71,6 +73,6 @@ def rate_factor(processes: int) -> float:
     return min(1 + (processes - 1) * RATE_GROWTH, MOST_RATE_FACTOR)
 
 
-def supported_processes(epoch_pairs: int) -> int:
-    """How many processes can share an epoch of so many pairs at the quality that was measured."""
-    return max(1, epoch_pairs // PAIRS_A_PROCESS)
+def supported_processes(epoch_pairs: int, dim: int) -> int:
+    """How many processes can share an epoch of so many pairs at the quality of one, as far as it was measured."""
+    return max(1, epoch_pairs // (PAIRS_A_PROCESS if dim <= SMALL_DIM else PAIRS_A_PROCESS_ABOVE))

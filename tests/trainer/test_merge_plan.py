@@ -57,7 +57,8 @@ def test_the_rate_grows_with_the_processes_and_ends_somewhere() -> None:
 
 
 def test_a_corpus_supports_so_many_processes() -> None:
-    assert [supported_processes(n * PAIRS_A_PROCESS + 5) for n in (0, 1, 16)] == [1, 1, 16]
+    assert [supported_processes(n * PAIRS_A_PROCESS + 5, 100) for n in (0, 1, 16)] == [1, 1, 16]
+    assert [supported_processes(n * PAIRS_A_PROCESS + 5, 300) for n in (0, 1, 16)] == [1, 1, 2]
 
 
 def feed(losses: list[float], guard: LossGuard) -> None:

@@ -28,7 +28,8 @@ def lock_folder(model_uri: str) -> Iterator[None]:
         yield
         return
     folder = storage.local_path(model_uri)
-    path, found = os.path.join(folder, LOCK), os.path.isdir(folder)
+    path = os.path.join(folder, LOCK)
+    found = os.path.isdir(folder) and not os.path.lexists(path)  # by somebody who is not a training that was killed
     try:
         handle = _take(folder, path)
     except (NotADirectoryError, FileExistsError):
@@ -41,7 +42,7 @@ def lock_folder(model_uri: str) -> Iterator[None]:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
         os.close(handle)
-        with contextlib.suppress(OSError):  # nothing else was written: leave no trace, but what was there before
+        with contextlib.suppress(OSError):  # nothing else was written: leave no trace
             if not found:
                 os.rmdir(folder)
 

@@ -45,6 +45,12 @@ def test_one_at_a_time_and_a_dead_one_does_not_count(tmp_path: Path, killed: boo
     assert not (tmp_path / "m").exists()
 
 
+def test_an_empty_folder_that_was_there_stays(tmp_path: Path) -> None:
+    with lock_folder(str(tmp_path)):
+        assert os.listdir(tmp_path) == ["train.lock"]
+    assert os.listdir(tmp_path) == []
+
+
 def test_what_is_in_the_folder_stays(tmp_path: Path) -> None:
     (tmp_path / "kept").write_text("x")
     with lock_folder(str(tmp_path)):

@@ -45,7 +45,7 @@ def prepare(
         input: glob or URI of the text, or several.
         output: the dataset's folder or URI.
         beam_flags: Beam's own, such as ``--runner=FlinkRunner``; without them the work is done in this process.
-        settings: fields of `pipeline.options.Config`: the flags of ``pairstream pipeline``, with underscores.
+        settings: fields of `pipeline.config.Config`: the flags of ``pairstream pipeline``, with underscores.
 
     Returns:
         The dataset as it was published.
@@ -54,10 +54,10 @@ def prepare(
         ConfigError: a setting cannot be used.
         PipelineError, FormatError: the input or the output cannot be used; nothing is published then.
     """
+    from pipeline.config import Config
     from pipeline.dataset.reader import open_dataset
-    from pipeline.inputs import refuse_targets
+    from pipeline.inputs.discover import refuse_targets
     from pipeline.job import run_job
-    from pipeline.options import Config
 
     patterns = (input,) if isinstance(input, str) else tuple(input)
     config = Config(**{"input": patterns, "output": output, **settings})
@@ -84,7 +84,7 @@ def train(data: str, model: str, **settings: Any) -> Vectors:
     """
     from trainer import load
     from trainer.config import TrainConfig
-    from trainer.train import train as run
+    from trainer.training.command import train as run
 
     result = run(TrainConfig(**{"data": data, "model": model, "quiet": True, **settings}))
     return load(model, version=result["version"])
@@ -94,7 +94,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one of the commands; return its exit status. --debug in front shows the traceback of what goes wrong."""
     words = list(sys.argv[1:] if argv is None else argv)
     if words[:1] == ["--debug"]:
-        from pipeline.dataset.ending import debugging
+        from pipeline.common.exit import debugging
 
         debugging.set()
         words = words[1:]
@@ -113,7 +113,7 @@ def run() -> int:
         from pipeline.__main__ import leave_at_once
 
         leave_at_once()
-    from pipeline.dataset.ending import run_command
+    from pipeline.common.exit import run_command
 
     return run_command(main)
 

@@ -14,7 +14,7 @@ def leave_at_once() -> None:
 def run() -> int:
     """Run the command line; what to exit with."""
     leave_at_once()
-    from pipeline.dataset.ending import run_command
+    from pipeline.common.exit import run_command
 
     # isort: split
     from pipeline.cli import main

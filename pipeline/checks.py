@@ -10,10 +10,10 @@ import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from pipeline.encodings import UTF_8, canonical_name
+from pipeline.text.encodings import UTF_8, canonical_name
 
 if TYPE_CHECKING:
-    from pipeline.options import Config
+    from pipeline.config import Config
 
 NO_FIELD = "found {!r} beside --input-format text, which has no fields: expected --input-format jsonl or parquet"
 

@@ -11,15 +11,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.dataset.ending import LostOutput, report_lost, say_error
-from pipeline.dataset.outputs import emit_result
-from pipeline.dataset.redact import redact
+from pipeline.common.exit import LostOutput, report_lost, say_error
+from pipeline.common.outputs import emit_result
+from pipeline.common.terminal import compiling
 from pipeline.dataset.schema import FormatError
-from pipeline.dataset.storage import PointerMovedError
-from pipeline.dataset.terminal import compiling
 from pipeline.errors import PipelineError
-from pipeline.inputs import refuse_targets
-from pipeline.maintenance import COMMANDS, parse_command, run_command
+from pipeline.inputs.discover import refuse_targets
+from pipeline.publishing.commands import COMMANDS, parse_command, run_command
+from pipeline.storage.redact import redact
+from pipeline.storage.storage import PointerMovedError
 
 _OURS = (PipelineError, FormatError, PointerMovedError)
 #: What a worker's error is called where a runner passes it on as text, in which wrappers' names may stand before it.
@@ -74,7 +74,7 @@ def _maintain(words: Sequence[str]) -> int:
 
 def _run(words: Sequence[str]) -> int:
     _quieten_beam()
-    from pipeline.options import parse_arguments
+    from pipeline.config import parse_arguments
 
     config, beam_flags = parse_arguments(words)
     started = time.perf_counter()
@@ -98,14 +98,14 @@ def _run(words: Sequence[str]) -> int:
         result = {**summary(run), "seconds": round(time.perf_counter() - started, 2)}
         result["stage_seconds"] = account(result["stage_seconds"], result["seconds"], compiling.seconds)
         if config.report:
-            from pipeline.report import write_report
+            from pipeline.publishing.report import write_report
 
             write_report(run, config.report)
             result["report"] = redact(config.report)
     except KeyboardInterrupt:
         return 130
     except Exception as error:
-        from pipeline.parallel import is_stopped
+        from pipeline.transforms.threads import is_stopped
 
         if is_stopped():
             return 130

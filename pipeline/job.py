@@ -18,30 +18,31 @@ from apache_beam.io.filesystems import FileSystems
 from apache_beam.pvalue import AsIter, AsList, AsSingleton
 from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 
-from pipeline import finish, folders, inputs, progress, runners, upkeep
-from pipeline.base import copy_phrases, find_base
-from pipeline.chunk_tables import pack_rows
-from pipeline.dataset import storage
+from pipeline import progress, runners
+from pipeline.config import Config
 from pipeline.dataset.manifest import LATEST, MANIFEST, require_run_id
 from pipeline.dataset.schema import FormatError
 from pipeline.errors import ConfigError, LostJobError
-from pipeline.finish import Run
-from pipeline.globs import absolute_glob
-from pipeline.inputs import list_inputs, refuse_output
-from pipeline.lease import Writer, drop_lease, hold_lease
-from pipeline.listing import load_listing, save_listing
-from pipeline.options import Config
-from pipeline.packing import Pack
-from pipeline.parallel import require_running
-from pipeline.partitions import partition_count
-from pipeline.phrase_transforms import find_phrases
-from pipeline.plan import ChunkStats
+from pipeline.inputs import discover
+from pipeline.inputs.discover import list_inputs, refuse_output
+from pipeline.inputs.listing import load_listing, save_listing
+from pipeline.pairs.chunk_stats import pack_rows
+from pipeline.pairs.shard_plan import ChunkStats
 from pipeline.progress import Meter
+from pipeline.publishing import clean, publish
+from pipeline.publishing.lease import Writer, drop_lease, hold_lease
+from pipeline.publishing.publish import Run
+from pipeline.publishing.written import pack_shards
 from pipeline.results import NO_DEAD_LETTERS, PassedOver
-from pipeline.sources import ReadListing, SplitRecords, SpreadChunks
-from pipeline.spill import make_spill
-from pipeline.stages import EncodedChunk
-from pipeline.transforms import (
+from pipeline.stages.chunks import EncodedChunk
+from pipeline.stages.spill import make_spill
+from pipeline.stages.vocabulary import write_vocabulary
+from pipeline.storage import folders, storage
+from pipeline.storage.globs import absolute_glob
+from pipeline.transforms.pack import Pack
+from pipeline.transforms.phrases import find_phrases
+from pipeline.transforms.read import ReadListing, SplitRecords, SpreadChunks
+from pipeline.transforms.text_to_pairs import (
     COUNTS,
     DEAD,
     ENCODED,
@@ -53,8 +54,9 @@ from pipeline.transforms import (
     WriteDeadLetters,
     WriteShards,
 )
-from pipeline.vocabulary import write_vocabulary
-from pipeline.written import pack_shards
+from pipeline.transforms.threads import require_running
+from pipeline.vocabulary.extend import copy_phrases, find_base
+from pipeline.vocabulary.partitions import partition_count
 
 
 def build(pipeline: beam.Pipeline, run: Run, spill_folder: str | None, one_process: bool = False) -> None:
@@ -68,11 +70,11 @@ def build(pipeline: beam.Pipeline, run: Run, spill_folder: str | None, one_proce
     """
     spill = make_spill(spill_folder)
     start = pipeline | "Start" >> beam.Create([None])
-    batches = pipeline | "ReadListing" >> ReadListing(run.listing, run.config, inputs.PART_BYTES)
+    batches = pipeline | "ReadListing" >> ReadListing(run.listing, run.config, discover.PART_BYTES)
     if run.config.input_format != "text" and not one_process:
-        batches |= "SplitRecords" >> SplitRecords(run.config, inputs.PART_BYTES)
+        batches |= "SplitRecords" >> SplitRecords(run.config, discover.PART_BYTES)
     if spill_folder is None:  # where there may be other workers; here, threads share the work on what one reads
-        batches |= "SpreadChunks" >> SpreadChunks(run.config, inputs.PART_BYTES)
+        batches |= "SpreadChunks" >> SpreadChunks(run.config, discover.PART_BYTES)
 
     base = run.base
     if base is None or not base.phrases:
@@ -86,14 +88,14 @@ def build(pipeline: beam.Pipeline, run: Run, spill_folder: str | None, one_proce
     # A token's partial counts meet in one partition, so a part of --min-count's work can be done there.
     partitions = counted[COUNTS] | "MergeCounts" >> MergeCounts(run.config, spill, base, run.partitions)
     set_aside = start | "CheckDeadLetters" >> beam.Map(
-        lambda _, stats, parts: finish.check_dead_letters(run, stats, parts), AsIter(stats), aside
+        lambda _, stats, parts: publish.check_dead_letters(run, stats, parts), AsIter(stats), aside
     )
     vocabulary = start | "WriteVocabulary" >> beam.Map(
         lambda _, parts, aside: write_vocabulary(run.config, run.folder, base, parts, spill, aside),
         AsList(partitions), AsSingleton(set_aside),
     )  # fmt: skip
     plan = start | "PlanShards" >> beam.Map(
-        lambda _, stats, vocab: finish.plan_shards(run, stats, vocab), AsIter(stats), AsSingleton(vocabulary)
+        lambda _, stats, vocab: publish.plan_shards(run, stats, vocab), AsIter(stats), AsSingleton(vocabulary)
     )
 
     sides = (AsSingleton(vocabulary), AsSingleton(plan))
@@ -102,13 +104,11 @@ def build(pipeline: beam.Pipeline, run: Run, spill_folder: str | None, one_proce
     written = encoded[RUNS] | "WriteShards" >> WriteShards(run.config, spill, run.folder, *sides)
     shards = written | "PackShards" >> Pack(pack_shards)
     published = start | "Publish" >> beam.Map(
-        lambda _, *found: finish.publish(run, *found),
+        lambda _, *found: publish.publish(run, *found),
         AsIter(stats), AsIter(known), AsSingleton(vocabulary), aside, AsIter(shards), phrases, *texts,
     )  # fmt: skip
     if run.config.keep:
-        published | "RemoveOldRuns" >> beam.Map(
-            lambda _: upkeep.try_remove_old_runs(run.config.output, run.config.keep)
-        )
+        published | "RemoveOldRuns" >> beam.Map(lambda _: clean.try_remove_old_runs(run.config.output, run.config.keep))
 
 
 def run_job(config: Config, beam_flags: Sequence[str]) -> Run:
@@ -187,7 +187,7 @@ def _workplace(run: Run, in_process: bool) -> Iterator[None]:
         hold_lease(run.folder, run.runner, in_process) as before,
     ):
         if before in (Writer.DEAD, Writer.NONE):  # what an earlier run of that name left when it died or failed
-            upkeep.remove_unfinished(run.config.output, run.run_id)
+            clean.remove_unfinished(run.config.output, run.run_id)
         try:
             yield
         except BaseException as error:
@@ -203,9 +203,9 @@ def _leave(run: Run, failed: bool) -> None:
     """Take away what only a run that is being written has; of a run that failed, all but its dead letters."""
     with contextlib.suppress(OSError) if failed else contextlib.nullcontext():  # the run's own error is the one to tell
         if failed:  # a run that is complete stays, also if only another one was published first
-            upkeep.remove_unfinished(run.config.output, run.run_id, but=["dead-letters"])
+            clean.remove_unfinished(run.config.output, run.run_id, but=["dead-letters"])
         else:
-            upkeep.remove_temporaries(run.config.output, run.run_id)
+            clean.remove_temporaries(run.config.output, run.run_id)
         drop_lease(run.folder)
 
 
@@ -260,7 +260,7 @@ def summary(run: Run) -> dict[str, Any]:
             "bytes": corpus.dead_letter_bytes if corpus.kept_dead_letters is None else corpus.kept_dead_letter_bytes,
         },
         "first_dead_letters": {
-            reason: finish.place_of(file, offset, reason, run.config)
+            reason: publish.place_of(file, offset, reason, run.config)
             for reason, (file, offset) in described["first_dead_letters"].items()
         },
         "dead_letters_folder": storage.redact(storage.join(run.folder, "dead-letters")) if corpus.dead_letters else "",

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from typing import TextIO
 
-from pipeline.dataset.terminal import StatusLine, compiling
+from pipeline.common.terminal import StatusLine, compiling
 
 TERMINAL_SECONDS, LOG_SECONDS = 0.5, 10.0
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from pipeline.dataset.manifest import FileEntry, VocabularyTotals
 from pipeline.dataset.shards import Shard
-from pipeline.dead_letters import Tally
+from pipeline.text.dead_letters import Tally
 
 
 class VocabularyFile(NamedTuple):

@@ -19,8 +19,8 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from trainer.kernels.cuda import train_windows
-from trainer.kernels.launch import choose_shape, constants
+from trainer.engines.kernels.triton.kernel import train_windows
+from trainer.engines.kernels.triton.launch import choose_shape, constants
 
 TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
 TYPES = {

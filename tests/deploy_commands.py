@@ -12,10 +12,10 @@ from typing import Any
 
 import yaml
 
-from pipeline.dataset.flags import OneLineParser, with_dashes
-from pipeline.maintenance import COMMANDS as MAINTENANCE
-from pipeline.maintenance import parse_command
-from pipeline.options import parse_arguments
+from pipeline.common.flags import OneLineParser, with_dashes
+from pipeline.config import parse_arguments
+from pipeline.publishing.commands import COMMANDS as MAINTENANCE
+from pipeline.publishing.commands import parse_command
 from trainer.cli import COMMANDS as TRAINER
 
 ROOT = Path(__file__).resolve().parents[1]

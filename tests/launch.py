@@ -18,10 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.dataset.ending import end_with
+from pipeline.common.exit import end_with
 
 ROOT = Path(__file__).resolve().parents[1]
-NEVER = "-1:0:trainer.loop.Loop._step:0"
+NEVER = "-1:0:trainer.training.loop.Loop._step:0"
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 
-import pipeline.maintenance
-import pipeline.options
+import pipeline.config
+import pipeline.publishing.commands
 import trainer.cli
 
 HEAD = """# Every command and flag
@@ -19,9 +19,9 @@ status 0 is done, 1 failed (one line says why), 2 wrong usage; others are named 
 
 def parsers() -> Iterator[tuple[str, argparse.ArgumentParser]]:
     """Each command, with its parser."""
-    yield "python -m pipeline [run]", pipeline.options.make_parser()
-    for name in pipeline.maintenance.COMMANDS:
-        yield f"python -m pipeline {name}", pipeline.maintenance.make_command_parser(name)
+    yield "python -m pipeline [run]", pipeline.config.make_parser()
+    for name in pipeline.publishing.commands.COMMANDS:
+        yield f"python -m pipeline {name}", pipeline.publishing.commands.make_command_parser(name)
     for name in trainer.cli.COMMANDS:
         yield f"python -m trainer {name}", trainer.cli.make_command_parser(name)
 

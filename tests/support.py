@@ -10,12 +10,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.dataset import shard_list, storage
+from pipeline.dataset import shard_index
 from pipeline.dataset.manifest import INPUTS, SHARDS, VOCAB, CorpusTotals, Manifest, PassTotals, VocabularyTotals
 from pipeline.dataset.publish import file_entries, pass_totals, publish_run
 from pipeline.dataset.schema import INPUTS_SCHEMA, SHARDS_SCHEMA, sha256_hex
 from pipeline.dataset.shards import Pairs, Shard, encode_shard, shard_name
-from pipeline.dataset.vocab import Vocabulary, make_vocabulary, save_vocab
+from pipeline.dataset.vocabulary import Vocabulary, make_vocabulary, save_vocab
+from pipeline.storage import storage
 
 Groups = Sequence[Pairs]
 
@@ -82,7 +83,7 @@ def save_shards(shards: Iterable[Shard]) -> pa.Buffer:
     rows = [
         {**vars(s), "pass": s.pass_index, "shard": s.name, "row_groups": list(map(vars, s.row_groups))} for s in ordered
     ]
-    return shard_list.save_shards([pa.Table.from_pylist(rows, schema=SHARDS_SCHEMA)])
+    return shard_index.save_shards([pa.Table.from_pylist(rows, schema=SHARDS_SCHEMA)])
 
 
 def totals_of(kept: int, shards: Sequence[Shard]) -> PassTotals:

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from pipeline.dataset.reader import open_dataset
-from pipeline.dataset.vocab import Vocabulary, make_vocabulary
+from pipeline.dataset.vocabulary import Vocabulary, make_vocabulary
 from tests.support import group_of, make_dataset
-from trainer.store import Model, save_model
+from trainer.models.store import Model, save_model
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = (ROOT / "docs" / "vectors.md").read_text(encoding="utf-8")

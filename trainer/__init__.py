@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from pipeline.dataset import __version__
 
 if TYPE_CHECKING:
-    from trainer.lookup import UnknownTokenError, Vectors, load
-    from trainer.stream import PairStream
+    from trainer.data.pair_stream import PairStream
+    from trainer.keyed_vectors.vectors import UnknownTokenError, Vectors, load
 
 __all__ = ["PairStream", "UnknownTokenError", "Vectors", "__version__", "load"]
 
@@ -20,7 +20,9 @@ __all__ = ["PairStream", "UnknownTokenError", "Vectors", "__version__", "load"]
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = importlib.import_module("trainer.stream" if name == "PairStream" else "trainer.lookup")
+    module = importlib.import_module(
+        "trainer.data.pair_stream" if name == "PairStream" else "trainer.keyed_vectors.vectors"
+    )
     return getattr(module, name)
 
 

@@ -2,7 +2,7 @@
 
 import sys
 
-from pipeline.dataset.ending import run_command
+from pipeline.common.exit import run_command
 
 # isort: split
 from trainer.cli import main

@@ -9,23 +9,23 @@ import signal
 import sys
 from collections.abc import Sequence
 
-from pipeline.dataset.ending import LostOutput, report_lost, say_error
-from pipeline.dataset.flags import OneLineParser, add_version, command_name, with_dashes
+from pipeline.common.exit import LostOutput, report_lost, say_error
+from pipeline.common.flags import OneLineParser, add_version, command_name, with_dashes
 from pipeline.dataset.schema import FormatError
-from pipeline.dataset.storage import PointerMovedError, redact
+from pipeline.storage.storage import PointerMovedError, redact
 from trainer.errors import ToldError, UserError
 
 # Each lives in a module with add_arguments(parser) and run(args) -> exit status, imported only when it is asked
 # for: looking up neighbours must not wait for torch and numba.
 COMMANDS = {
-    "train": ("trainer.train", "train word vectors from a dataset of pairs"),
-    "evaluate": ("trainer.evaluate", "score a model on word similarity and analogies"),
-    "neighbors": ("trainer.neighbors", "print the words nearest to others"),
-    "retrain": ("trainer.retrain", "retrain on new text, and publish what passes the gate"),
-    "rollback": ("trainer.rollback", "make an earlier version of a model the live one"),
-    "versions": ("trainer.history", "list the versions of a model"),
-    "export": ("trainer.export", "write a model's vectors in another format"),
-    "report": ("trainer.report", "write a page about a model, with plots"),
+    "train": ("trainer.training.command", "train word vectors from a dataset of pairs"),
+    "evaluate": ("trainer.evaluation.command", "score a model on word similarity and analogies"),
+    "neighbors": ("trainer.neighbors.command", "print the words nearest to others"),
+    "retrain": ("trainer.retraining.command", "retrain on new text, and publish what passes the gate"),
+    "rollback": ("trainer.versions.rollback", "make an earlier version of a model the live one"),
+    "versions": ("trainer.versions.command", "list the versions of a model"),
+    "export": ("trainer.exporting.command", "write a model's vectors in another format"),
+    "report": ("trainer.reports.page", "write a page about a model, with plots"),
 }
 
 FAILED, INTERRUPTED = 1, 128 + signal.SIGINT

@@ -11,10 +11,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.dataset.flags import add_flags, expand_paths, flag_of, parse_size
-from pipeline.dataset.outputs import refuse_inputs
+from pipeline.common.flags import add_flags, expand_paths, flag_of, parse_size
+from pipeline.common.outputs import refuse_inputs
+from trainer.distributed.merge_plan import MERGE_RULES
 from trainer.errors import UserError
-from trainer.merge_plan import MERGE_RULES
 from trainer.toml import read_toml
 
 # sgd: on 19.9 M words of Wikipedia 0.04 scored above word2vec's 0.025 on every set, after 1 epoch and after 5.

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline.dataset import storage
+from pipeline.storage import storage
 from trainer.errors import UserError
 
 

@@ -7,8 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pipeline.dataset.flags import parse_flag, parse_size
-from pipeline.options import make_parser
+from pipeline.common.flags import parse_flag, parse_size
+from pipeline.config import make_parser
 
 TARGET = Path(__file__).with_name("metadata.json")
 #: Flags for those who sit before the launcher: a template's has no one there, and never waits (main.py).

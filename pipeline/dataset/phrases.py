@@ -8,10 +8,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipeline.dataset import storage
 from pipeline.dataset.reader import Dataset
 from pipeline.dataset.schema import PHRASES_SCHEMA, FormatError, sha256_hex
 from pipeline.dataset.tables import read_table
+from pipeline.storage import storage
 
 _NAME = re.compile(r"phrases/round-\d{2}\.parquet")
 

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.dataset import storage
 from pipeline.dataset.manifest import LATEST, MANIFEST, FileEntry, Manifest, PassTotals, Pointer
 from pipeline.dataset.schema import sha256_hex
+from pipeline.storage import storage
 
 
 def file_entries(files: Mapping[str, storage.Bytes]) -> dict[str, FileEntry]:

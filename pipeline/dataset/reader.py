@@ -14,7 +14,6 @@ import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from pipeline.dataset import storage
 from pipeline.dataset.manifest import (
     LATEST,
     MANIFEST,
@@ -27,9 +26,10 @@ from pipeline.dataset.manifest import (
     require_run_id,
 )
 from pipeline.dataset.schema import FormatError, parse_json_object, sha256_hex
-from pipeline.dataset.shard_list import ShardTable, parse_shards
+from pipeline.dataset.shard_index import ShardTable, parse_shards
 from pipeline.dataset.shards import Pairs, decode_row_group, parse_footer, require_checksum
-from pipeline.dataset.vocab import Vocabulary, parse_vocab
+from pipeline.dataset.vocabulary import Vocabulary, parse_vocab
+from pipeline.storage import storage
 
 #: Decoded footers that a dataset keeps, 31 kB each; beyond them a row group costs a second, small request again.
 MOST_FOOTERS = 4096

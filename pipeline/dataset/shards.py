@@ -15,12 +15,7 @@ import pyarrow.parquet as pq
 import xxhash
 from numpy.typing import NDArray
 
-from pipeline.dataset.schema import (
-    PAIR_SCHEMA,
-    FormatError,
-    require_schema,
-    sha256_hex,
-)
+from pipeline.dataset.schema import PAIR_SCHEMA, FormatError, require_schema, sha256_hex
 from pipeline.dataset.tables import first_line
 
 Pairs = tuple[NDArray[np.int32], NDArray[np.int32]]

@@ -18,12 +18,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import xxhash
 
-from pipeline.dataset import storage
 from pipeline.dataset.manifest import INPUTS, LATEST, MANIFEST, SHARDS, VOCAB, parse_pointer
 from pipeline.dataset.phrases import load_phrases, phrase_files, phrases_name
 from pipeline.dataset.publish import pass_totals
 from pipeline.dataset.reader import Dataset, RowGroupRef, open_dataset
 from pipeline.dataset.schema import DEAD_LETTERS_SCHEMA, INPUTS_SCHEMA, FormatError, require_schema, sha256_hex
+from pipeline.storage import storage
 
 _BLOCK_BYTES = 1 << 20
 

@@ -17,10 +17,10 @@ from typing import Any
 
 from tests.bench.support import machine, parse_args, spread, train
 from tests.quality.corpora import ROOT
-from trainer.checkpoint import Checkpoints
+from trainer.checkpoints.write import Checkpoints
 from trainer.config import TrainConfig
-from trainer.loop import Loop
-from trainer.train import train as train_here
+from trainer.training.command import train as train_here
+from trainer.training.loop import Loop
 
 EVERY_S = 2.0  # often, so that a short run has some
 
@@ -56,10 +56,10 @@ def measure_one(args: Any) -> tuple[list[float], list[float]]:
 
 MEMORY = """
 import resource, sys, time
-from trainer.checkpoint import Checkpoints, find_unfinished, load_checkpoint
-from trainer.position import Progress
-from trainer.tables import initial_tables
-from trainer.tensors import fill_arrays
+from trainer.checkpoints.write import Checkpoints, find_unfinished, load_checkpoint
+from trainer.data.position import Progress
+from trainer.engines.init import initial_tables
+from trainer.models.tensors import fill_arrays
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 live = dict(zip(("input", "output"), initial_tables("normal", 1_000_000, 100, 1)))
 made, started = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()

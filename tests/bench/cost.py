@@ -27,12 +27,13 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from pipeline import encode, spill
-from pipeline.chunks import CHUNK_BYTES
+from pipeline.config import parse_arguments
 from pipeline.dataset.reader import Dataset, open_dataset
 from pipeline.dataset.schema import ROW_GROUP_PAIRS
+from pipeline.inputs.chunks import CHUNK_BYTES
 from pipeline.job import run_job
-from pipeline.options import parse_arguments
+from pipeline.pairs import sentences
+from pipeline.stages import spill
 from tests.bench.pipeline import STAGES, plain_text
 from tests.quality.corpora import ROOT
 
@@ -62,7 +63,7 @@ def cpu_seconds(who: int = resource.RUSAGE_SELF) -> float:
 def tallied() -> Iterator[Counter[str]]:
     """Count the bytes that would go through a shuffle: ids by themselves, and all else, which is words' counts."""
     tally: Counter[str] = Counter()
-    put, to_bytes = spill.FileSpill.put, encode.SentenceRun.to_bytes
+    put, to_bytes = spill.FileSpill.put, sentences.SentenceRun.to_bytes
 
     def counted_put(self: Any, payload: bytes) -> bytes:
         tally["all"] += len(payload)
@@ -73,11 +74,11 @@ def tallied() -> Iterator[Counter[str]]:
         tally["ids"] += len(data)
         return data
 
-    spill.FileSpill.put, encode.SentenceRun.to_bytes = counted_put, counted_ids  # type: ignore[method-assign]
+    spill.FileSpill.put, sentences.SentenceRun.to_bytes = counted_put, counted_ids  # type: ignore[method-assign]
     try:
         yield tally
     finally:
-        spill.FileSpill.put, encode.SentenceRun.to_bytes = put, to_bytes  # type: ignore[method-assign]
+        spill.FileSpill.put, sentences.SentenceRun.to_bytes = put, to_bytes  # type: ignore[method-assign]
 
 
 def build(folder: Path, data: Path, threads: int, *more: str) -> tuple[dict[str, float], Counter[str]]:
@@ -113,7 +114,7 @@ def train_seconds(dataset: Dataset, work: Path) -> float:
     places = ["--data", dataset.uri, "--model", str(work / "cost-model"), "--overwrite"]
     words = ["-m", "trainer", "train", *places, "--quiet", "--json", "--threads", "1", "--device", "cpu"]
     spent = []
-    for command in (words, ["-c", "import torch, trainer.fused, trainer.stream"]):
+    for command in (words, ["-c", "import torch, trainer.engines.cpu, trainer.data.pair_stream"]):
         begun = cpu_seconds(resource.RUSAGE_CHILDREN)
         subprocess.run([sys.executable, "-W", "ignore", *command], cwd=ROOT, check=True, capture_output=True)
         spent.append(cpu_seconds(resource.RUSAGE_CHILDREN) - begun)

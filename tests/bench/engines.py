@@ -9,9 +9,9 @@ import numpy.typing as npt
 import torch
 
 from trainer.config import TrainConfig
-from trainer.engine import pending_loss
-from trainer.engines import make_engine
-from trainer.tables import initial_tables
+from trainer.engines.base import pending_loss
+from trainer.engines.choose import make_engine
+from trainer.engines.init import initial_tables
 
 Pairs = tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]
 

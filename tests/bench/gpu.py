@@ -33,16 +33,17 @@ import torch
 from pipeline.dataset.reader import Dataset, open_dataset
 from tests.bench.gpu_corpus import make_gpu_dataset
 from tests.bench.gpu_report import describe
-from trainer import cuda, train
 from trainer.cli import main as trainer_main
 from trainer.config import TrainConfig, usable_cores
-from trainer.engine import pending_loss
-from trainer.engines import make_engine
-from trainer.kernels import launch
-from trainer.kernels.launch import ARITHMETIC, PROGRAMS_PER_SM, Launcher, alias_tensor, choose_shape
-from trainer.negatives import build_alias, unigram_weights
-from trainer.reading import epoch_order, read_ahead, read_threads
-from trainer.tables import initial_tables
+from trainer.data.order import epoch_order, read_ahead, read_threads
+from trainer.engines import gpu
+from trainer.engines.base import pending_loss
+from trainer.engines.choose import make_engine
+from trainer.engines.init import initial_tables
+from trainer.engines.kernels.triton import launch
+from trainer.engines.kernels.triton.launch import ARITHMETIC, PROGRAMS_PER_SM, Launcher, alias_tensor, choose_shape
+from trainer.engines.negatives import build_alias, unigram_weights
+from trainer.training import command
 
 ROOT = Path(__file__).resolve().parents[2]
 DEVICE = triton_mode.DEVICE
@@ -158,7 +159,7 @@ def train_and_score(args: argparse.Namespace, pairs_a_window: float, name: str, 
     config = TrainConfig(
         data, model, dim=args.dim, device="cuda", engine="fused", overwrite=True, quiet=True, **changes
     )
-    result = train.train(config)
+    result = command.train(config)
     wanted = ("seconds", "start_up_s", "raw_words_per_s", "pairs_per_s", "first_loss", "loss")
     found = {key: result[key] for key in wanted}
     return {
@@ -238,7 +239,7 @@ def main() -> None:
     parser.add_argument("--tiny", action="store_true")
     args = parser.parse_args()
     if args.tiny:
-        cuda.DEVICE, train.has_cuda = DEVICE.type, lambda: True
+        gpu.DEVICE, command.has_cuda = DEVICE.type, lambda: True
     elif not triton_mode.HAS_CUDA:
         raise SystemExit("error: found no usable CUDA device, expected one (--tiny tries the script without)")
     shutil.rmtree(args.work, ignore_errors=True)

@@ -20,10 +20,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.dataset import storage
 from pipeline.dataset.shards import Pairs, Shard, encode_shard, shard_name
-from pipeline.dataset.vocab import Vocabulary, make_vocabulary
-from pipeline.subsample import keep_probabilities
+from pipeline.dataset.vocabulary import Vocabulary, make_vocabulary
+from pipeline.pairs.subsample import keep_probabilities
+from pipeline.storage import storage
 from tests.support import publish_dataset
 
 WINDOW, SAMPLE, MIN_COUNT, LONGEST_SENTENCE = 5, 1e-3, 5, 10_000

@@ -28,11 +28,11 @@ from tests.bench.engines import Pairs, engine_rate, other_engines
 from tests.bench.machine_limits import peak_gflops, row_rate
 from tests.bench.support import machine, spread
 from tests.quality.corpora import ROOT, plain_words, shared_folder
-from trainer.batches import Batches
-from trainer.kernels.cpu import SHARING, start_batch
-from trainer.negatives import build_alias, unigram_weights
-from trainer.reading import read_threads
-from trainer.tables import initial_tables
+from trainer.data.batches import Batches
+from trainer.data.order import read_threads
+from trainer.engines.init import initial_tables
+from trainer.engines.kernels.numba.cpu import SHARING, start_batch
+from trainer.engines.negatives import build_alias, unigram_weights
 
 WARM_UP = 4096
 SHORT = 200_000  # pairs are enough where one thread works

@@ -16,10 +16,10 @@ import numpy as np
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-from trainer.kernels.jit import REORDER, jit, prefetch
-from trainer.kernels.lines import LINE_BYTES
-from trainer.kernels.shape import host_lanes
-from trainer.kernels.simd import LONG, WORD, Vectors
+from trainer.engines.kernels.numba.jit import REORDER, jit, prefetch
+from trainer.engines.kernels.numba.shape import host_lanes
+from trainer.engines.kernels.numba.simd import LONG, WORD, Vectors
+from trainer.engines.lines import LINE_BYTES
 
 SUMS = 20  # independent ones: more than a processor has in flight
 ROUNDS = 500_000  # a burst of milliseconds: to hand it to a thread takes .05

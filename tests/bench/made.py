@@ -10,10 +10,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pipeline import chunk_tables, written
-from pipeline.chunk_tables import pack_rows
-from pipeline.counting import COUNTS_SCHEMA
 from pipeline.dataset.shards import shard_name
+from pipeline.pairs import chunk_stats
+from pipeline.pairs.chunk_stats import pack_rows
+from pipeline.publishing import written
+from pipeline.vocabulary.count import COUNTS_SCHEMA
 
 _BLOCK = 1 << 20  # tokens made at once
 _LINE = 20  # tokens of a line
@@ -98,7 +99,7 @@ def stored_files(files: int) -> Iterator[tuple[str, int, float]]:
 
 def packed_chunks(kind: type[Any], chunks: int, files: int, together: int = 8) -> Iterator[bytes]:
     """Yield what packing.Pack makes of one record of each chunk, in small bundles, the last chunks first."""
-    sums, row_type = pack_rows([], kind), chunk_tables._row_type(kind)
+    sums, row_type = pack_rows([], kind), chunk_stats._row_type(kind)
     for start in reversed(range(0, chunks, _ROWS)):
         number = np.arange(start, min(start + _ROWS, chunks), dtype=np.int64)
         random = np.random.default_rng(start)

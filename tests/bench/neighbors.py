@@ -25,10 +25,10 @@ import pyarrow as pa
 
 import trainer
 from pipeline.dataset.schema import FORMAT_VERSION, canonical_json, sha256_hex
-from pipeline.dataset.vocab import Vocabulary, save_vocab
+from pipeline.dataset.vocabulary import Vocabulary, save_vocab
 from tests.bench.support import machine, spread
 from tests.quality.corpora import ROOT
-from trainer.lookup import Vectors
+from trainer.keyed_vectors.vectors import Vectors
 
 BLOCK_ROWS = 1 << 14
 BATCH = 8

@@ -12,29 +12,33 @@ from unittest import mock
 
 import numpy as np
 
-from pipeline import finish, inputs, job, sources, vocabulary
-from pipeline.counting import MERGE_ROWS, table_to_bytes
-from pipeline.dataset import storage
+from pipeline import job
+from pipeline.config import Config
 from pipeline.dataset.manifest import FileEntry, VocabularyTotals
 from pipeline.dataset.reader import open_dataset
-from pipeline.dataset.vocab import order_rows
-from pipeline.dead_letters import SetAside, set_aside
-from pipeline.encode import SentenceRun
-from pipeline.finish import Run
-from pipeline.inputs import PART_BYTES, InputFile, Part
-from pipeline.listing import SHARES, read_share
-from pipeline.options import Config
-from pipeline.partitions import deal, partition_count
-from pipeline.phrase_counts import FIRST_PARTS, PAIR_LIMIT, PAIRS_SCHEMA, SECOND_SHARE, Counts
-from pipeline.phrase_transforms import _MergePairs, _ScorePairs
-from pipeline.plan import ChunkStats
+from pipeline.dataset.vocabulary import order_rows
+from pipeline.inputs import discover
+from pipeline.inputs.discover import PART_BYTES, InputFile, Part
+from pipeline.inputs.listing import SHARES, read_share
+from pipeline.pairs.sentences import SentenceRun
+from pipeline.pairs.shard_plan import ChunkStats
+from pipeline.phrases.score import FIRST_PARTS, PAIR_LIMIT, PAIRS_SCHEMA, SECOND_SHARE, Counts
+from pipeline.publishing import publish as finish
+from pipeline.publishing.publish import Run
 from pipeline.results import NO_DEAD_LETTERS, VocabularyFile
-from pipeline.spill import InlineSpill
-from pipeline.stages import EncodedChunk, write_dead_letters
-from pipeline.text import DeadLetter
-from pipeline.transforms import _CountTokens, _EncodeChunks, _MergeCounts, _Together, _WriteShards
+from pipeline.stages import vocabulary
+from pipeline.stages.chunks import EncodedChunk, write_dead_letters
+from pipeline.stages.spill import InlineSpill
+from pipeline.storage import storage
+from pipeline.text.dead_letters import SetAside, set_aside
+from pipeline.text.normalize import DeadLetter
+from pipeline.transforms import read
+from pipeline.transforms.phrases import _MergePairs, _ScorePairs
+from pipeline.transforms.text_to_pairs import _CountTokens, _EncodeChunks, _MergeCounts, _Together, _WriteShards
+from pipeline.vocabulary.count import MERGE_ROWS, table_to_bytes
+from pipeline.vocabulary.partitions import deal, partition_count
 from tests.bench import made
-from trainer.reading import epoch_order
+from trainer.data.order import epoch_order
 
 THREADS = 4
 
@@ -167,7 +171,7 @@ def drive(do_fn: Any, elements: Iterable[Any], *sides: Any) -> None:
 def list_files(sizes: Sizes, work: Path) -> Fed:
     """The launcher lists a store and writes the list."""
     files = Made(lambda: made.stored_files(sizes.files))
-    with mock.patch.object(inputs, "match_objects", return_value=files):
+    with mock.patch.object(discover, "match_objects", return_value=files):
         data, _, _ = job.make_listing(config_of(work))
     storage.write_bytes(run_of(work).listing, memoryview(data))
     return Fed(files.elements, memoryview(data).nbytes, making_s=files.seconds)
@@ -176,7 +180,7 @@ def list_files(sizes: Sizes, work: Path) -> Fed:
 def read_list(sizes: Sizes, work: Path) -> Fed:
     """A worker reads a share of the list, and deals its files out."""
     uri, config = run_of(work).listing, config_of(work)
-    batches = sum(1 for _ in sources.make_batches(read_share(uri, SHARES - 1), config, PART_BYTES))
+    batches = sum(1 for _ in read.make_batches(read_share(uri, SHARES - 1), config, PART_BYTES))
     return Fed(batches, storage_bytes(uri) // SHARES, 1 / SHARES)
 
 

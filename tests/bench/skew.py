@@ -21,10 +21,13 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from pipeline import inputs, job, runners, spill, transforms
-from pipeline.chunks import CHUNK_BYTES
-from pipeline.inputs import Part
-from pipeline.options import Config
+from pipeline import job, runners
+from pipeline.config import Config
+from pipeline.inputs import discover
+from pipeline.inputs.chunks import CHUNK_BYTES
+from pipeline.inputs.discover import Part
+from pipeline.stages import spill
+from pipeline.transforms import text_to_pairs
 from tests.bench import made
 from tests.bench.support import machine
 from tests.quality.corpora import ROOT
@@ -77,7 +80,7 @@ def shuffled_bytes(travellers: Iterable[bytes]) -> int:
     return sum(spill._PLACE.unpack_from(traveller)[1] for traveller in travellers)
 
 
-class CountTokens(transforms._CountTokens):
+class CountTokens(text_to_pairs._CountTokens):
     """Notes what it is handed; so do the others."""
 
     def process(self, batch: Any, *sides: Any) -> Iterator[Any]:
@@ -85,19 +88,19 @@ class CountTokens(transforms._CountTokens):
         return super().process(batch, *sides)
 
 
-class EncodeChunks(transforms._EncodeChunks):
+class EncodeChunks(text_to_pairs._EncodeChunks):
     def process(self, batch: Any, *sides: Any) -> Iterator[Any]:
         self.tally.note(text_bytes(batch))
         return super().process(batch, *sides)
 
 
-class MergeCounts(transforms._MergeCounts):
+class MergeCounts(text_to_pairs._MergeCounts):
     def process(self, element: Any) -> Iterator[Any]:
         self.tally.note(shuffled_bytes(element[1]))
         return super().process(element)
 
 
-class WriteShards(transforms._WriteShards):
+class WriteShards(text_to_pairs._WriteShards):
     def process(self, element: Any, *sides: Any) -> Iterator[Any]:
         self.tally.note(shuffled_bytes(element[1]))
         return super().process(element, *sides)
@@ -113,7 +116,7 @@ def tallied(name: str, do_fn: type, tally: Tally) -> Any:
     """Return a transform that notes what its elements are."""
 
     def make(*arguments: Any, **settings: Any) -> Any:
-        transform = getattr(transforms, name)(*arguments, **settings)
+        transform = getattr(text_to_pairs, name)(*arguments, **settings)
         transform._do_fn.__class__, transform._do_fn.tally = do_fn, tally
         return transform
 
@@ -138,9 +141,9 @@ def measure(share: float, workers: int, folder: Path) -> int:
         input=(f"{folder}/text/**",), output=f"{folder}/data", tokenizer="whitespace", threads=1, shard_pairs=1 << 20
     )
     patched = {name: tallied(name, do_fn, Tally(stage, folder / "tally")) for stage, (name, do_fn) in STAGES.items()}
-    part_bytes = max(CHUNK_BYTES, round(share * inputs.PART_BYTES))
+    part_bytes = max(CHUNK_BYTES, round(share * discover.PART_BYTES))
     runners.quieten_processes()
-    with mock.patch.multiple(job, **patched), mock.patch.object(inputs, "PART_BYTES", part_bytes):
+    with mock.patch.multiple(job, **patched), mock.patch.object(discover, "PART_BYTES", part_bytes):
         job.run_job(config, flags)
     print("| stage | elements | largest, MB | each worker, of an even share |\n|---|---|---|---|")
     worst = dict[str, float]()

@@ -24,7 +24,7 @@ sys.modules["left"] = Abort()
 def end(status: str, before: str, stdout: int | IO[str] = subprocess.PIPE) -> subprocess.CompletedProcess[str]:
     program = f"""
 import sys
-from pipeline.dataset.ending import end_with
+from pipeline.common.exit import end_with
 import atexit
 {before}
 print("printed", end=" ")

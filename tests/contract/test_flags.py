@@ -12,13 +12,13 @@ import pytest
 
 import pipeline
 import trainer
-from pipeline.dataset.flags import expand_home
+from pipeline.common.flags import expand_home
+from pipeline.config import parse_arguments
 from pipeline.dataset.schema import FORMAT_VERSION
-from pipeline.options import parse_arguments
 from tests.reference import parsers
 from trainer.cli import make_command_parser
 from trainer.config import read_config
-from trainer.nights.settings import read_settings
+from trainer.retraining.config import read_settings
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXTS = [

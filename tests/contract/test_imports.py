@@ -41,11 +41,13 @@ def test_the_contract_needs_neither() -> None:
     assert loaded_by(modules_below("pipeline/dataset")) == set()
 
 
-@pytest.mark.parametrize("module", ["pipeline.tokenize", "pipeline.windows", "pipeline.text", "pipeline.options"])
+@pytest.mark.parametrize(
+    "module", ["pipeline.text.tokenize", "pipeline.pairs.windows", "pipeline.text.normalize", "pipeline.config"]
+)
 def test_pure_functions_come_without_beam_torch_and_numba(module: str) -> None:
-    if module == "pipeline.windows":
+    if module == "pipeline.pairs.windows":
         pytest.importorskip("numba")
-    assert loaded_by([module]) <= ({"numba"} if module == "pipeline.windows" else set())
+    assert loaded_by([module]) <= ({"numba"} if module == "pipeline.pairs.windows" else set())
 
 
 @pytest.mark.parametrize(

@@ -13,14 +13,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.dataset import reader, storage, verify
+from pipeline.dataset import reader, verify
 from pipeline.dataset.manifest import SHARDS
 from pipeline.dataset.schema import SHARDS_SCHEMA, FormatError
-from pipeline.dataset.shard_list import parse_shards
+from pipeline.dataset.shard_index import parse_shards
 from pipeline.dataset.shards import shard_name
-from pipeline.dataset.vocab import make_vocabulary
+from pipeline.dataset.vocabulary import make_vocabulary
+from pipeline.storage import storage
 from tests.support import group_of, make_dataset, publish_dataset, save_shards, totals_of
-from trainer.batches import Batches
+from trainer.data.batches import Batches
 
 SHARDS_COUNT, GROUPS = 100_000, 4
 ROWS = 1 << 20

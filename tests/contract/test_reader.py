@@ -16,9 +16,9 @@ import xxhash
 from pipeline.dataset.manifest import Manifest, parse_manifest
 from pipeline.dataset.reader import Dataset, open_dataset
 from pipeline.dataset.schema import FormatError, sha256_hex
-from pipeline.dataset.shard_list import parse_shards
+from pipeline.dataset.shard_index import parse_shards
 from pipeline.dataset.shards import COMPRESSIONS, RowGroup, Shard
-from pipeline.dataset.vocab import make_vocabulary, parse_vocab, save_vocab
+from pipeline.dataset.vocabulary import make_vocabulary, parse_vocab, save_vocab
 from tests.support import group_of, make_dataset, save_shards
 
 SENTENCES = [[0, 1, 2, 3], [3, 2, 2, 1], [1, 0]]

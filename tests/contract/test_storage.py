@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.dataset import local, storage
-from pipeline.dataset.storage import PointerMovedError
+from pipeline.storage import local, storage
+from pipeline.storage.storage import PointerMovedError
 
 
 def test_writing_replaces_whole_files(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ boto3 = pytest.importorskip("boto3")
 pytest.importorskip("moto.server")
 
 from pipeline.cli import main as pipeline  # noqa: E402
-from pipeline.dataset import retry, storage  # noqa: E402
+from pipeline.storage import retry, storage  # noqa: E402
 from tests.serving import moto_s3  # noqa: E402
 from trainer.cli import main as trainer  # noqa: E402
 

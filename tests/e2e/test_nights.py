@@ -18,9 +18,9 @@ import numpy as np
 import pytest
 
 from tests.e2e.test_text_to_vectors import ROOT, TOPICS, call, result
-from trainer.nights.align import common_rows
-from trainer.store import Model, load_model
-from trainer.vectors import unit_rows
+from trainer.evaluation.align import common_rows
+from trainer.models.store import Model, load_model
+from trainer.vectors.search import unit_rows
 
 pytestmark = pytest.mark.e2e
 NEW_WORDS = {"animals": ["otter", "badger"], "fruit": ["mango"], "tools": ["anvil"], "πόλεις": ["σίφνος"]}
@@ -61,16 +61,16 @@ if b"from pipeline.__main__ import run" in words[2] and b"run" in words:
     setattr(importlib.import_module(module), function, deadly)
 """
 MOMENTS = {
-    "pipeline": "pipeline.stages.encode_chunk",
-    "between the dataset and its pointer": "pipeline.dataset.storage.swap_pointer",
-    "before training": "trainer.nights.making.train_candidate 1",
-    "training": "<trainer.checkpoint.Checkpoints._finish 1",
-    "training, once more": "trainer.loop.Loop._step 2",
-    "staging": "trainer.nights.lineage.save_lineage 1",
-    "between staging and promotion": "trainer.nights.judgement._measure 1",
-    "in promotion": "trainer.nights.judgement.swap 1",
-    "behind promotion": "trainer.nights.judgement._finish 1",
-    "in refusal": "trainer.nights.judgement._finish 1",
+    "pipeline": "pipeline.stages.chunks.encode_chunk",
+    "between the dataset and its pointer": "pipeline.storage.storage.swap_pointer",
+    "before training": "trainer.retraining.steps.train_candidate 1",
+    "training": "<trainer.checkpoints.write.Checkpoints._finish 1",
+    "training, once more": "trainer.training.loop.Loop._step 2",
+    "staging": "trainer.retraining.lineage.save_lineage 1",
+    "between staging and promotion": "trainer.retraining.judgement._measure 1",
+    "in promotion": "trainer.retraining.judgement.swap 1",
+    "behind promotion": "trainer.retraining.judgement._finish 1",
+    "in refusal": "trainer.retraining.judgement._finish 1",
 }
 
 

@@ -15,13 +15,13 @@ pytest.importorskip("moto.server")
 
 import boto3
 
-from pipeline.dataset import storage
+from pipeline.storage import storage
 from tests.e2e.test_object_store import bucket  # noqa: F401  (a fixture)
 from trainer.cli import main
-from trainer.nights import lease
-from trainer.nights.lease import LEASE, Busy, Held, hold
-from trainer.nights.making import TRAINING
-from trainer.store import load_model
+from trainer.models import lease
+from trainer.models.lease import LEASE, Busy, Held, hold
+from trainer.models.store import load_model
+from trainer.retraining.steps import TRAINING
 
 pytestmark = [pytest.mark.e2e, pytest.mark.filterwarnings("ignore:datetime.datetime.utcnow:DeprecationWarning")]
 

@@ -14,24 +14,28 @@ import pytest
 boto3 = pytest.importorskip("boto3")
 pytest.importorskip("moto.server")
 
-from pipeline import folders  # noqa: E402
 from pipeline.cli import main as pipeline  # noqa: E402
-from pipeline.dataset import objects, retry, storage  # noqa: E402
-from pipeline.dataset.objects import StoredObject  # noqa: E402
 from pipeline.dataset.reader import open_dataset  # noqa: E402
 from pipeline.dataset.schema import FormatError  # noqa: E402
-from pipeline.dataset.storage import PointerMovedError  # noqa: E402
-from pipeline.inputs import list_inputs  # noqa: E402
+from pipeline.inputs.discover import list_inputs  # noqa: E402
+from pipeline.storage import (  # noqa: E402
+    folders,
+    objects,
+    retry,
+    storage,
+)
+from pipeline.storage.objects import StoredObject  # noqa: E402
+from pipeline.storage.storage import PointerMovedError  # noqa: E402
 from tests.e2e.test_text_to_vectors import planted_text  # noqa: E402
 from tests.engines import wire  # noqa: E402
 from tests.serving import moto_s3  # noqa: E402
 from tests.trainer.test_store import make_model  # noqa: E402
-from trainer.checkpoint import Checkpoints, find_unfinished, load_checkpoint, remove_checkpoints  # noqa: E402
+from trainer.checkpoints.write import Checkpoints, find_unfinished, load_checkpoint, remove_checkpoints  # noqa: E402
 from trainer.cli import main as trainer  # noqa: E402
-from trainer.lookup import load  # noqa: E402
-from trainer.position import Progress  # noqa: E402
-from trainer.rollback import roll_back  # noqa: E402
-from trainer.store import save_model  # noqa: E402
+from trainer.data.position import Progress  # noqa: E402
+from trainer.keyed_vectors.vectors import load  # noqa: E402
+from trainer.models.store import save_model  # noqa: E402
+from trainer.versions.rollback import roll_back  # noqa: E402
 
 # botocore itself still asks for the time in a way that Python 3.12 warns of.
 pytestmark = [pytest.mark.e2e, pytest.mark.filterwarnings("ignore:datetime.datetime.utcnow:DeprecationWarning")]

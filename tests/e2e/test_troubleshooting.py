@@ -14,7 +14,7 @@ import pytest
 
 import pipeline.cli
 import trainer.cli
-from trainer.lock import lock_folder
+from trainer.models.lock import lock_folder
 
 pytestmark = pytest.mark.e2e
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "troubleshooting.md").read_text(encoding="utf-8")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.vectors_page import PAGE, blocks, imports, make_model, require_exact, run_shell, run_snippet
-from trainer.store import Model
+from trainer.models.store import Model
 
 pytestmark = [pytest.mark.e2e, pytest.mark.readme]
 

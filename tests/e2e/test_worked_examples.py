@@ -18,10 +18,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.dataset.reader import Dataset, open_dataset
-from trainer.negatives import NegativeSampler
-from trainer.reading import epoch_order, negatives_key
-from trainer.store import load_model
-from trainer.tables import initial_tables
+from trainer.data.order import epoch_order, negatives_key
+from trainer.engines.init import initial_tables
+from trainer.engines.negatives import NegativeSampler
+from trainer.models.store import load_model
 
 pytestmark = pytest.mark.e2e
 ROOT = Path(__file__).resolve().parents[2]

@@ -19,9 +19,9 @@ from pathlib import Path
 import pytest
 
 from pipeline.cli import main as pipeline
-from pipeline.dataset import storage
-from pipeline.dataset.storage import PointerMovedError
-from pipeline.folders import list_files
+from pipeline.storage import storage
+from pipeline.storage.folders import list_files
+from pipeline.storage.storage import PointerMovedError
 from tests.engines import azure, install, servers
 from tests.engines.conftest import Record
 from tests.engines.gcs_front import xml_front

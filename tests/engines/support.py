@@ -13,9 +13,9 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from pipeline.dataset import storage
 from pipeline.dataset.manifest import MANIFEST
 from pipeline.dataset.reader import Dataset, open_dataset
+from pipeline.storage import storage
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -16,13 +16,13 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.dataset.vocab import make_vocabulary
+from pipeline.dataset.vocabulary import make_vocabulary
 from tests.engines import install
 from tests.engines.documents import read_blocks
 from tests.engines.feast_stores import FEAST, Session, postgres, redis
-from trainer.lookup import Vectors
-from trainer.neighbors import Query, find_neighbors
-from trainer.store import Model, save_model
+from trainer.keyed_vectors.vectors import Vectors
+from trainer.models.store import Model, save_model
+from trainer.neighbors.command import Query, find_neighbors
 
 pytestmark = pytest.mark.engines
 UTC = datetime.timezone.utc

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.dataset import objects, retry, storage
-from pipeline.folders import list_files
+from pipeline.storage import objects, retry, storage
+from pipeline.storage.folders import list_files
 from tests.engines import azure, stores, wire
 from tests.engines.conftest import Record
 from tests.engines.stores import Store

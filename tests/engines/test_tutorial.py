@@ -14,7 +14,7 @@ import pytest
 from tests.engines import install
 from tests.engines.documents import ROOT, Block, read_blocks
 from tests.engines.feast_stores import FEAST
-from trainer.store import load_model
+from trainer.models.store import load_model
 
 pytestmark = pytest.mark.engines
 EXTRAS = {"words-env": {"pipeline", "trainer"}, "feast-env": {"feast"}}

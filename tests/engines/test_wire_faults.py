@@ -12,10 +12,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.cli import main as pipeline
-from pipeline.dataset import connect, retry, storage
-from pipeline.dataset.retry import ATTEMPTS, StoreError
-from pipeline.dataset.storage import PointerMovedError
-from pipeline.folders import list_files
+from pipeline.storage import connect, retry, storage
+from pipeline.storage.folders import list_files
+from pipeline.storage.retry import ATTEMPTS, StoreError
+from pipeline.storage.storage import PointerMovedError
 from tests.engines import stores, wire
 from tests.engines.stores import Store
 from trainer.cli import main as trainer

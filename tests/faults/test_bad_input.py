@@ -15,15 +15,17 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 
-from pipeline import finish, inputs, job
-from pipeline.chunks import CHUNK_BYTES, cut_chunks
+from pipeline import job
 from pipeline.cli import main
-from pipeline.dataset import storage
+from pipeline.config import Config
 from pipeline.dataset.reader import Dataset, open_dataset
-from pipeline.inputs import list_inputs
-from pipeline.options import Config
-from pipeline.reading import read_chunks
-from pipeline.splits import split_text
+from pipeline.inputs import discover
+from pipeline.inputs.chunks import CHUNK_BYTES, cut_chunks
+from pipeline.inputs.discover import list_inputs
+from pipeline.inputs.read import read_chunks
+from pipeline.inputs.splits import split_text
+from pipeline.publishing import publish
+from pipeline.storage import storage
 from tests.bench.made import token_ids
 from tests.bench.made import words_of as words_of_ids
 from tests.faults.support import TEXT, expect_failure, in_process, make_old, words_of
@@ -247,7 +249,7 @@ def giant(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_one_line_gives_the_pairs_of_its_pieces(
     kind: str, options: dict[str, object], giant: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(inputs, "PART_BYTES", 2 << 20)  # the plain line is read in five parts
+    monkeypatch.setattr(discover, "PART_BYTES", 2 << 20)  # the plain line is read in five parts
     options = {"max_sentence_tokens": 1000, "shard_pairs": 1 << 20, **options}
     one, many = (run(giant / name, tmp_path.name + name, **options) for name in (kind, "lines"))
     text = (giant / "line" / "in" / "a.txt").read_text(encoding="utf-8")
@@ -267,15 +269,15 @@ def test_an_input_that_grows_between_the_passes(
     make_old(tmp_path)
     source = tmp_path / "in" / "a.txt"
     source.write_bytes(DATA * 50)
-    monkeypatch.setattr(inputs, "PART_BYTES", 1 << 20)  # read in parts, of which only the last one changes
-    plan = finish.plan_shards
+    monkeypatch.setattr(discover, "PART_BYTES", 1 << 20)  # read in parts, of which only the last one changes
+    plan = publish.plan_shards
 
     def grow(*arguments: object) -> object:
         with source.open("ab") as file:
             file.write(b"one more line\n")
         return plan(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(finish, "plan_shards", grow)
+    monkeypatch.setattr(publish, "plan_shards", grow)
     message = "/in/a.txt: changed between the counting and the pair pass"
     expect_failure(tmp_path, in_process(words_of(tmp_path), capsys), message)
 

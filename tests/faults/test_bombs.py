@@ -18,8 +18,8 @@ import pytest
 import zstandard
 
 from pipeline.cli import main
-from pipeline.decompress import FREE_BYTES, Limits, read_blocks
 from pipeline.errors import InputError
+from pipeline.inputs.decompress import FREE_BYTES, Limits, read_blocks
 
 ROOT = Path(__file__).resolve().parents[2]
 MIB = 1 << 20

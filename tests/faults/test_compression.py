@@ -13,9 +13,9 @@ from collections.abc import Callable
 import pytest
 import zstandard
 
-from pipeline import decompress
-from pipeline.decompress import read_blocks
 from pipeline.errors import InputError
+from pipeline.inputs import decompress
+from pipeline.inputs.decompress import read_blocks
 
 TEXT = b"".join(b"line number %d of the text\n" % i for i in range(20_000))
 

@@ -12,14 +12,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline import reading
-from pipeline.dataset import storage
+from pipeline.config import Config
 from pipeline.errors import InputError
-from pipeline.inputs import InputFile, Part
-from pipeline.options import Config
-from pipeline.parquet_rows import read_parquet
-from pipeline.records import RecordRules
-from pipeline.text import DeadLetter
+from pipeline.inputs import read as reading
+from pipeline.inputs.discover import InputFile, Part
+from pipeline.inputs.parquet_rows import read_parquet
+from pipeline.inputs.records import RecordRules
+from pipeline.storage import storage
+from pipeline.text.normalize import DeadLetter
 from tests.faults.test_compression import FORMATS, every_format
 
 LINES = [f"line number {number} of the text, naïve" for number in range(3000)]

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.cli import main
-from pipeline.dataset import local, storage
 from pipeline.dataset.reader import open_dataset
+from pipeline.storage import local, storage
 from tests.faults.support import TEXT, expect_failure, expect_line, in_child, in_process, make_old, snapshot, words_of
 
 FULL = "found No space left on device, expected to be able to use it"

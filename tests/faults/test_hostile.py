@@ -11,8 +11,8 @@ import pytest
 
 from pipeline import job
 from pipeline.cli import main
+from pipeline.config import Config
 from pipeline.dataset.reader import open_dataset
-from pipeline.options import Config
 from tests.faults.support import FLAGS, TEXT, expect_failure, expect_line, in_child, in_process, make_old, words_of
 
 NAMES = [

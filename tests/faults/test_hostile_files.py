@@ -16,16 +16,16 @@ import pyarrow.parquet as pq
 import pytest
 import xxhash
 
-from pipeline.dataset import storage
 from pipeline.dataset.reader import open_dataset
 from pipeline.dataset.schema import SHARDS_SCHEMA, VOCAB_SCHEMA, FormatError, canonical_json
-from pipeline.dataset.shard_list import parse_shards
+from pipeline.dataset.shard_index import parse_shards
 from pipeline.dataset.verify import verify_run
-from pipeline.dataset.vocab import make_vocabulary, parse_vocab
+from pipeline.dataset.vocabulary import make_vocabulary, parse_vocab
+from pipeline.storage import storage
 from tests.support import group_of, make_dataset
-from trainer.checkpoint import Checkpoints, find_unfinished, load_checkpoint
-from trainer.position import Progress
-from trainer.store import Model, load_model, save_model
+from trainer.checkpoints.write import Checkpoints, find_unfinished, load_checkpoint
+from trainer.data.position import Progress
+from trainer.models.store import Model, load_model, save_model
 
 #: Names that a folder's own file never has. The last ones are codes where a URI is read, and plain names elsewhere.
 LEAVING = [

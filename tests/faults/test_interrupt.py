@@ -29,9 +29,9 @@ from pipeline.__main__ import run
 sys.exit(run())
 """
 PLACES = [
-    "pipeline.cli._run", "pipeline.job.make_listing", "pipeline.job.build", "pipeline.stages.count_chunk",
-    "pipeline.job.write_vocabulary", "pipeline.finish.plan_shards", "pipeline.stages.encode_chunk",
-    "pipeline.stages.write_shard", "pipeline.finish.publish",
+    "pipeline.cli._run", "pipeline.job.make_listing", "pipeline.job.build", "pipeline.stages.chunks.count_chunk",
+    "pipeline.job.write_vocabulary", "pipeline.publishing.publish.plan_shards", "pipeline.stages.chunks.encode_chunk",
+    "pipeline.stages.chunks.write_shard", "pipeline.publishing.publish.publish",
 ]  # fmt: skip
 
 

@@ -19,12 +19,12 @@ TEXT = "\n".join(f"the fox {i % 7} saw the dog {i % 5} near house {i % 3}" for i
 
 # The stage is a function of ours; its second call (or first, where there is but one) kills the process.
 STAGES = {
-    "counting": ("pipeline.stages.count_chunk", 1),
-    "between vocabulary and pairs": ("pipeline.finish.plan_shards", 1),
-    "encoding": ("pipeline.stages.encode_chunk", 2),
-    "during shards": ("pipeline.stages.write_shard", 3),
-    "before the manifest": ("pipeline.finish.publish", 1),
-    "between manifest and pointer": ("pipeline.dataset.storage.swap_pointer", 1),
+    "counting": ("pipeline.stages.chunks.count_chunk", 1),
+    "between vocabulary and pairs": ("pipeline.publishing.publish.plan_shards", 1),
+    "encoding": ("pipeline.stages.chunks.encode_chunk", 2),
+    "during shards": ("pipeline.stages.chunks.write_shard", 3),
+    "before the manifest": ("pipeline.publishing.publish.publish", 1),
+    "between manifest and pointer": ("pipeline.storage.storage.swap_pointer", 1),
 }
 KILLER = """
 import importlib, os, sys
@@ -66,7 +66,7 @@ def call(*words: str) -> int:
 
 
 def no_kill(*words: str) -> int:
-    return call("pipeline.stages.count_chunk", "-1", *words)
+    return call("pipeline.stages.chunks.count_chunk", "-1", *words)
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -87,7 +87,7 @@ def test_killed(stage: str, work: Path) -> None:
 #: Python runs it at each start; of the workers, one dies at its second chunk.
 DYING_WORKER = """
 import os, pathlib
-if b"pipeline.worker" in pathlib.Path("/proc/self/cmdline").read_bytes():
+if b"pipeline.transforms.worker" in pathlib.Path("/proc/self/cmdline").read_bytes():
     from pipeline import stages
     count, calls = stages.count_chunk, []
     def deadly(*arguments, **options):

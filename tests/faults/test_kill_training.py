@@ -20,12 +20,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.dataset import storage
 from pipeline.dataset.reader import open_dataset
+from pipeline.storage import storage
 from tests.support import group_of, make_dataset
-from trainer import train
 from trainer.config import TrainConfig
-from trainer.loop import Loop
+from trainer.training import command as train
+from trainer.training.loop import Loop
 
 ROOT = Path(__file__).resolve().parents[2]
 DEATHS = 20

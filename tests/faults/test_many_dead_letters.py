@@ -11,10 +11,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline import cli, job
+from pipeline.config import Config
 from pipeline.dataset.reader import Dataset, open_dataset
 from pipeline.dataset.verify import verify_run
-from pipeline.dead_letters import LETTER_BYTES, SetAside
-from pipeline.options import Config
+from pipeline.text.dead_letters import LETTER_BYTES, SetAside
 
 ELSEWHERE = "--runner=apache_beam.runners.portability.fn_api_runner.fn_runner.FnApiRunner"
 LIMIT = 20_000

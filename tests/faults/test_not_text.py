@@ -18,18 +18,18 @@ import pyarrow.parquet as pq
 import pytest
 from pyarrow import orc
 
-from pipeline import reading
-from pipeline.chunks import CHUNK_BYTES
 from pipeline.cli import main
-from pipeline.content import HEAD_BYTES
+from pipeline.config import Config, parse_arguments
 from pipeline.dataset.reader import open_dataset
-from pipeline.encodings import UTF_8, canonical_name
 from pipeline.errors import InputError
-from pipeline.inputs import InputFile, Part
-from pipeline.options import Config, parse_arguments
-from pipeline.sources import make_batches
-from pipeline.splits import split_text
-from pipeline.text import DeadLetter
+from pipeline.inputs import read as reading
+from pipeline.inputs.chunks import CHUNK_BYTES
+from pipeline.inputs.content import HEAD_BYTES
+from pipeline.inputs.discover import InputFile, Part
+from pipeline.inputs.splits import split_text
+from pipeline.text.encodings import UTF_8, canonical_name
+from pipeline.text.normalize import DeadLetter
+from pipeline.transforms.read import make_batches
 from tests.faults.support import TEXT, expect_failure, in_process, make_old, words_of
 from tests.faults.test_compression import FORMATS
 

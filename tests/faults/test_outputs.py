@@ -15,12 +15,12 @@ from pathlib import Path
 import pytest
 
 from pipeline.cli import main as pipeline
-from pipeline.dataset import outputs
-from pipeline.dataset.outputs import OutputError, open_output, refuse_inputs, refuse_owned, write_output
+from pipeline.common import outputs
+from pipeline.common.outputs import OutputError, open_output, refuse_inputs, refuse_owned, write_output
 from tests.trainer.test_export import READERS, TIME, make_model, require_equal
 from trainer.cli import main as trainer
-from trainer.export import FORMATS, export_model
-from trainer.store import save_model
+from trainer.exporting.command import FORMATS, export_model
+from trainer.models.store import save_model
 
 FILES = [form for form in FORMATS if form != "projector"]
 

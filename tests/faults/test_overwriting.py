@@ -12,11 +12,11 @@ import pytest
 
 from tests.launch import ROOT
 from tests.support import group_of, make_dataset
-from trainer import train
 from trainer.config import TrainConfig
-from trainer.history import list_versions
-from trainer.loop import Loop
-from trainer.store import load_model
+from trainer.models.store import load_model
+from trainer.training import command as train
+from trainer.training.loop import Loop
+from trainer.versions.command import list_versions
 
 TIMES = 20
 

@@ -21,13 +21,13 @@ import pytest
 from pipeline.dataset.reader import open_dataset
 from tests.launch import TERM, launch
 from tests.support import group_of, make_dataset
-from trainer import train
+from trainer.checkpoints.saving import Saver
 from trainer.config import TrainConfig
 from trainer.errors import Stopped, UserError
-from trainer.loop import Loop
-from trainer.progress import Meter
-from trainer.saving import Saver
-from trainer.signals import REPEAT_S, noted_signals
+from trainer.progress.meter import Meter
+from trainer.training import command as train
+from trainer.training.loop import Loop
+from trainer.training.signals import REPEAT_S, noted_signals
 
 EPOCHS = 3
 
@@ -54,7 +54,7 @@ def test_a_signal_writes_a_checkpoint_then_ends_with_its_status(
     data: str, tmp_path: Path, number: int, status: int
 ) -> None:
     command = [*words(data, tmp_path / "m"), "--threads", "1", "--json"]
-    [ended] = launch(1, command, stop=f"0:{int(number)}:trainer.loop.Loop._step:5")
+    [ended] = launch(1, command, stop=f"0:{int(number)}:trainer.training.loop.Loop._step:5")
     assert ended.status == status
     assert len(list((tmp_path / "m" / "checkpoints").glob("0*"))) == 1
     assert not (tmp_path / "m" / "train.lock").exists()
@@ -190,7 +190,7 @@ def test_out_of_gpu_memory_says_what_to_change(
     import torch
 
     from trainer.cli import main
-    from trainer.reference import ReferenceEngine
+    from trainer.engines.reference import ReferenceEngine
 
     def full(*_: Any) -> None:
         raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.\nGPU 0 has …")
@@ -205,7 +205,7 @@ def test_other_processes_than_before_go_on_from_any_checkpoint(data: str, tmp_pa
     command = [*words(data, tmp_path / "m"), "--threads", "1", "--audit", "--json", "--checkpoint-pairs", "1"]
     command += ["--merge-pairs", "500"]
     for size, steps in ((1, 5), (2, 4)):
-        ended = launch(size, command, stop=f"0:{TERM}:trainer.loop.Loop._step:{steps}")
+        ended = launch(size, command, stop=f"0:{TERM}:trainer.training.loop.Loop._step:{steps}")
         assert [process.status for process in ended] == [143] * size
     [last] = launch(1, command)
     result = json.loads(last.out)

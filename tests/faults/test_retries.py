@@ -9,16 +9,18 @@ from typing import Any
 
 import pytest
 
-from pipeline import finish, job, phrase_transforms, transforms
+from pipeline import job
+from pipeline.config import Config
 from pipeline.dataset.reader import Dataset, open_dataset
-from pipeline.options import Config
+from pipeline.publishing import publish
+from pipeline.transforms import phrases, text_to_pairs
 
 DO_FNS = {
-    "count": transforms._CountTokens,
-    "merge": transforms._MergeCounts,
-    "encode": transforms._EncodeChunks,
-    "write": transforms._WriteShards,
-    "phrases": phrase_transforms._CountPairs,
+    "count": text_to_pairs._CountTokens,
+    "merge": text_to_pairs._MergeCounts,
+    "encode": text_to_pairs._EncodeChunks,
+    "write": text_to_pairs._WriteShards,
+    "phrases": phrases._CountPairs,
 }
 
 
@@ -97,9 +99,9 @@ def test_a_bundle_that_runs_twice(
     ("module", "step"),
     [
         (job, "write_vocabulary"),
-        (finish, "plan_shards"),
-        (finish, "publish"),
-        (phrase_transforms, "_write_round"),
+        (publish, "plan_shards"),
+        (publish, "publish"),
+        (phrases, "_write_round"),
     ],
     ids=["vocabulary", "plan", "publish", "phrases"],
 )
@@ -122,7 +124,7 @@ def test_a_step_done_again(
 def test_dead_letters_of_a_lost_attempt_are_counted_once(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    disturb(transforms._CountTokens, monkeypatch, lambda do_fn, outputs: [*outputs, *do_fn.finish_bundle()].clear())
+    disturb(text_to_pairs._CountTokens, monkeypatch, lambda do_fn, outputs: [*outputs, *do_fn.finish_bundle()].clear())
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "a.txt").write_bytes(b"a b c a b c\n" * 1000 + b"\xff\n")
     assert run(tmp_path / "in", tmp_path / "out").manifest.corpus.dead_letters == {"invalid-utf-8": 1}

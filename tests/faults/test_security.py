@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from pipeline.dataset.redact import redact
+from pipeline.storage.redact import redact
 from tests.faults.support import ROOT
 from tests.faults.test_store_faults import Faulty
 from tests.serving import moto_s3, serving

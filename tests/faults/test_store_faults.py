@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.dataset import connect, retry, storage
 from pipeline.dataset.reader import open_dataset
-from pipeline.dataset.retry import ATTEMPTS, StoreError, retrying, transient_reason, wait_s
 from pipeline.dataset.schema import FormatError
+from pipeline.storage import connect, retry, storage
+from pipeline.storage.retry import ATTEMPTS, StoreError, retrying, transient_reason, wait_s
 from tests.serving import serving
 from tests.support import group_of, make_dataset
 from trainer.cli import main

@@ -11,7 +11,7 @@ import pytest
 
 from tests.faults.test_outputs import write_text
 from tests.trainer.test_export import TIME, make_model
-from trainer.store import save_model
+from trainer.models.store import save_model
 
 ROOT = Path(__file__).resolve().parents[2]
 FULL, GONE, CLOSED = ">/dev/full", "gone", ">&-"

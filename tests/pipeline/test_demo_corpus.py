@@ -7,8 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import demo_corpus
-from pipeline.demo_corpus import clean_paragraphs, collect_corpus, extract_strings, find_sources, main, write_corpus
+from pipeline.inputs import demo_corpus
+from pipeline.inputs.demo_corpus import (
+    clean_paragraphs,
+    collect_corpus,
+    extract_strings,
+    find_sources,
+    main,
+    write_corpus,
+)
 
 MODULE = '''
 """Module text."""

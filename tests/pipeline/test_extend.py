@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from pipeline import cli, job
+from pipeline.config import Config
 from pipeline.dataset.reader import Dataset, open_dataset
 from pipeline.dataset.verify import verify_run
-from pipeline.options import Config
 
 OLD = "the cat sat on the mat\nthe dog sat\n" * 5 + "zebra zebra zebra\n"
 NEW = "the new cat ran\nnew ideas ran\nzebra once\nrare\n" * 3 + "the dog\n"

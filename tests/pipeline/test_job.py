@@ -16,18 +16,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline import cli, finish, job, runners
-from pipeline.dataset import storage
+from pipeline import cli, job, runners
+from pipeline.config import Config
 from pipeline.dataset.reader import Dataset, open_dataset
-from pipeline.dataset.storage import PointerMovedError
-from pipeline.encode import SentenceRun
 from pipeline.errors import ConfigError
-from pipeline.options import Config
-from pipeline.spill import InlineSpill
-from pipeline.subsample import keep_thresholds
-from pipeline.text import TextRules, normalize_text
-from pipeline.tokenize import split_tokens
-from pipeline.windows import PairRules, sentence_pairs
+from pipeline.pairs.sentences import SentenceRun
+from pipeline.pairs.subsample import keep_thresholds
+from pipeline.pairs.windows import PairRules, sentence_pairs
+from pipeline.publishing import publish as finish
+from pipeline.stages.spill import InlineSpill
+from pipeline.storage import storage
+from pipeline.storage.storage import PointerMovedError
+from pipeline.text.normalize import TextRules, normalize_text
+from pipeline.text.tokenize import split_tokens
 
 ROOT = Path(__file__).resolve().parents[2]
 WORDS = [

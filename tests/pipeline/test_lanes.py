@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.chunk_tables import file_digests, first_difference, join_rows
-from pipeline.dataset.shard_list import parse_shards, save_shards
-from pipeline.plan import ChunkStats
-from pipeline.stages import EncodedChunk
-from pipeline.written import WrittenShards
+from pipeline.dataset.shard_index import parse_shards, save_shards
+from pipeline.pairs.chunk_stats import file_digests, first_difference, join_rows
+from pipeline.pairs.shard_plan import ChunkStats
+from pipeline.publishing.written import WrittenShards
+from pipeline.stages.chunks import EncodedChunk
 from tests.bench import made, scale, scale_stages, skew
 from tests.bench.made import token_ids, word_column, words_of
 

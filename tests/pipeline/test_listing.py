@@ -9,8 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline import cli, job
+from pipeline.config import Config
 from pipeline.dataset.reader import Dataset, open_dataset
-from pipeline.options import Config
 
 
 @pytest.fixture

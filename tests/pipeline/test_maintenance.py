@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline import maintenance
 from pipeline.cli import main
-from pipeline.dataset import storage
 from pipeline.dataset.reader import open_dataset
-from pipeline.dataset.storage import PointerMovedError
+from pipeline.publishing import commands
+from pipeline.storage import storage
+from pipeline.storage.storage import PointerMovedError
 from tests.support import group_of, make_dataset
 
 GROUPS = [group_of([[0, 1, 2, 3], [3, 2, 2, 1]]), group_of([[1, 0, 2]])]
@@ -93,7 +93,7 @@ def test_of_two_publishers_one_wins_whole(uri: str) -> None:
             dataset_id = open_dataset(uri, run_id).dataset_id
             start.wait()
             try:
-                maintenance.point_to(uri, run_id, dataset_id, seen)
+                commands.point_to(uri, run_id, dataset_id, seen)
                 won.append(run_id)
             except PointerMovedError:
                 lost.append(run_id)

@@ -13,16 +13,19 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from pipeline import counting, job, partitions, phrase_counts, phrase_transforms, transforms
-from pipeline.counting import COUNTS_SCHEMA, TokenCounter, merge_counts, table_to_bytes
+from pipeline import job
+from pipeline.config import Config
 from pipeline.dataset.reader import open_dataset
-from pipeline.dataset.vocab import order_rows
-from pipeline.lookup import TokenLookup
-from pipeline.options import Config
-from pipeline.partitions import MOST_PARTITIONS, PARTITION_BYTES, partition_count
-from pipeline.phrase_counts import PAIRS_SCHEMA, Counts, PairCounter
-from pipeline.spill import FileSpill, InlineSpill
-from pipeline.vocabulary import merge_ordered
+from pipeline.dataset.vocabulary import order_rows
+from pipeline.phrases import score
+from pipeline.phrases.score import PAIRS_SCHEMA, Counts, PairCounter
+from pipeline.stages.spill import FileSpill, InlineSpill
+from pipeline.stages.vocabulary import merge_ordered
+from pipeline.transforms import phrases, text_to_pairs
+from pipeline.vocabulary import count, partitions
+from pipeline.vocabulary.count import COUNTS_SCHEMA, TokenCounter, merge_counts, table_to_bytes
+from pipeline.vocabulary.lookup import TokenLookup
+from pipeline.vocabulary.partitions import MOST_PARTITIONS, PARTITION_BYTES, partition_count
 from tests.pipeline.test_job import text_of
 from tests.unit.test_counting import tokens_of
 
@@ -67,7 +70,7 @@ def digests(corpus: Path, output: Path, *beam_flags: str) -> dict[str, str]:
 def test_the_bytes_do_not_depend_on_how_many_there_are(
     corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(counting, "ARENA_LIMIT_BYTES", 40_000)  # several payloads a partition
+    monkeypatch.setattr(count, "ARENA_LIMIT_BYTES", 40_000)  # several payloads a partition
     found, asked = [], list[int]()
     for number in (1, 64, 1024):
         monkeypatch.setattr(job, "partition_count", lambda size, number=number: asked.append(size) or number)
@@ -115,11 +118,11 @@ def emitted(do_fn: Any, *arguments: Any) -> list[Any]:
 
 def test_merging_holds_a_few_payloads(monkeypatch: pytest.MonkeyPatch) -> None:
     table = pa.table([[b"%d" % n for n in range(500)], np.ones(500, np.int64)], schema=COUNTS_SCHEMA)
-    monkeypatch.setattr(counting, "FOLD_BYTES", 3 * table.nbytes)
+    monkeypatch.setattr(count, "FOLD_BYTES", 3 * table.nbytes)
     shuffled = Shuffled([table_to_bytes(table)] * 150)
-    merging = transforms._MergeCounts(Config((), "", threads=1), InlineSpill(), None, 64)
+    merging = text_to_pairs._MergeCounts(Config((), "", threads=1), InlineSpill(), None, 64)
     [merged] = emitted(merging, (0, shuffled))
-    assert set(counting.table_from_bytes(merged)["count"].to_pylist()) == {150}
+    assert set(count.table_from_bytes(merged)["count"].to_pylist()) == {150}
     assert Payload.most <= 5
     assert Payload.alive == 0
 
@@ -135,11 +138,11 @@ def pairs_payload(number: int) -> bytes:
 
 def test_phrases_are_scored_a_few_payloads_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     payloads = [pairs_payload(number) for number in range(150)]
-    monkeypatch.setattr(phrase_counts, "FOLD_BYTES", 2 * len(payloads[0]))
+    monkeypatch.setattr(score, "FOLD_BYTES", 2 * len(payloads[0]))
     shuffled = Shuffled(payloads)
-    scoring = phrase_transforms._ScorePairs(1, Config((), "", phrases=1, threads=1), InlineSpill())
+    scoring = phrases._ScorePairs(1, Config((), "", phrases=1, threads=1), InlineSpill())
     [found] = emitted(scoring, (0, shuffled), 100_000)
-    table = counting.table_from_bytes(found)
+    table = count.table_from_bytes(found)
     assert len(table) == 15_000
     assert set(table["score"].to_pylist()) == {(15 - 5) / 20 / 10 * 100_000}
     assert Payload.most <= 5
@@ -151,10 +154,10 @@ def test_pairs_are_merged_a_few_payloads_at_a_time(monkeypatch: pytest.MonkeyPat
     words = pa.table([[b"%d" % n for n in range(100)], [2] * 100], schema=COUNTS_SCHEMA)
     pairs = pa.table([words["token"], words["token"], words["count"]], schema=PAIRS_SCHEMA)
     payload = Counts(words, pairs).to_bytes()
-    monkeypatch.setattr(phrase_counts, "FOLD_BYTES", 3 * len(payload))
-    merging = phrase_transforms._MergePairs(Config((), "", phrases=1, threads=1), InlineSpill(), 64)
+    monkeypatch.setattr(score, "FOLD_BYTES", 3 * len(payload))
+    merging = phrases._MergePairs(Config((), "", phrases=1, threads=1), InlineSpill(), 64)
     merged = emitted(merging, (0, Shuffled([payload] * 150)))
-    counts = [phrase_counts.counts_from_bytes(data).pairs["count"].to_pylist() for _, data in merged]
+    counts = [score.counts_from_bytes(data).pairs["count"].to_pylist() for _, data in merged]
     assert [one for part in counts for one in part] == [300] * 100
     assert Payload.most <= 5
 
@@ -172,7 +175,7 @@ def test_the_merge_holds_a_bounded_number_of_rows_whatever_the_partitions(tmp_pa
     table = pa.table([[b"%d" % n for n in range(5000)], np.ones(5000, np.int64)], schema=COUNTS_SCHEMA)
     place = spill.put(table_to_bytes(table))
     for number, rows in ((64, 5000), (1024, 1024), (4096, 256)):
-        merging = transforms._MergeCounts(Config((), "", min_count=1, threads=1), spill, None, number)
+        merging = text_to_pairs._MergeCounts(Config((), "", min_count=1, threads=1), spill, None, number)
         merging.setup()
         merging.start_bundle()
         assert list(merging.process((0, [place]))) == []

@@ -17,18 +17,20 @@ import apache_beam as beam
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline import cli, job, phrase_rounds, phrase_transforms, runners
-from pipeline.chunks import cut_chunks
-from pipeline.dataset import storage
+from pipeline import cli, job, runners
+from pipeline.config import Config
 from pipeline.dataset.phrases import phrase_files
 from pipeline.dataset.publish import file_entries, publish_run
 from pipeline.dataset.reader import Dataset, open_dataset
 from pipeline.dataset.verify import verify_run
-from pipeline.options import Config
-from pipeline.phrases import join_sentence, read_phrases
-from pipeline.spill import InlineSpill
-from pipeline.text import TextRules, normalize_text
-from pipeline.tokenize import split_tokens
+from pipeline.inputs.chunks import cut_chunks
+from pipeline.phrases.join import join_sentence, read_phrases
+from pipeline.stages import phrase_rounds
+from pipeline.stages.spill import InlineSpill
+from pipeline.storage import storage
+from pipeline.text.normalize import TextRules, normalize_text
+from pipeline.text.tokenize import split_tokens
+from pipeline.transforms import phrases as phrase_transforms
 from tests.pipeline.test_job import files_of, pairs_of
 from tests.unit.test_phrases import Sentences, phrases_in, tokens_of, words_of
 
@@ -156,7 +158,7 @@ def test_equal_bytes_when_counters_are_handed_on_often(
     corpus: Path, dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     handed = []
-    monkeypatch.setattr("pipeline.phrase_counts.PAIR_LIMIT", 10)
+    monkeypatch.setattr("pipeline.phrases.score.PAIR_LIMIT", 10)
     put = phrase_transforms._CountPairs._hand_on
     monkeypatch.setattr(phrase_transforms._CountPairs, "_hand_on", lambda *a: handed.append(a[1]) or put(*a))
     assert files_of(run(corpus, tmp_path)) == files_of(dataset)

@@ -11,9 +11,10 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 
-from pipeline import cli, finish, job
+from pipeline import cli, job
+from pipeline.config import Config
 from pipeline.dataset.reader import Dataset, open_dataset
-from pipeline.options import Config
+from pipeline.publishing import publish
 
 WORDS = ["the", "quick", "brown", "fox", "naïve", "Ωmega", "don't", "日本", "e\u0301t\u00e9", "42"]
 # Beyond two chunks, so that chunks are cut from records as they are from lines.
@@ -136,12 +137,12 @@ def test_a_field_that_no_record_has_is_named(tmp_path: Path) -> None:
 
 def test_records_that_change_between_the_passes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     input_format = write_corpus(tmp_path / "in", "jsonl")
-    source, plan = tmp_path / "in" / "a.jsonl", finish.plan_shards
+    source, plan = tmp_path / "in" / "a.jsonl", publish.plan_shards
 
     def change(*arguments: object) -> object:
         source.write_bytes(source.read_bytes().replace(b"fox", b"cat"))
         return plan(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(finish, "plan_shards", change)
+    monkeypatch.setattr(publish, "plan_shards", change)
     with pytest.raises(Exception, match=r"a\.jsonl: changed between the counting and the pair pass"):
         run(tmp_path / "in", tmp_path / "out", input_format=input_format)

@@ -13,12 +13,13 @@ import pytest
 from apache_beam.options.pipeline_options import PortableOptions
 from apache_beam.runners.runner import PipelineState
 
-from pipeline import finish, job, runners
+from pipeline import job, runners
+from pipeline.config import Config
 from pipeline.dataset.reader import open_dataset
 from pipeline.errors import ConfigError, LostJobError
-from pipeline.finish import Run
-from pipeline.listing import read_listing
-from pipeline.options import Config
+from pipeline.inputs.listing import read_listing
+from pipeline.publishing import publish as finish
+from pipeline.publishing.publish import Run
 from tests.engines.servers import free_port
 from tests.faults.support import TEXT, expect_failure, in_process, make_old, words_of
 

@@ -15,13 +15,14 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 
-from pipeline import job, text_digests
+from pipeline import job
 from pipeline.cli import main
+from pipeline.config import Config
 from pipeline.dataset.reader import open_dataset
-from pipeline.dataset.storage import RealPaths
-from pipeline.inputs import InputFile, list_inputs
-from pipeline.options import Config
-from pipeline.text_digests import Text, digest_text, find_texts
+from pipeline.inputs import text_digests
+from pipeline.inputs.discover import InputFile, list_inputs
+from pipeline.inputs.text_digests import Text, digest_text, find_texts
+from pipeline.storage.storage import RealPaths
 
 TEXT = b"the cat saw the dog\n" * 200_000  # several chunks
 PACKED = {"gz": gzip.compress, "bz2": bz2.compress, "xz": lzma.compress, "zst": zstandard.ZstdCompressor().compress}

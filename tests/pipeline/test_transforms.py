@@ -10,10 +10,10 @@ import apache_beam as beam
 import pytest
 from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 
-from pipeline.chunks import CHUNK_BYTES
-from pipeline.counting import table_from_bytes
-from pipeline.options import Config
-from pipeline.transforms import COUNTS, DEAD, CountTokens, MergeCounts
+from pipeline.config import Config
+from pipeline.inputs.chunks import CHUNK_BYTES
+from pipeline.transforms.text_to_pairs import COUNTS, DEAD, CountTokens, MergeCounts
+from pipeline.vocabulary.count import table_from_bytes
 
 CONFIG = Config((), "", min_count=1, threads=1)
 

@@ -13,14 +13,15 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import job, upkeep
+from pipeline import job
 from pipeline.cli import main
-from pipeline.dataset import storage
+from pipeline.config import Config
 from pipeline.dataset.reader import open_dataset
 from pipeline.dataset.schema import FormatError
 from pipeline.errors import ConfigError
-from pipeline.lease import LEASE, Writer, hold_lease, probe_lease
-from pipeline.options import Config
+from pipeline.publishing import clean
+from pipeline.publishing.lease import LEASE, Writer, hold_lease, probe_lease
+from pipeline.storage import storage
 from tests.faults.test_kill import KILLER
 from tests.support import group_of, make_dataset
 
@@ -71,14 +72,14 @@ def killed(tmp_path: Path) -> Path:
 def run_words(folder: Path, *words: str, kill: int = -1) -> int:
     flags = ["--min-count", "1", "--sample", "0", "--shard-pairs", "20000", "--max-dead-letter-fraction", "0.5"]
     words = ("--input", f"{folder}/in/*", "--output", f"{folder}/out", *flags, *words)
-    command = [sys.executable, "-W", "ignore", "-c", KILLER, "pipeline.stages.write_shard", str(kill), *words]
+    command = [sys.executable, "-W", "ignore", "-c", KILLER, "pipeline.stages.chunks.write_shard", str(kill), *words]
     return subprocess.run(command, cwd=ROOT, capture_output=True, check=False).returncode
 
 
 def test_a_killed_run_is_certainly_dead(killed: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = killed / "runs" / "killed"
     assert {LEASE, "listing.parquet", "vocab.parquet", "tmp", "dead-letters"} <= {p.name for p in folder.iterdir()}
-    files = len(upkeep.list_files(str(folder)))
+    files = len(clean.list_files(str(folder)))
     (folder / "notes.txt").write_text("mine")
     assert main(["clean", "--output", str(killed), "--json"]) == 0  # however young it is
     found = json.loads(capsys.readouterr().out)
@@ -97,7 +98,7 @@ def test_a_run_again_under_its_name_finds_nothing_stale(killed: Path) -> None:
     assert run_words(killed.parent, "--run-id", "killed", "--window", "2", "--shard-pairs", "1Mi") == 0
     dataset = open_dataset(str(killed))
     assert dataset.run_id == "killed"
-    found = {file.name for file in upkeep.list_files(str(killed / "runs" / "killed"))}
+    found = {file.name for file in clean.list_files(str(killed / "runs" / "killed"))}
     listed = {*dataset.manifest.files, *(shard.name for shard in dataset.shards)}
     assert found == listed | {"manifest.json", "run.json", "listing.parquet"}
 
@@ -106,11 +107,11 @@ def test_a_live_run_stays_and_its_name_is_taken(tmp_path: Path) -> None:
     folder = tmp_path / "runs" / "now"
     leave(folder, *LEFT, age_s=9 * DAY)
     with hold_lease(str(folder), "FnApiRunner", True):
-        assert upkeep.clean(str(tmp_path), 0.0) == []
+        assert clean.clean(str(tmp_path), 0.0) == []
         with pytest.raises(ConfigError, match=r"^--run-id now: found a run of that name being written"):
             hold_lease(str(folder), "FnApiRunner", True).__enter__()
-    assert len(upkeep.list_files(str(folder))) == len(LEFT) + 1
-    [item] = upkeep.clean(str(tmp_path), 9 * DAY)  # the process let go without saying that it was done
+    assert len(clean.list_files(str(folder))) == len(LEFT) + 1
+    [item] = clean.clean(str(tmp_path), 9 * DAY)  # the process let go without saying that it was done
     assert (item.run, item.reason, item.files, item.dead_letters) == ("now", "dead", len(LEFT) + 1, 1)
     assert not folder.exists()
 
@@ -123,7 +124,7 @@ def test_a_second_process_of_one_name_is_refused(tmp_path: Path) -> None:
         pytest.raises(ConfigError, match="--run-id one: found a run of that name being written"),
     ):
         job.run_job(config, ())
-    assert [file.name for file in upkeep.list_files(f"{tmp_path}/out/runs")] == [f"one/{LEASE}"]
+    assert [file.name for file in clean.list_files(f"{tmp_path}/out/runs")] == [f"one/{LEASE}"]
 
 
 @pytest.mark.parametrize(
@@ -136,8 +137,8 @@ def test_where_nothing_is_certain_age_tells(tmp_path: Path, lease: object) -> No
         (folder / LEASE).write_text(json.dumps(lease))
     leave(folder, "vocab.parquet", age_s=DAY)  # the youngest one counts
     os.utime(folder / (LEASE if lease is not None else "vocab.parquet"), (folder.stat().st_mtime - DAY,) * 2)
-    assert upkeep.clean(str(tmp_path), 1.1 * DAY) == []
-    [item] = upkeep.clean(str(tmp_path), 0.9 * DAY)
+    assert clean.clean(str(tmp_path), 1.1 * DAY) == []
+    [item] = clean.clean(str(tmp_path), 0.9 * DAY)
     assert (item.run, item.reason) == ("far", "dead")
     assert not folder.exists()
 
@@ -145,15 +146,15 @@ def test_where_nothing_is_certain_age_tells(tmp_path: Path, lease: object) -> No
 def test_temporaries_of_complete_runs_and_beside_them(tmp_path: Path) -> None:
     make_run(tmp_path, "one", 1)
     folder = tmp_path / "runs" / "one"
-    before = upkeep.list_files(str(folder))
+    before = clean.list_files(str(folder))
     leave(folder, "tmp/ids-1.bin", "pairs/pass-00/.abc.tmp", age_s=2 * DAY)
     for file in before:
         os.utime(folder / file.name, (file.modified - 2 * DAY,) * 2)
     leave(tmp_path, ".LATEST-x.tmp", ".mine", "notes.tmp", age_s=2 * DAY)
     leave(tmp_path, ".young.tmp")
-    found = upkeep.clean(str(tmp_path), DAY)
+    found = clean.clean(str(tmp_path), DAY)
     assert [(item.run, item.reason, item.files) for item in found] == [("one", "temporary", 2), ("", "temporary", 1)]
-    assert {file.name for file in upkeep.list_files(str(folder))} == {file.name for file in before}
+    assert {file.name for file in clean.list_files(str(folder))} == {file.name for file in before}
     assert {".mine", "notes.tmp", ".young.tmp", "LATEST.json"} <= {path.name for path in tmp_path.iterdir()}
 
 
@@ -162,7 +163,7 @@ def test_a_run_killed_just_before_the_pointer_keeps_all_but_its_temporaries(tmp_
     folder = tmp_path / "runs" / "one"
     with hold_lease(str(folder), "FnApiRunner", True):
         leave(folder, "tmp/ids-1.bin")
-    [item] = upkeep.clean(str(tmp_path), DAY)
+    [item] = clean.clean(str(tmp_path), DAY)
     assert (item.run, item.reason, item.files) == ("one", "temporary", 2)
     assert open_dataset(str(tmp_path), "one").run_id == "one"
 
@@ -175,22 +176,22 @@ def test_old_runs(tmp_path: Path, published: int, keep: int) -> None:
         make_run(tmp_path, name, day)
     point_to(tmp_path, names[published])
     leave(tmp_path / "runs" / "unfinished", *LEFT)
-    found = upkeep.clean(str(tmp_path), DAY, keep)
+    found = clean.clean(str(tmp_path), DAY, keep)
     gone = range(1, max(1, published - keep + 1)) if keep else []
     assert [(item.run, item.reason) for item in found] == [(names[day], "old") for day in gone]
     assert set(runs_of(tmp_path)) == {*names.values(), "unfinished"} - {names[day] for day in gone}
     assert open_dataset(str(tmp_path)).run_id == names[published]
-    assert upkeep.clean(str(tmp_path), DAY, keep) == []
+    assert clean.clean(str(tmp_path), DAY, keep) == []
 
 
 def test_without_a_pointer_no_complete_run_is_old(tmp_path: Path) -> None:
     make_run(tmp_path, "one", 1)
     make_run(tmp_path, "two", 2)
     (tmp_path / "LATEST.json").unlink()
-    assert upkeep.clean(str(tmp_path), 0.0, keep=1) == []
+    assert clean.clean(str(tmp_path), 0.0, keep=1) == []
     (tmp_path / "LATEST.json").write_text("{")
     with pytest.raises(FormatError, match=r"LATEST\.json"):
-        upkeep.clean(str(tmp_path), 0.0, keep=1)
+        clean.clean(str(tmp_path), 0.0, keep=1)
     assert runs_of(tmp_path) == ["one", "two"]
 
 
@@ -203,11 +204,11 @@ def test_folders_of_others_stay_also_where_they_are_empty(tmp_path: Path) -> Non
     leave(output / "runs" / "dead", *LEFT, age_s=2 * DAY)
     (output / "runs" / "dead" / "pairs" / "pass-01").mkdir()  # the dead run made it, and died before it had a file
     leave(output, ".LATEST-x.tmp", age_s=2 * DAY)
-    assert [item.run for item in upkeep.clean(str(output), DAY)] == ["dead", ""]
+    assert [item.run for item in clean.clean(str(output), DAY)] == ["dead", ""]
     assert all(folder.is_dir() for folder in theirs)
     assert [path.name for path in (output / "runs" / "dead").iterdir()] == ["notes"]
     leave(tmp_path / "empty", ".x.tmp", age_s=2 * DAY)
-    assert [item.files for item in upkeep.clean(str(tmp_path / "empty"), DAY)] == [1]
+    assert [item.files for item in clean.clean(str(tmp_path / "empty"), DAY)] == [1]
     assert (tmp_path / "empty").is_dir()
 
 
@@ -227,8 +228,8 @@ def test_a_run_that_becomes_the_published_one_meanwhile_stays(tmp_path: Path, mo
     for day, name in enumerate(("one", "two", "three"), 1):
         make_run(tmp_path, name, day)
     seen = iter(["three", "one", "two"])
-    monkeypatch.setattr(upkeep, "_published", lambda output: next(seen))
-    assert upkeep.remove_old_runs(str(tmp_path), 1) == []
+    monkeypatch.setattr(clean, "_published", lambda output: next(seen))
+    assert clean.remove_old_runs(str(tmp_path), 1) == []
     assert runs_of(tmp_path) == ["one", "three", "two"]
 
 
@@ -248,7 +249,7 @@ def test_a_removal_that_stops_halfway_leaves_no_half_a_run(tmp_path: Path, monke
     monkeypatch.undo()
     with pytest.raises(FormatError, match=r"one/manifest\.json: found no file"):
         open_dataset(str(tmp_path), "one")
-    [item] = upkeep.clean(str(tmp_path), 0.0)
+    [item] = clean.clean(str(tmp_path), 0.0)
     assert (item.run, item.reason) == ("one", "dead")
     assert runs_of(tmp_path) == ["two"]
 
@@ -258,11 +259,11 @@ def test_a_dry_run_says_the_same_and_removes_nothing(tmp_path: Path, capsys: pyt
         make_run(tmp_path, f"run-{day}", day)
     leave(tmp_path / "runs" / "dead", *LEFT, age_s=2 * DAY)
     leave(tmp_path, ".x.tmp", age_s=2 * DAY)
-    before = upkeep.list_files(str(tmp_path))
+    before = clean.list_files(str(tmp_path))
     words = ["clean", "--output", str(tmp_path), "--older-than=1d", "--keep=1"]
     assert main([*words, "--dry-run"]) == 0
     said = capsys.readouterr().out
-    assert upkeep.list_files(str(tmp_path)) == before
+    assert clean.list_files(str(tmp_path)) == before
     assert said.splitlines()[:2] == [
         "would remove run dead, which died: 8 files, 32 bytes, 1 of them dead letters",
         "would remove temporary files: 1 files, 4 bytes",
@@ -277,8 +278,8 @@ def test_a_link_to_elsewhere_is_not_followed(tmp_path: Path) -> None:
     leave(tmp_path / "elsewhere", *LEFT, age_s=2 * DAY)
     (tmp_path / "out" / "runs").mkdir(parents=True)
     (tmp_path / "out" / "runs" / "link").symlink_to(tmp_path / "elsewhere")
-    assert upkeep.clean(str(tmp_path / "out"), 0.0) == []
-    assert len(upkeep.list_files(str(tmp_path / "elsewhere"))) == len(LEFT)
+    assert clean.clean(str(tmp_path / "out"), 0.0) == []
+    assert len(clean.list_files(str(tmp_path / "elsewhere"))) == len(LEFT)
 
 
 def test_keep_on_a_run(tmp_path: Path) -> None:
@@ -301,7 +302,7 @@ def test_old_runs_that_cannot_be_removed_do_not_undo_a_publication(
     for name in ("one", "two"):
         config = Config((f"{tmp_path}/a.txt",), str(tmp_path / "out"), run_id=name, sample=0.0, keep=1)
         job.run_job(config, ())
-        monkeypatch.setattr(upkeep, "remove_old_runs", refuse)
+        monkeypatch.setattr(clean, "remove_old_runs", refuse)
     assert open_dataset(str(tmp_path / "out")).run_id == "two"
     assert runs_of(tmp_path / "out") == ["one", "two"]
     assert "old runs stay: [Errno 13] Permission denied" in caplog.text
@@ -356,13 +357,13 @@ def test_runs_that_models_were_trained_on_stay(tmp_path: Path) -> None:
     record(output, f"{tmp_path}/n", {"run-2": ["versions/x/model.json"], "run-3": ["x", "retrain/state.json"]})
     record(output, f"{tmp_path}/deleted", {"run-4": ["versions/v/model.json"]})
     record(output, "/elsewhere/model", {"run-5": ["versions/v/model.json"]}, host="another-machine")
-    found = upkeep.clean(str(output), DAY, keep=1)
+    found = clean.clean(str(output), DAY, keep=1)
     assert [item.run for item in found] == ["run-2", "run-4", "run-6"]
     assert runs_of(output) == ["run-1", "run-3", "run-5", "run-7"]
     shutil.rmtree(tmp_path / "m")
-    upkeep.try_remove_old_runs(str(output), 1)  # --keep of a run
+    clean.try_remove_old_runs(str(output), 1)  # --keep of a run
     assert runs_of(output) == ["run-3", "run-5", "run-7"]
     (output / "models" / "9.json").write_text('{"uses": 1}')
     with pytest.raises(FormatError, match=r"models/9\.json: found no valid record of a model"):
-        upkeep.clean(str(output), DAY, keep=1)
+        clean.clean(str(output), DAY, keep=1)
     assert runs_of(output) == ["run-3", "run-5", "run-7"]

@@ -27,10 +27,10 @@ from pipeline.dataset.reader import Dataset, open_dataset
 from tests.quality.corpora import ROOT, plain_words, shared_folder
 from tests.quality.lane import command
 from trainer.config import LEARNING_RATES, TrainConfig
-from trainer.fused import FusedEngine
-from trainer.reading import Ids, epoch_order, negatives_key, pairs_to_come, read_ahead
-from trainer.schedule import learning_rate
-from trainer.tables import initial_tables
+from trainer.data.order import Ids, epoch_order, negatives_key, pairs_to_come, read_ahead
+from trainer.engines.cpu import FusedEngine
+from trainer.engines.init import initial_tables
+from trainer.training.schedule import learning_rate
 
 SETS = ("wordsim353", "mturk771", "analogy")
 PASSES = 10

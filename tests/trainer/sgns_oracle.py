@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from scipy import special
 
-from trainer.negatives import build_alias, unigram_weights
+from trainer.engines.negatives import build_alias, unigram_weights
 
 WORD = 1 << 32
 ROUNDS, MAX_REDRAWS = 7, 64

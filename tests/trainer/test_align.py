@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.linalg import orthogonal_procrustes
 
-from pipeline.dataset.vocab import make_vocabulary
-from trainer.nights.align import align, common_rows, rotation, turn
-from trainer.store import Model
-from trainer.vectors import unit_rows
+from pipeline.dataset.vocabulary import make_vocabulary
+from trainer.evaluation.align import align, common_rows, rotation, turn
+from trainer.models.store import Model
+from trainer.vectors.search import unit_rows
 
 INFO = {"config": {}, "lineage": {}, "metrics": {}}
 

@@ -9,10 +9,10 @@ import pytest
 
 from pipeline.dataset.reader import Dataset, open_dataset
 from tests.support import group_of, make_dataset
-from trainer.audit import Audit, hash_pairs
+from trainer.data.order import epoch_order, read_ahead
+from trainer.distributed.group import Processes
 from trainer.errors import UserError
-from trainer.processes import Processes
-from trainer.reading import epoch_order, read_ahead
+from trainer.training.audit import Audit, hash_pairs
 
 
 @pytest.fixture

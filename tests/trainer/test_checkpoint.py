@@ -18,9 +18,9 @@ import numpy as np
 import pytest
 
 from pipeline.dataset.schema import FormatError
-from trainer.checkpoint import Checkpoints, find_unfinished, load_checkpoint, remove_checkpoints
-from trainer.engine import State
-from trainer.position import Progress
+from trainer.checkpoints.write import Checkpoints, find_unfinished, load_checkpoint, remove_checkpoints
+from trainer.data.position import Progress
+from trainer.engines.base import State
 
 CONFIG = {"dim": 2, "learning_rate": 0.025}
 PROGRESS = Progress(

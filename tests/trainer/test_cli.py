@@ -103,7 +103,7 @@ def test_a_reader_that_has_seen_enough_ends_it_quietly() -> None:
         "show = lambda args: [print('x' * 99) for _ in range(9999)] and 0\n"
         "module = SimpleNamespace(__doc__='', add_arguments=lambda parser: None, run=show)\n"
         "cli.importlib.import_module = lambda name: module\n"
-        "from pipeline.dataset.ending import run_command; sys.exit(run_command(lambda: cli.main(['neighbors'])))"
+        "from pipeline.common.exit import run_command; sys.exit(run_command(lambda: cli.main(['neighbors'])))"
     )
     shell = f'{sys.executable} -c "$CODE" | head -1'
     done = subprocess.run(

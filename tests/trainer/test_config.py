@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.dataset.flags import OneLineParser
+from pipeline.common.flags import OneLineParser
 from trainer.config import SHAPING, TrainConfig, add_arguments, read_config
 from trainer.errors import UserError
 

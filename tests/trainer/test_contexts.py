@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 
 from pipeline.dataset.reader import Dataset, open_dataset
-from pipeline.dataset.vocab import Vocabulary, make_vocabulary
+from pipeline.dataset.vocabulary import Vocabulary, make_vocabulary
 from tests.support import group_of, make_dataset
-from trainer import neighbors
-from trainer.contexts import Contexts, count_contexts
 from trainer.errors import UserError
-from trainer.store import Model, save_model
+from trainer.models.store import Model, save_model
+from trainer.neighbors import command
+from trainer.neighbors.shared_contexts import Contexts, count_contexts
 
 WORDS = 30
 GROUPS = 12
@@ -136,8 +136,8 @@ def model(data: str, dataset: Dataset, tmp_path: Path) -> str:
 
 def run(*flags: str) -> int:
     parser = argparse.ArgumentParser()
-    neighbors.add_arguments(parser)
-    return neighbors.run(parser.parse_args(flags))
+    command.add_arguments(parser)
+    return command.run(parser.parse_args(flags))
 
 
 def test_the_command_explains(model: str, dataset: Dataset, capsys: pytest.CaptureFixture[str]) -> None:

@@ -19,11 +19,11 @@ from hypothesis import strategies as st
 from scipy import special, stats
 
 from trainer.config import EXCLUDE
+from trainer.engines.kernels.numba import cpu, draws
+from trainer.engines.kernels.numba.cpu import SEGMENT_PAIRS, SHARING, TILE_PAIRS, train_batch
+from trainer.engines.kernels.numba.shape import shape_for
+from trainer.engines.negatives import build_alias, unigram_weights
 from trainer.errors import UserError
-from trainer.kernels import cpu, draws
-from trainer.kernels.cpu import SEGMENT_PAIRS, SHARING, TILE_PAIRS, train_batch
-from trainer.kernels.shape import shape_for
-from trainer.negatives import build_alias, unigram_weights
 
 WORD = 2**64
 GOLDEN = 0x9E3779B97F4A7C15

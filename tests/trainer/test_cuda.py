@@ -12,11 +12,11 @@ from tests.trainer import sgns_oracle
 import torch
 
 from trainer.config import TrainConfig
-from trainer.engine import pending_loss
-from trainer.engines import make_engine
-from trainer.kernels.cuda import SEGMENT_PAIRS
-from trainer.kernels.launch import Launcher, alias_tensor, choose_shape
-from trainer.tables import initial_tables
+from trainer.engines.base import pending_loss
+from trainer.engines.choose import make_engine
+from trainer.engines.init import initial_tables
+from trainer.engines.kernels.triton.kernel import SEGMENT_PAIRS
+from trainer.engines.kernels.triton.launch import Launcher, alias_tensor, choose_shape
 
 pytestmark = [
     pytest.mark.gpu,

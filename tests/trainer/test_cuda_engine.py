@@ -21,18 +21,19 @@ import torch
 
 from pipeline.dataset.schema import FormatError
 from tests.support import group_of, make_dataset
-from trainer import cuda, train
 from trainer.config import TrainConfig
-from trainer.cuda import SLOTS, CudaEngine, require_room
-from trainer.engine import Engine, RunsAhead, pending_loss
-from trainer.engines import make_engine
+from trainer.data.order import read_threads
+from trainer.engines import gpu
+from trainer.engines.base import Engine, RunsAhead, pending_loss
+from trainer.engines.choose import make_engine
+from trainer.engines.cpu import FusedEngine
+from trainer.engines.gpu import SLOTS, CudaEngine, require_room
+from trainer.engines.init import initial_tables
+from trainer.engines.kernels.triton import launch
 from trainer.errors import Stopped, UserError
-from trainer.fused import FusedEngine
-from trainer.kernels import launch
-from trainer.loop import Loop
-from trainer.reading import read_threads
-from trainer.store import load_model
-from trainer.tables import initial_tables
+from trainer.models.store import load_model
+from trainer.training import command
+from trainer.training.loop import Loop
 
 ROOT = Path(__file__).resolve().parents[2]
 WORDS = 12
@@ -41,8 +42,8 @@ COUNTS_V = np.arange(40, 40 - WORDS, -1, dtype=np.int64)
 
 @pytest.fixture(autouse=True)
 def _device(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cuda, "DEVICE", DEVICE.type)
-    monkeypatch.setattr(train, "has_cuda", lambda: True)
+    monkeypatch.setattr(gpu, "DEVICE", DEVICE.type)
+    monkeypatch.setattr(command, "has_cuda", lambda: True)
     monkeypatch.setattr(launch, "default_programs", lambda device: 2)  # so many words can have
 
 
@@ -174,7 +175,7 @@ def test_a_training_that_is_stopped_goes_on(data: str, tmp_path: Path, monkeypat
     config = TrainConfig(
         data, str(tmp_path / "whole"), dim=5, negatives=3, epochs=2, device="cuda", quiet=True, audit=True
     )
-    whole = train.train(config)
+    whole = command.train(config)
     assert (whole["device"], whole["engine"]) == ("cuda", "fused")
     original, calls = Loop._step, 0
 
@@ -188,8 +189,8 @@ def test_a_training_that_is_stopped_goes_on(data: str, tmp_path: Path, monkeypat
     monkeypatch.setattr(Loop, "_step", stopped)
     cut = replace(config, model=str(tmp_path / "cut"))
     with pytest.raises(Stopped):
-        train.train(cut)
-    resumed = train.train(cut)
+        command.train(cut)
+    resumed = command.train(cut)
     assert resumed["resumed"]
     assert resumed["audit"] == whole["audit"]
     assert resumed["epoch_losses"] == pytest.approx(whole["epoch_losses"], rel=1e-3)
@@ -203,7 +204,7 @@ def test_a_training_that_is_stopped_goes_on(data: str, tmp_path: Path, monkeypat
 def test_nan_ends_a_training(data: str, tmp_path: Path) -> None:
     config = TrainConfig(data, str(tmp_path), dim=5, negatives=3, device="cuda", quiet=True, learning_rate=1e30)
     with pytest.raises(UserError, match="training: found NaN or Inf in the"):
-        train.train(config)
+        command.train(config)
 
 
 WITHOUT = """

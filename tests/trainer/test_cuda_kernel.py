@@ -17,9 +17,9 @@ from tests.triton_mode import DEVICE
 import torch
 
 from trainer.config import EXCLUDE
+from trainer.engines.kernels.triton.kernel import MAX_REDRAWS, SEGMENT_PAIRS
+from trainer.engines.kernels.triton.launch import ARITHMETIC, Launcher, Shape, alias_tensor, choose_shape
 from trainer.errors import UserError
-from trainer.kernels.cuda import MAX_REDRAWS, SEGMENT_PAIRS
-from trainer.kernels.launch import ARITHMETIC, Launcher, Shape, alias_tensor, choose_shape
 
 Result = tuple[float, np.ndarray, np.ndarray]
 MIXED = [1, 2, 10, 6, 3, 10, 5, 40, 6, 7, 1]  # windows of up to 10 pairs, and a run longer than the tile

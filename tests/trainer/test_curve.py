@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from tests.support import group_of, make_dataset
-from trainer import train
 from trainer.config import TrainConfig
-from trainer.curve import LIMIT, Point, columns, is_due, note
 from trainer.errors import Stopped
-from trainer.loop import Loop
+from trainer.progress.curve import LIMIT, Point, columns, is_due, note
+from trainer.training import command
+from trainer.training.loop import Loop
 
 
 @pytest.mark.parametrize("step", [1, 3, 7, 1000])
@@ -59,7 +59,7 @@ def history_of(model: Path) -> dict[str, Any]:
 
 
 def test_the_history_adds_up_to_the_losses(data: str, tmp_path: Path) -> None:
-    result = train.train(config_of(data, tmp_path / "m"))
+    result = command.train(config_of(data, tmp_path / "m"))
     found = history_of(tmp_path / "m")
     assert len(found["pairs"]) == 12  # a point each row group of both epochs
     sizes = np.diff([0, *found["pairs"]])
@@ -73,7 +73,7 @@ def test_the_history_adds_up_to_the_losses(data: str, tmp_path: Path) -> None:
 
 
 def test_a_resumed_training_has_one_history(data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    train.train(config_of(data, tmp_path / "whole"))
+    command.train(config_of(data, tmp_path / "whole"))
     plain, seen = Loop._note, []
 
     def stop_once(loop: Loop) -> None:
@@ -86,8 +86,8 @@ def test_a_resumed_training_has_one_history(data: str, tmp_path: Path, monkeypat
 
     monkeypatch.setattr(Loop, "_note", stop_once)
     with pytest.raises(Stopped):
-        train.train(config_of(data, tmp_path / "halves"))
-    assert train.train(config_of(data, tmp_path / "halves"))["resumed"]
+        command.train(config_of(data, tmp_path / "halves"))
+    assert command.train(config_of(data, tmp_path / "halves"))["resumed"]
     whole, halves = history_of(tmp_path / "whole"), history_of(tmp_path / "halves")
     assert len(seen) == 12
     for name in ("pairs", "loss", "learning_rate"):

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pipeline.dataset.vocab import make_vocabulary
-from trainer.drift import measure_drift, rotation
-from trainer.planar import principal_plane, tsne
-from trainer.store import Model
-from trainer.vectors import unit_rows
+from pipeline.dataset.vocabulary import make_vocabulary
+from trainer.evaluation.drift import measure_drift, rotation
+from trainer.models.store import Model
+from trainer.reports.projection import principal_plane, tsne
+from trainer.vectors.search import unit_rows
 
 
 def model_of(tokens: list[str], table: np.ndarray) -> Model:

@@ -13,15 +13,15 @@ import torch
 
 from pipeline.dataset.schema import FormatError
 from tests.support import group_of
-from trainer import reference
 from trainer.config import TrainConfig
-from trainer.engine import Engine, pending_loss
-from trainer.engines import make_engine
+from trainer.engines import reference
+from trainer.engines.base import Engine, pending_loss
+from trainer.engines.choose import make_engine
+from trainer.engines.cpu import FusedEngine
+from trainer.engines.init import initial_tables
+from trainer.engines.negatives import EXCLUDE, NegativeSampler
+from trainer.engines.reference import ReferenceEngine
 from trainer.errors import UserError
-from trainer.fused import FusedEngine
-from trainer.negatives import EXCLUDE, NegativeSampler
-from trainer.reference import ReferenceEngine
-from trainer.tables import initial_tables
 
 WORDS, DIM = 12, 5
 COUNTS_V = np.arange(40, 40 - WORDS, -1, dtype=np.int64)

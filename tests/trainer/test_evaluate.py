@@ -16,14 +16,14 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from pipeline.dataset.schema import FormatError
-from pipeline.dataset.vocab import make_vocabulary
-from trainer import evaluate
+from pipeline.dataset.vocabulary import make_vocabulary
 from trainer.errors import UserError
-from trainer.evalsets import Pair, Question, parse_analogies, parse_similarity
-from trainer.evaluate import rank_vectors, spearman
-from trainer.mapped import map_model
-from trainer.store import Model, save_model
-from trainer.vectors import VECTORS, cosines, frequency_order, pick_table, top_rows, unit_rows
+from trainer.evaluation import command
+from trainer.evaluation.command import rank_vectors, spearman
+from trainer.evaluation.eval_sets import Pair, Question, parse_analogies, parse_similarity
+from trainer.models.mapped import map_model
+from trainer.models.store import Model, save_model
+from trainer.vectors.search import VECTORS, cosines, frequency_order, pick_table, top_rows, unit_rows
 
 INFO: dict[str, Any] = {"config": {}, "lineage": {}, "metrics": {}}
 
@@ -72,7 +72,7 @@ def test_similarity_agrees_with_the_oracle(seed: int) -> None:
     known = [(p, find(model, p.first), find(model, p.second)) for p in pairs]
     gold = [p.score for p, i, j in known if i is not None and j is not None]
     ours = [cosine(model, i, j) for _, i, j in known if i is not None and j is not None]
-    found = evaluate.score_similarity(pairs, rank_vectors(model))
+    found = command.score_similarity(pairs, rank_vectors(model))
     assert found["spearman"] == pytest.approx(stats.spearmanr(gold, ours).statistic, abs=1e-9)
     assert (found["pairs"], found["of"]) == (len(gold), len(pairs))
     unknown = {w.lower() for p in pairs for w in (p.first, p.second) if find(model, w) is None}
@@ -95,7 +95,7 @@ def test_analogies_agree_with_the_oracle(limit: int) -> None:
         for q, a in zip(questions, answers, strict=True)
         if a is not None
     ]
-    found = evaluate.score_analogies(questions, rank_vectors(model), limit)
+    found = command.score_analogies(questions, rank_vectors(model), limit)
     groups = {"family": found["sections"]["family"], "gram": found["syntactic"], "": found}
     assert found["semantic"] == found["sections"]["family"]
     for prefix, group in groups.items():
@@ -128,7 +128,7 @@ def test_top_rows_breaks_ties_by_row(scores: list[int], top: int) -> None:
 
 
 def test_rows_of_zeros_stay_zeros(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("trainer.vectors._BLOCK_ROWS", 2)
+    monkeypatch.setattr("trainer.vectors.search._BLOCK_ROWS", 2)
     table = np.array([[3, 4], [0, 0], [0, -2], [1, 1], [1, 0]], np.float32)
     np.testing.assert_allclose(unit_rows(table)[:3], [[0.6, 0.8], [0, 0], [0, -1]])
     expected = [[1, 0, -0.8, 1.4 * 0.5**0.5, 0.6], [0] * 5]
@@ -238,8 +238,8 @@ def test_an_answer_in_another_case_is_right() -> None:
     table[tokens.index("Brother")] = [0.1, 1, 0.8]  # nearest of all, and a spelling of the question's own word
     vectors = rank_vectors(Model(table, table, make_vocabulary(tokens, range(9, 2, -1)), INFO))
     asked = [Question("", ("boy", "girl", "brother", word)) for word in ("sister", "Sister", "SISTER", "boy")]
-    assert evaluate.check_analogies(asked, vectors).tolist() == [1, 1, 1, 0]
-    assert evaluate.check_analogies(asked, vectors, limit=3).tolist() == [-1, -1, -1, 0]  # no token is left to answer
+    assert command.check_analogies(asked, vectors).tolist() == [1, 1, 1, 0]
+    assert command.check_analogies(asked, vectors, limit=3).tolist() == [-1, -1, -1, 0]  # no token is left to answer
 
 
 def test_nothing_known_is_no_score(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -271,9 +271,9 @@ def test_the_model_is_mapped_and_only_rows_that_are_asked_for_are_read(
     (tmp_path / "pairs").write_text("w0 w1 1\nw1 w2 2\nw2 w3 3\n")
     (tmp_path / "questions").write_text("w0 w1 w2 w3\n")
     opened: list[Model] = []
-    monkeypatch.setattr(evaluate, "map_model", lambda *wanted: opened.append(map_model(*wanted)) or opened[0])
+    monkeypatch.setattr(command, "map_model", lambda *wanted: opened.append(map_model(*wanted)) or opened[0])
     taken: list[int] = []
-    monkeypatch.setattr(evaluate, "unit_rows", lambda rows: taken.append(len(rows)) or unit_rows(rows))
+    monkeypatch.setattr(command, "unit_rows", lambda rows: taken.append(len(rows)) or unit_rows(rows))
     flags = ("--similarity", f"{tmp_path}/pairs", "--analogies", f"{tmp_path}/questions", "--analogy-vocab", "50")
     assert run("--model", f"{tmp_path}/m", "--vectors", vectors, *flags) == 0
     for table_VD in (opened[0].input_VD, opened[0].output_VD):
@@ -283,8 +283,8 @@ def test_the_model_is_mapped_and_only_rows_that_are_asked_for_are_read(
 
 def run(*flags: str) -> int:
     parser = argparse.ArgumentParser()
-    evaluate.add_arguments(parser)
-    return evaluate.run(parser.parse_args(flags))
+    command.add_arguments(parser)
+    return command.run(parser.parse_args(flags))
 
 
 def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -297,7 +297,7 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(*flags, "--json") == 0
     result = json.loads(capsys.readouterr().out)
     vectors = rank_vectors(model)
-    expected = evaluate.score_similarity(parse_similarity(pairs.read_text("utf-8-sig"), ""), vectors)
+    expected = command.score_similarity(parse_similarity(pairs.read_text("utf-8-sig"), ""), vectors)
     assert result["similarity"] == [expected | {"file": str(pairs), "spearman": round(expected["spearman"], 4)}]
     (analogies,) = result["analogies"]
     assert (analogies["questions"], analogies["of"], analogies["unknown_words"]) == (1, 2, 1)

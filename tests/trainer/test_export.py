@@ -17,14 +17,14 @@ import pyarrow.parquet as pq
 import pytest
 from safetensors.numpy import load_file
 
-from pipeline.dataset import storage
-from pipeline.dataset.flags import OneLineParser
+from pipeline.common.flags import OneLineParser
 from pipeline.dataset.schema import FormatError
-from pipeline.dataset.vocab import make_vocabulary
-from trainer import export
+from pipeline.dataset.vocabulary import make_vocabulary
+from pipeline.storage import storage
 from trainer.errors import UserError
-from trainer.export import FORMATS, export_model, parse_timestamp
-from trainer.store import Model, save_model
+from trainer.exporting import command
+from trainer.exporting.command import FORMATS, export_model, parse_timestamp
+from trainer.models.store import Model, save_model
 
 TIME = datetime.datetime(2025, 1, 31, 4, 5, 6, tzinfo=datetime.timezone.utc)
 Vectors = tuple[list[str], np.ndarray]
@@ -116,7 +116,7 @@ READERS: dict[str, Callable[[Path], Vectors]] = {
 @pytest.mark.parametrize("form", FORMATS)
 @pytest.mark.parametrize("block", [1, 50, 1 << 22])
 def test_what_is_read_back_is_the_table(form: str, block: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("trainer.formats._BLOCK_VALUES", block)
+    monkeypatch.setattr("trainer.exporting.formats._BLOCK_VALUES", block)
     model = make_model()
     export_model(model, form, str(tmp_path / "new/out"), timestamp=TIME)
     require_equal(READERS[form](tmp_path / "new/out"), model)
@@ -216,7 +216,7 @@ def test_a_failed_export_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest
         raise OSError("disk full")
 
     (tmp_path / "out").write_bytes(b"old")
-    monkeypatch.setitem(export._FILE_WRITERS, "parquet", fail)
+    monkeypatch.setitem(command._FILE_WRITERS, "parquet", fail)
     with pytest.raises(OSError, match="disk full"):
         export_model(make_model(), "parquet", str(tmp_path / "out"))
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"out": b"old"}
@@ -237,7 +237,7 @@ def test_uris(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model, uploads = make_model(), {}
     (tmp_path / "temporary").mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
-    monkeypatch.setattr("pipeline.dataset.storage.write_bytes", lambda uri, data: uploads.update({uri: bytes(data)}))
+    monkeypatch.setattr("pipeline.storage.storage.write_bytes", lambda uri, data: uploads.update({uri: bytes(data)}))
     for to in (str(tmp_path / "out"), f"file://{tmp_path}/by-uri", "s3://bucket/folder/out"):
         export_model(model, "word2vec", to)
     written = (tmp_path / "out").read_bytes()
@@ -300,8 +300,8 @@ def test_the_model_is_mapped_not_read(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def run(*flags: str) -> int:
     parser = OneLineParser()
-    export.add_arguments(parser)
-    return export.run(parser.parse_args(flags))
+    command.add_arguments(parser)
+    return command.run(parser.parse_args(flags))
 
 
 def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trainer.errors import UserError
-from trainer.expressions import parse_expression
+from trainer.neighbors.expressions import parse_expression
 
 WORDS = st.text("ab+-−é", min_size=1, max_size=4)
 SPACES = st.sampled_from([" ", "  ", "\t"])

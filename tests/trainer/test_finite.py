@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from tests.trainer.test_train import make_config
-from trainer.checkpoint import Checkpoints
-from trainer.finite import diverged
-from trainer.position import Progress
+from trainer.checkpoints.write import Checkpoints
+from trainer.data.position import Progress
+from trainer.training.finite import diverged
 
 KEPT = "the last checkpoint was kept"
 

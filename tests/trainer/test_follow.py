@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 
 from pipeline.dataset.reader import open_dataset
-from pipeline.dataset.vocab import Vocabulary, make_vocabulary
+from pipeline.dataset.vocabulary import Vocabulary, make_vocabulary
 from tests.support import group_of, make_dataset
-from trainer import train
 from trainer.config import TrainConfig
 from trainer.errors import Stopped
-from trainer.progress import Meter
-from trainer.store import finished_version, load_model
+from trainer.models.store import finished_version, load_model
+from trainer.progress.meter import Meter
+from trainer.training import command
 
 OLD = make_vocabulary(["a", "b", "c", "d"], [9, 8, 7, 6])
 GROWN = make_vocabulary(["c", "new", "a", "d", "b", "late"], [30, 20, 19, 18, 17, 2])
@@ -63,18 +63,18 @@ def root(tmp_path: Path) -> Path:
 
 @pytest.mark.filterwarnings("ignore")
 def test_what_is_published_meanwhile_disturbs_nothing(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    train.train(config_of(root, "whole"))
+    command.train(config_of(root, "whole"))
     with monkeypatch.context() as patch:
         after_steps(patch, 2, lambda: publish(root / "data", "two", GROWN, seed=2))
-        train.train(config_of(root, "during"))
+        command.train(config_of(root, "during"))
     assert tables(root, "during") == tables(root, "whole")
     publish(root / "data", "one", OLD, seed=1)
     with monkeypatch.context() as patch:
         after_steps(patch, 2, lambda: signal.raise_signal(signal.SIGTERM))
         with pytest.raises(Stopped):
-            train.train(config_of(root, "stopped"))
+            command.train(config_of(root, "stopped"))
     publish(root / "data", "two", GROWN, seed=2)
-    assert train.train(config_of(root, "stopped"))["resumed"] is True
+    assert command.train(config_of(root, "stopped"))["resumed"] is True
     assert tables(root, "stopped") == tables(root, "whole")
 
 
@@ -86,7 +86,7 @@ def test_it_moves_to_the_newest_run_and_keeps_each_words_vector(
     flags = {**engine, "follow_latest": True, "learning_rate": 1e-12, "audit": True}
     with monkeypatch.context() as patch:
         after_steps(patch, 2, lambda: publish(root / "data", "two", GROWN, seed=2, groups=5))
-        result = train.train(config_of(root, "followed", **flags))
+        result = command.train(config_of(root, "followed", **flags))
     second = open_dataset(str(root / "data"))
     info = finished_version(str(root / "followed"))
     assert info is not None
@@ -94,11 +94,11 @@ def test_it_moves_to_the_newest_run_and_keeps_each_words_vector(
     assert result["pairs"] == first.pairs_in_pass(0) + second.pairs_in_pass(1) + second.pairs_in_pass(0)
     found = load_model(str(root / "followed"))
     assert found.vocabulary.tokens == GROWN.tokens
-    train.train(config_of(root, "plain", **engine, run="one", learning_rate=1e-12, epochs=1))
+    command.train(config_of(root, "plain", **engine, run="one", learning_rate=1e-12, epochs=1))
     old = load_model(str(root / "plain"))
     rows = found.vocabulary.encode(OLD.tokens)
     np.testing.assert_allclose(found.input_VD[rows], old.input_VD, atol=1e-9)
-    assert train.train(config_of(root, "followed", **flags))["status"] == "finished before"
+    assert command.train(config_of(root, "followed", **flags))["status"] == "finished before"
 
 
 def test_the_schedule_goes_on_without_a_jump(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,7 +111,7 @@ def test_the_schedule_goes_on_without_a_jump(root: Path, monkeypatch: pytest.Mon
             publish(root / "data", "two", GROWN, seed=2, groups=9)
 
     monkeypatch.setattr(Meter, "add", note)
-    train.train(config_of(root, "m", follow_latest=True, learning_rate=0.1))
+    command.train(config_of(root, "m", follow_latest=True, learning_rate=0.1))
     assert add is not note
     steps = -np.diff([0.1, *rates])
     assert (steps > 0).all()
@@ -124,26 +124,26 @@ def test_a_followed_run_that_is_interrupted_comes_out_the_same(root: Path, monke
     shutil.copytree(root / "data", root / "fresh")
     with monkeypatch.context() as patch:
         after_steps(patch, 2, lambda: publish(root / "data", "two", GROWN, seed=2))
-        train.train(config_of(root, "whole", **flags))
+        command.train(config_of(root, "whole", **flags))
     shutil.rmtree(root / "data")
     shutil.move(root / "fresh", root / "data")
     for steps in (2, 3, 2):
         with monkeypatch.context() as patch:
             after_steps(patch, steps, lambda: signal.raise_signal(signal.SIGTERM))
             with pytest.raises(Stopped):
-                train.train(config_of(root, "torn", **flags))
+                command.train(config_of(root, "torn", **flags))
         publish(root / "data", "two", GROWN, seed=2)
-    assert train.train(config_of(root, "torn", **flags))["resumed"] is True
+    assert command.train(config_of(root, "torn", **flags))["resumed"] is True
     assert tables(root, "torn") == tables(root, "whole")
 
 
 def test_a_vocabulary_that_lost_words_is_not_followed(
     root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    train.train(config_of(root, "whole", epochs=2))
+    command.train(config_of(root, "whole", epochs=2))
     with monkeypatch.context() as patch:
         after_steps(patch, 2, lambda: publish(root / "data", "two", SHRUNK, seed=2))
-        train.train(config_of(root, "m", epochs=2, follow_latest=True))
+        command.train(config_of(root, "m", epochs=2, follow_latest=True))
     assert capsys.readouterr().err == (
         "warning: --follow-latest: stays with run one: run two: found no row for 1 of 4 words (the first is 'd'), "
         "expected all of them\n"

@@ -13,9 +13,11 @@ from pipeline.dataset.manifest import CorpusTotals
 from pipeline.dataset.schema import FormatError
 from tests.trainer.test_align import make_model
 from trainer.errors import UserError
-from trainer.evalsets import read_evalsets
-from trainer.nights.align import common_rows
-from trainer.nights.gate import (
+from trainer.evaluation.align import common_rows
+from trainer.evaluation.eval_sets import read_evalsets
+from trainer.models.store import Model
+from trainer.retraining.config import RetrainConfig
+from trainer.retraining.gate import (
     Check,
     Measured,
     check_corpus,
@@ -26,9 +28,7 @@ from trainer.nights.gate import (
     require_measurable,
     score,
 )
-from trainer.nights.settings import RetrainConfig
-from trainer.store import Model
-from trainer.vectors import unit_rows
+from trainer.vectors.search import unit_rows
 
 CONFIG = RetrainConfig(("in",), "data", "model")
 CORPUS = CorpusTotals(1, 10_000, 1, 1, 600, 500, {"invalid-utf-8": 1}, 10)

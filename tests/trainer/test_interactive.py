@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.dataset.vocab import make_vocabulary
-from trainer.interactive import parse_command
-from trainer.store import Model, save_model
+from pipeline.dataset.vocabulary import make_vocabulary
+from trainer.models.store import Model, save_model
+from trainer.neighbors.prompt import parse_command
 
 ROOT = Path(__file__).resolve().parents[2]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "TERM": "dumb", "PYTHONWARNINGS": "ignore"}

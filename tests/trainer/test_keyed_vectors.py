@@ -22,9 +22,9 @@ with warnings.catch_warnings():
 
 import trainer
 from pipeline.dataset.schema import FormatError
-from pipeline.dataset.vocab import make_vocabulary
-from trainer.lookup import Vectors
-from trainer.store import Model, save_model
+from pipeline.dataset.vocabulary import make_vocabulary
+from trainer.keyed_vectors.vectors import Vectors
+from trainer.models.store import Model, save_model
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning:gensim")
 

@@ -9,11 +9,11 @@ from collections.abc import Callable
 
 import pytest
 
-from pipeline.dataset import storage
 from pipeline.dataset.schema import canonical_json
-from pipeline.dataset.storage import PointerMovedError
-from trainer.nights import lease
-from trainer.nights.lease import Busy, Held, hold
+from pipeline.storage import storage
+from pipeline.storage.storage import PointerMovedError
+from trainer.models import lease
+from trainer.models.lease import Busy, Held, hold
 
 HOURS = 3600.0
 SPAN = 120.0

@@ -12,11 +12,11 @@ import pytest
 
 from tests.launch import ROOT
 from trainer.errors import UserError
-from trainer.lock import lock_folder
+from trainer.models.lock import lock_folder
 
 HOLDER = """
 import sys, time
-from trainer.lock import lock_folder
+from trainer.models.lock import lock_folder
 with lock_folder(sys.argv[1]):
     print("held", flush=True)
     sys.stdin.read()

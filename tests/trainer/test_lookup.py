@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 
 import trainer
 from pipeline.dataset.schema import FormatError
-from pipeline.dataset.vocab import make_vocabulary
+from pipeline.dataset.vocabulary import make_vocabulary
 from trainer.errors import UserError
-from trainer.export import export_model
-from trainer.lookup import Vectors
-from trainer.store import Model, save_model
-from trainer.vectors import cosines, row_norms
+from trainer.exporting.command import export_model
+from trainer.keyed_vectors.vectors import Vectors
+from trainer.models.store import Model, save_model
+from trainer.vectors.search import cosines, row_norms
 
 INFO: dict[str, Any] = {"config": {}, "lineage": {}, "metrics": {}}
 TOKENS = [f"w{i}" for i in range(200)]
@@ -194,8 +194,8 @@ def test_blocks_and_threads_change_no_bit(numbers: int, threads: int, monkeypatc
     queries = table[[5, 6, 199]] - table[[8, 9, 0]]
     expected = cosines(table, queries)
     one_by_one = np.concatenate([cosines(table, query[None]) for query in queries])
-    monkeypatch.setattr("trainer.vectors._BLOCK_NUMBERS", numbers)
-    monkeypatch.setattr("trainer.vectors.usable_cores", lambda: threads)
+    monkeypatch.setattr("trainer.vectors.search._BLOCK_NUMBERS", numbers)
+    monkeypatch.setattr("trainer.vectors.search.usable_cores", lambda: threads)
     np.testing.assert_array_equal(cosines(table, queries), expected)
     np.testing.assert_array_equal(one_by_one, expected)
     exact = table.astype(np.float64)

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 from safetensors.numpy import save
 
-from pipeline.dataset import storage
 from pipeline.dataset.schema import FormatError, canonical_json, sha256_hex
-from pipeline.dataset.vocab import make_vocabulary
-from trainer.mapped import map_model, map_tables
-from trainer.store import Model, load_model, save_model
+from pipeline.dataset.vocabulary import make_vocabulary
+from pipeline.storage import storage
+from trainer.models.mapped import map_model, map_tables
+from trainer.models.store import Model, load_model, save_model
 
 
 def make_model(seed: int, rows: int = 5) -> Model:
@@ -200,7 +200,7 @@ def test_a_file_may_be_larger_than_memory(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_checking_a_file_keeps_none_of_it_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("trainer.mapped._CHECKED_BYTES", 1 << 22)
+    monkeypatch.setattr("trainer.models.mapped._CHECKED_BYTES", 1 << 22)
     table = np.random.default_rng(1).standard_normal((5, 1_000_000), np.float32)  # 20 MB, of two tables 40
     save_model(str(tmp_path), Model(table, table, make_model(1).vocabulary, make_model(1).info), {})
     mapped = map_model(str(tmp_path))

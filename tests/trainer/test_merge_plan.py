@@ -10,9 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trainer.config import TrainConfig
-from trainer.errors import UserError
-from trainer.loss_guard import FEWEST_PAIRS, MOST_RISE, LossGuard
-from trainer.merge_plan import (
+from trainer.distributed.merge_plan import (
     JOINS_AN_EPOCH,
     PAIRS_A_PROCESS,
     default_merge_pairs,
@@ -20,6 +18,8 @@ from trainer.merge_plan import (
     rate_factor,
     supported_processes,
 )
+from trainer.errors import UserError
+from trainer.training.loss_guard import FEWEST_PAIRS, MOST_RISE, LossGuard
 
 CONFIG = TrainConfig("d", "m").resolve(lambda: False, 1)
 

@@ -14,9 +14,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainer import merging
-from trainer.merging import Merger, join_changes
-from trainer.processes import Processes
+from trainer.distributed import merge
+from trainer.distributed.group import Processes
+from trainer.distributed.merge import Merger, join_changes
 
 ROWS, DIM = 40, 5
 Table = npt.NDArray[np.float32]
@@ -80,7 +80,7 @@ def brute_force(changes: list[Table], rule: str) -> Table:
 @pytest.mark.parametrize("few", [True, False], ids=["a few rows", "all rows"])
 @pytest.mark.parametrize("size", [2, 3, 5, 8])
 def test_all_come_to_the_joined_change(rule: str, few: bool, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(merging, "BLOCK_NUMBERS", 13 * DIM)  # several blocks, the last one shorter
+    monkeypatch.setattr(merge, "BLOCK_NUMBERS", 13 * DIM)  # several blocks, the last one shorter
 
     def rows(rank: int) -> list[int]:
         return [rank, rank + 1, 30] if few else list(range(ROWS))

@@ -12,7 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainer.model import SGNS
+from trainer.engines.model import SGNS
 
 Floats = npt.NDArray[np.float64]
 MISTAKES = ("sign of the negatives", "changed rows", "fresh negatives")

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from trainer.config import EXCLUDE
+from trainer.engines.negatives import NegativeSampler, build_alias, drawable_weights, unigram_weights
 from trainer.errors import UserError
-from trainer.negatives import NegativeSampler, build_alias, drawable_weights, unigram_weights
 
 counts = st.lists(st.integers(1, 10**9), min_size=1, max_size=60)
 
@@ -163,7 +163,7 @@ def test_unknown_exclusion_is_refused() -> None:
 
 
 def test_import_needs_neither_torch_nor_numba() -> None:
-    code = "import sys, trainer.negatives; print([name for name in ('torch', 'numba') if name in sys.modules])"
+    code = "import sys, trainer.engines.negatives; print([name for name in ('torch', 'numba') if name in sys.modules])"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout == "[]\n"
 

@@ -14,14 +14,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.dataset.vocab import Vocabulary, make_vocabulary
-from trainer import neighbors
-from trainer.display import describe, display_width, printable
+from pipeline.dataset.vocabulary import Vocabulary, make_vocabulary
 from trainer.errors import UserError
-from trainer.lookup import Vectors
-from trainer.neighbors import find_neighbors, parse_queries, sample_words
-from trainer.spelling import close_spellings, explain_unknown, find_word
-from trainer.store import Model, save_model
+from trainer.keyed_vectors.vectors import Vectors
+from trainer.models.store import Model, save_model
+from trainer.neighbors import command
+from trainer.neighbors.command import find_neighbors, parse_queries, sample_words
+from trainer.vectors.display import describe, display_width, printable
+from trainer.vectors.spelling import close_spellings, explain_unknown, find_word
 
 INFO: dict[str, Any] = {"config": {}, "lineage": {}, "metrics": {}}
 
@@ -149,8 +149,8 @@ def model(tmp_path: Path) -> str:
 
 def run(*flags: str) -> int:
     parser = argparse.ArgumentParser()
-    neighbors.add_arguments(parser)
-    return neighbors.run(parser.parse_args(flags))
+    command.add_arguments(parser)
+    return command.run(parser.parse_args(flags))
 
 
 def test_each_word_has_its_own_list(model: str, capsys: pytest.CaptureFixture[str]) -> None:

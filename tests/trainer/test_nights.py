@@ -14,14 +14,23 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from pipeline.dataset.flags import OneLineParser, with_dashes
+from pipeline.common.flags import OneLineParser, with_dashes
 from pipeline.dataset.schema import FormatError
 from tests.launch import ROOT
 from trainer.errors import UserError
-from trainer.nights import state as states
-from trainer.nights.corpus import COLUMNS, all_of, as_seen, describe_passed, load_files, merge_seen, new_of, save_files
-from trainer.nights.lease import LOCK, Busy, hold
-from trainer.nights.settings import Settings, add_arguments, read_settings
+from trainer.models.lease import LOCK, Busy, hold
+from trainer.retraining import state as states
+from trainer.retraining.config import Settings, add_arguments, read_settings
+from trainer.retraining.corpus import (
+    COLUMNS,
+    all_of,
+    as_seen,
+    describe_passed,
+    load_files,
+    merge_seen,
+    new_of,
+    save_files,
+)
 
 NEEDED = ["--input", "a/*", "--data", "d", "--model", "m"]
 
@@ -193,7 +202,7 @@ def test_the_state_on_disk(tmp_path: Path) -> None:
 
 HOLDER = """
 import subprocess, sys
-from trainer.nights.lease import hold
+from trainer.models.lease import hold
 with hold("model", sys.argv[1], 60) as lease:
     child = subprocess.Popen(["sleep", sys.argv[2]], pass_fds=lease.fds)
     print("held", flush=True)

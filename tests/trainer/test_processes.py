@@ -17,16 +17,16 @@ import numpy as np
 import pytest
 
 from pipeline.dataset.reader import open_dataset
-from pipeline.dataset.vocab import make_vocabulary
+from pipeline.dataset.vocabulary import make_vocabulary
 from tests.launch import KILL, ROOT, TERM, WAIT, Ended, finish, launch, start
 from tests.support import group_of, make_dataset
 from trainer.config import TrainConfig
+from trainer.distributed.group import Processes, _take_gpu
+from trainer.distributed.merge import Merger
+from trainer.distributed.merge_plan import rate_factor
 from trainer.errors import UserError
-from trainer.merge_plan import rate_factor
-from trainer.merging import Merger
-from trainer.processes import Processes, _take_gpu
-from trainer.session import Session, begin
-from trainer.store import load_model
+from trainer.models.store import load_model
+from trainer.training.setup import Session, begin
 
 GROUPS = (9, 4, 7, 2, 8, 3, 6, 5, 1, 9, 4)
 
@@ -72,10 +72,10 @@ def test_they_train_every_pair_once_and_to_the_same_bytes_each_time(data: str, t
 def test_one_that_is_killed_ends_all_with_one_line_and_any_number_goes_on(data: str, tmp_path: Path) -> None:
     model = tmp_path / "m"
     flags = ("--checkpoint-pairs", "1")
-    ended = launch(2, words(data, model, *flags), stop=f"1:{KILL}:trainer.loop.Loop._step:6")
+    ended = launch(2, words(data, model, *flags), stop=f"1:{KILL}:trainer.training.loop.Loop._step:6")
     assert [process.status for process in ended] == [1, -KILL]
     assert ended[0].errors == ["error: process 1 of 2 is gone; the same command goes on from the last checkpoint"]
-    again = launch(3, words(data, model, *flags), stop=f"0:{TERM}:trainer.loop.Loop._step:1")
+    again = launch(3, words(data, model, *flags), stop=f"0:{TERM}:trainer.training.loop.Loop._step:1")
     assert [process.status for process in again] == [128 + TERM] * 3
     result = result_of(launch(1, words(data, model, "--resume", "must")))
     assert result["resumed"] is True
@@ -91,7 +91,7 @@ def reach(process: subprocess.Popen[str]) -> None:
 
 
 def test_others_leave_while_process_0_publishes(data: str, tmp_path: Path) -> None:
-    running = start(3, words(data, tmp_path / "m"), stop=f"0:{WAIT}:trainer.train._finish:1")
+    running = start(3, words(data, tmp_path / "m"), stop=f"0:{WAIT}:trainer.training.command._finish:1")
     reach(running[0])
     assert [process.wait(timeout=60) for process in running[1:]] == [0, 0]
     assert running[0].poll() is None
@@ -172,7 +172,7 @@ def test_the_reference_engine_merges_its_optimizers_state(data: str, tmp_path: P
     flags = ("--engine", "reference", "--optimizer", "adam", "--batch-size", "64", "--checkpoint-pairs", "1")
     whole = launch(2, words(data, tmp_path / "whole", *flags))
     result_of(whole)
-    stopped = launch(2, words(data, tmp_path / "m", *flags), stop=f"1:{TERM}:trainer.loop.Loop._step:4")
+    stopped = launch(2, words(data, tmp_path / "m", *flags), stop=f"1:{TERM}:trainer.training.loop.Loop._step:4")
     assert [process.status for process in stopped] == [128 + TERM] * 2
     assert result_of(launch(2, words(data, tmp_path / "m", *flags)))["resumed"] is True
     assert digest(tmp_path / "m") == digest(tmp_path / "whole")
@@ -182,7 +182,7 @@ def test_all_move_to_a_newer_run_together(data: str, tmp_path: Path) -> None:
     copied = shutil.copytree(data, tmp_path / "data")
     flags = ("--follow-latest", "--engine", "reference", "--batch-size", "64")
     command = words(str(copied), tmp_path / "m", *flags)
-    stopped = launch(2, command, stop=f"0:{TERM}:trainer.loop.Loop._step:1")
+    stopped = launch(2, command, stop=f"0:{TERM}:trainer.training.loop.Loop._step:1")
     assert [process.status for process in stopped] == [128 + TERM] * 2, stopped
     old = open_dataset(str(copied))
     grown = make_vocabulary(["new", *old.vocabulary().tokens[::-1]], range(90, 90 - 1 - len(old.vocabulary()), -1))

@@ -6,7 +6,7 @@ import io
 
 import pytest
 
-from trainer.progress import Meter, format_seconds
+from trainer.progress.meter import Meter, format_seconds
 
 
 class Terminal(io.StringIO):

@@ -15,18 +15,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.dataset import storage
 from pipeline.dataset.schema import FormatError, canonical_json, sha256_hex
-from pipeline.dataset.storage import PointerMovedError
-from pipeline.dataset.vocab import make_vocabulary
+from pipeline.dataset.vocabulary import make_vocabulary
+from pipeline.storage import storage
+from pipeline.storage.storage import PointerMovedError
 from tests.trainer.test_store import make_model
-from trainer import publication, store
-from trainer.lock import share
-from trainer.lookup import load
-from trainer.mapped import map_model
-from trainer.pointer import read_pointer
-from trainer.rollback import roll_back
-from trainer.store import Model, load_model, save_model, stage_model
+from trainer.keyed_vectors.vectors import load
+from trainer.models import publication, store
+from trainer.models.lock import share
+from trainer.models.mapped import map_model
+from trainer.models.pointer import read_pointer
+from trainer.models.store import Model, load_model, save_model, stage_model
+from trainer.versions.rollback import roll_back
 
 DEATHS = 20
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 import trainer
-from pipeline.dataset.vocab import make_vocabulary
-from trainer.lookup import Vectors
-from trainer.store import Model
+from pipeline.dataset.vocabulary import make_vocabulary
+from trainer.keyed_vectors.vectors import Vectors
+from trainer.models.store import Model
 
 DIM = 11
 WORDS = [f"w{i}" for i in range(120)]

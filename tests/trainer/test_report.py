@@ -9,18 +9,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.dataset.vocab import make_vocabulary
+from pipeline.dataset.vocabulary import make_vocabulary
 from tests.pages import figures_of, require_page
 from tests.support import group_of, make_dataset
 from tests.unit.test_page import HOSTILE
-from trainer import train
 from trainer.cli import main, make_command_parser
 from trainer.config import TrainConfig, read_config
 from trainer.errors import UserError
-from trainer.evalsets import read_evalsets
-from trainer.report import make_report
-from trainer.showing import Results
-from trainer.store import Model, load_model, save_model
+from trainer.evaluation.eval_sets import read_evalsets
+from trainer.models.store import Model, load_model, save_model
+from trainer.reports.page import make_report
+from trainer.training import command
+from trainer.training.callbacks import Results
 
 PAIRS = "w0\tw1\t9\nw2\tw3\t5\nw4\tw30\t1\nw5\tw6\t3\n"
 QUESTIONS = ": capital\nw0 w1 w2 w3\nw4 w5 w6 w7\n: gram1\nw1 w2 w3 w4\n"
@@ -168,18 +168,18 @@ def config_of(data: str, model: Path, **changes: Any) -> TrainConfig:
 def test_a_training_writes_its_page_with_corpus_and_scores(data: str, tmp_path: Path, files: tuple[str, str]) -> None:
     report = str(tmp_path / "page.html")
     flags = {"report": report, "similarity": files[:1], "analogies": files[1:]}
-    result = train.train(config_of(data, tmp_path / "m", **flags))
+    result = command.train(config_of(data, tmp_path / "m", **flags))
     assert result["report"] == report
     assert set(result["scores"]) == {"sim", "<b>questions"}
     page = require_page(Path(report).read_bytes())
     wanted = ["scores", "sections-1", "word-map", "loss", "learning-rate", "speed", "rank-frequency", "coverage"]
     assert figures_of(page) == wanted
     Path(report).unlink()
-    again = train.train(config_of(data, tmp_path / "m", **flags))
+    again = command.train(config_of(data, tmp_path / "m", **flags))
     assert again["status"] == "finished before"
     assert again["scores"] == result["scores"]
     assert figures_of(require_page(Path(report).read_bytes())) == wanted
-    train.train(config_of(data, tmp_path / "m", seed=2, overwrite=True, **flags))
+    command.train(config_of(data, tmp_path / "m", seed=2, overwrite=True, **flags))
     assert f"version {result['version']}" in require_page(Path(report).read_bytes()).all_text()
 
 
@@ -202,7 +202,7 @@ def test_what_cannot_be_is_said_before_the_training(data: str, tmp_path: Path) -
         ({"report": "p.html", "similarity": ("gone.tsv",)}, "--similarity: found no file gone.tsv"),
     ):
         with pytest.raises(UserError, match=said):
-            train.train(config_of(data, tmp_path / "m", **changes))
+            command.train(config_of(data, tmp_path / "m", **changes))
     assert not (tmp_path / "m" / "versions").exists()
 
 
@@ -215,8 +215,8 @@ def test_of_several_processes_the_first_alone_looks_and_writes(data: str, tmp_pa
 
 
 def test_what_a_report_asks_for_does_not_change_the_model(data: str, tmp_path: Path) -> None:
-    train.train(config_of(data, tmp_path / "plain"))
-    train.train(config_of(data, tmp_path / "shown", report=str(tmp_path / "p.html")))
+    command.train(config_of(data, tmp_path / "plain"))
+    command.train(config_of(data, tmp_path / "shown", report=str(tmp_path / "p.html")))
     plain, shown = (load_model(str(tmp_path / name)).info for name in ("plain", "shown"))
     assert plain == shown
 
@@ -224,7 +224,7 @@ def test_what_a_report_asks_for_does_not_change_the_model(data: str, tmp_path: P
 def test_tensorboard_is_missed_before_the_training(
     data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("trainer.board.importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("trainer.training.tensorboard.importlib.util.find_spec", lambda name: None)
     words = ["train", "--data", data, "--model", str(tmp_path / "m"), "--tensorboard", str(tmp_path / "logs")]
     assert main([*words, "--quiet"]) == 1
     error = capsys.readouterr().err

@@ -13,14 +13,14 @@ import pytest
 
 from pipeline.dataset.schema import canonical_json
 from tests.support import group_of, make_dataset
-from trainer import train
-from trainer.checkpoint import Checkpoints, find_unfinished
+from trainer.checkpoints.resume import Identity
+from trainer.checkpoints.write import Checkpoints, find_unfinished
 from trainer.config import TrainConfig
 from trainer.errors import Stopped, UserError
-from trainer.pointer import read_pointer
-from trainer.progress import Meter
-from trainer.resume import Identity
-from trainer.store import finished_version, load_model
+from trainer.models.pointer import read_pointer
+from trainer.models.store import finished_version, load_model
+from trainer.progress.meter import Meter
+from trainer.training import command
 
 GROUPS = [group_of([[(row + step) % 9 for step in range(7)] for row in range(5 + n)]) for n in range(4)]
 
@@ -53,18 +53,18 @@ def interrupt(config: TrainConfig, steps: int = 2) -> None:
     with pytest.MonkeyPatch.context() as patch:
         after(patch, steps, lambda: signal.raise_signal(signal.SIGTERM))
         with pytest.raises(Stopped):
-            train.train(config)
+            command.train(config)
 
 
 def test_a_version_that_is_to_be_replaced_does_not_end_the_training_that_replaces_it(data: str, tmp_path: Path) -> None:
     config = config_of(data, tmp_path / "m", threads=2)
-    first = train.train(config)["version"]
+    first = command.train(config)["version"]
     interrupt(dataclasses.replace(config, overwrite=True))
-    assert train.train(dataclasses.replace(config, resume="never"))["status"] == "finished before"
+    assert command.train(dataclasses.replace(config, resume="never"))["status"] == "finished before"
     interrupt(dataclasses.replace(config, overwrite=True))
-    second = train.train(config)
+    second = command.train(config)
     assert (second["status"], second["resumed"]) == ("finished", True)
-    assert train.train(config)["status"] == "finished before"
+    assert command.train(config)["status"] == "finished before"
     pointer = read_pointer(config.model)
     assert pointer is not None
     assert set(pointer.kept) == {first, second["version"]}
@@ -73,11 +73,11 @@ def test_a_version_that_is_to_be_replaced_does_not_end_the_training_that_replace
 def test_checkpoints_that_outlive_the_publication_are_removed(data: str, tmp_path: Path) -> None:
     config = config_of(data, tmp_path / "m")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train, "remove_checkpoints", lambda _: 1 / 0)  # the process dies here
+        patch.setattr(command, "remove_checkpoints", lambda _: 1 / 0)  # the process dies here
         with pytest.raises(ZeroDivisionError):
-            train.train(dataclasses.replace(config, checkpoint_minutes=1e-12))
+            command.train(dataclasses.replace(config, checkpoint_minutes=1e-12))
     assert find_unfinished(config.model) is not None
-    assert train.train(config)["status"] == "finished before"
+    assert command.train(config)["status"] == "finished before"
     assert find_unfinished(config.model) is None
 
 
@@ -94,20 +94,20 @@ def test_a_training_that_followed_its_dataset_is_the_same_by_any_run_it_read(tmp
         if state == "unfinished":
             after(patch, 5, lambda: signal.raise_signal(signal.SIGTERM))
             with pytest.raises(Stopped):
-                train.train(config)
+                command.train(config)
         else:
-            train.train(config)
+            command.train(config)
     for run in ("", "one", "two"):
         again = dataclasses.replace(config, run=run, resume="must")
         if state == "finished":
-            assert train.train(again)["status"] == "finished before"
+            assert command.train(again)["status"] == "finished before"
         else:
             interrupt(again, 1)
     make_dataset(tmp_path / "data", passes=[[GROUPS[1:3]]], run_id="three")
     with pytest.raises(UserError, match=r"dataset [0-9a-f]{16}…, expected dataset [0-9a-f]{16}…"):
-        train.train(dataclasses.replace(config, run="three"))
+        command.train(dataclasses.replace(config, run="three"))
     if state == "unfinished":
-        train.train(config)
+        command.train(config)
         info = finished_version(config.model)
         assert info is not None
         assert len(info["lineage"]["followed"]) == 2
@@ -117,7 +117,7 @@ def test_what_was_trained_otherwise_before_a_restart_is_written_down(data: str, 
     config = config_of(data, tmp_path / "m")
     interrupt(config, 1)
     interrupt(dataclasses.replace(config, threads=2), 1)
-    train.train(dataclasses.replace(config, threads=2))
+    command.train(dataclasses.replace(config, threads=2))
     info = finished_version(config.model)
     assert info is not None
     one, two = ({"device": "cpu", "threads": threads, "processes": 1} for threads in (1, 2))
@@ -191,22 +191,22 @@ def as_of_a_gpu(model: Path) -> None:
 def test_a_checkpoint_of_a_gpu_goes_on_on_a_cpu_and_that_is_said(
     data: str, tmp_path: Path, device: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(train, "has_cuda", lambda: False)
+    monkeypatch.setattr(command, "has_cuda", lambda: False)
     config = config_of(data, tmp_path / "m")
     interrupt(config)
     as_of_a_gpu(tmp_path / "m")
     again = dataclasses.replace(config, device=device, resume="must")
     with pytest.raises(UserError, match=r"found an unfinished training with --dim 5, expected --dim 6; "):
-        train.train(dataclasses.replace(again, dim=6))
+        command.train(dataclasses.replace(again, dim=6))
     with pytest.raises(UserError, match=r"with --negative-sharing window, expected --negative-sharing pair; "):
-        train.train(dataclasses.replace(again, negative_sharing="pair"))
+        command.train(dataclasses.replace(again, negative_sharing="pair"))
     capsys.readouterr()
     interrupt(again, 1)
     assert capsys.readouterr().err == (
         f"warning: {tmp_path}/m: this training began on cuda and goes on on cpu: the vectors will not be exactly those "
         "of one device\n"
     )
-    assert train.train(again)["resumed"] is True
+    assert command.train(again)["resumed"] is True
     assert capsys.readouterr().err == ""
     info = load_model(config.model).info
     assert (info["config"]["device"], info["metrics"]["pairs"]) == ("cpu", sum(len(group[0]) for group in GROUPS))

@@ -19,26 +19,26 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline import upkeep
-from pipeline.dataset.storage import PointerMovedError
-from pipeline.dataset.vocab import make_vocabulary
+from pipeline.dataset.vocabulary import make_vocabulary
+from pipeline.publishing import clean
+from pipeline.storage.storage import PointerMovedError
 from tests.pages import require_page
 from tests.support import group_of, make_dataset
 from tests.trainer.test_nights import files
 from trainer.cli import main
-from trainer.contexts import open_lineage
 from trainer.errors import Stopped, UserError
-from trainer.history import list_versions
-from trainer.nights import child, judgement, making
-from trainer.nights.child import PipelineFailed
-from trainer.nights.corpus import save_files
-from trainer.nights.lineage import load_lineage
-from trainer.nights.settings import RetrainConfig, Settings
-from trainer.nights.state import load_state
-from trainer.pointer import read_pointer
-from trainer.retrain import describe, retrain
-from trainer.rollback import roll_back
-from trainer.store import load_model, save_model
+from trainer.models.pointer import read_pointer
+from trainer.models.store import load_model, save_model
+from trainer.neighbors.shared_contexts import open_lineage
+from trainer.retraining import judgement, pipeline_process, steps
+from trainer.retraining.command import describe, retrain
+from trainer.retraining.config import RetrainConfig, Settings
+from trainer.retraining.corpus import save_files
+from trainer.retraining.lineage import load_lineage
+from trainer.retraining.pipeline_process import PipelineFailed
+from trainer.retraining.state import load_state
+from trainer.versions.command import list_versions
+from trainer.versions.rollback import roll_back
 
 WORDS = 40
 
@@ -230,17 +230,17 @@ def test_runs_of_kept_versions_survive_a_cleaning_of_the_dataset(nights: Nights)
     nights.add()
     refused = nights.night(keep=2, min_cosine=1.0)
     data = f"{nights.folder}/data"
-    assert upkeep.remove_old_runs(data, 1) == []  # the refused run is newer than the live version's
+    assert clean.remove_old_runs(data, 1) == []  # the refused run is newer than the live version's
     nights.add()
     second = nights.night(keep=2)
     roll_back(nights.model)
-    assert upkeep.remove_old_runs(data, 1) == []
+    assert clean.remove_old_runs(data, 1) == []
     assert set(os.listdir(f"{data}/runs")) == {first["run"], refused["run"], second["run"]}
     for version in (first, refused, second):
         info = load_model(nights.model, version["version"]).info
         assert open_lineage(nights.model, info, None).run_id == version["run"]
     shutil.rmtree(nights.model)
-    upkeep.remove_old_runs(data, 1)
+    clean.remove_old_runs(data, 1)
     assert os.listdir(f"{data}/runs") == [second["run"]]
 
 
@@ -271,11 +271,11 @@ def terminal(monkeypatch: pytest.MonkeyPatch, script: str, quiet: bool) -> tuple
     """What a terminal shows while a pipeline runs; and what the call returned or raised."""
     ours, theirs = pty.openpty()
     tty.setraw(theirs)
-    monkeypatch.setattr(child, "_LAUNCH", script)
+    monkeypatch.setattr(pipeline_process, "_LAUNCH", script)
     with os.fdopen(theirs, "w") as out, monkeypatch.context() as patch:
         patch.setattr("sys.stderr", out)
         try:
-            result: object = child.run_pipeline(["list"], quiet=quiet)
+            result: object = pipeline_process.run_pipeline(["list"], quiet=quiet)
         except PipelineFailed as failed:
             result = failed
         out.write("END")
@@ -303,7 +303,7 @@ def test_the_pipelines_progress_is_seen_at_a_terminal(monkeypatch: pytest.Monkey
 
 def test_a_terminal_shows_the_time_while_nothing_else_is_said() -> None:
     out, now = io.StringIO(), itertools.count()
-    relay = child.Relay(out, terminal=True, quiet=False, clock=lambda: float(next(now)))
+    relay = pipeline_process.Relay(out, terminal=True, quiet=False, clock=lambda: float(next(now)))
     relay.tick()
     relay.tick()
     relay.feed(b"\rread 5%")
@@ -322,7 +322,7 @@ def stop(*_: Any) -> None:
 def test_an_unfinished_night_goes_on_only_as_it_was(nights: Nights, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(seed: int) -> str:
         with monkeypatch.context() as patch:
-            patch.setattr(making, "train_candidate", stop)
+            patch.setattr(steps, "train_candidate", stop)
             with pytest.raises(Stopped):
                 nights.night(seed=seed)
         night = load_state(nights.model).night
@@ -342,7 +342,7 @@ def test_an_unfinished_night_goes_on_only_as_it_was(nights: Nights, monkeypatch:
 
 @pytest.mark.parametrize(
     ("module", "name", "said"),
-    [(making, "stage", "found another live version"), (judgement, "_measure", "was swapped by another publisher")],
+    [(steps, "stage", "found another live version"), (judgement, "_measure", "was swapped by another publisher")],
 )
 def test_a_version_that_came_in_between_stays_and_is_built_on(
     nights: Nights, monkeypatch: pytest.MonkeyPatch, module: ModuleType, name: str, said: str
@@ -367,7 +367,7 @@ def test_a_version_that_came_in_between_stays_and_is_built_on(
 
 
 def test_a_signal_ends_it_with_its_status(nights: Nights, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(making, "train_candidate", stop)
+    monkeypatch.setattr(steps, "train_candidate", stop)
     words = ["--input", "in/*", "--data", f"{nights.folder}/data", "--model", nights.model, "--quiet", "--dim", "8"]
     assert main(["retrain", *words]) == 128 + signal.SIGTERM
     assert load_state(nights.model).night is not None
@@ -395,7 +395,7 @@ def test_a_training_that_diverges_publishes_nothing(nights: Nights, monkeypatch:
         raise UserError("training: found NaN or Inf in the input table")
 
     with monkeypatch.context() as patch:
-        patch.setattr("trainer.train.require_finite", diverged)
+        patch.setattr("trainer.training.command.require_finite", diverged)
         with pytest.raises(UserError, match="NaN"):
             nights.night()
     assert load_state(nights.model).night is None
@@ -419,16 +419,16 @@ def test_new_files_alone_need_the_list_of_the_old_ones(nights: Nights) -> None:
     ],
 )
 def test_phrases_are_the_base_datasets(flags: list[str], kept_flags: list[str]) -> None:
-    assert making._without_phrases(flags) == kept_flags
+    assert steps._without_phrases(flags) == kept_flags
 
 
 def test_a_pipeline_that_cannot_start_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(PipelineFailed, match=r"^the following arguments are required: --to") as failed:
-        child.run_pipeline(["list"])
+        pipeline_process.run_pipeline(["list"])
     assert failed.value.status == 2
-    monkeypatch.setattr(child, "_LAUNCH", "import os; os.kill(os.getpid(), 9)")
+    monkeypatch.setattr(pipeline_process, "_LAUNCH", "import os; os.kill(os.getpid(), 9)")
     with pytest.raises(PipelineFailed, match="found that it ended with status -9, expected 0"):
-        child.run_pipeline(["list"])
+        pipeline_process.run_pipeline(["list"])
 
 
 def test_the_lineage_names_what_a_version_comes_from(nights: Nights) -> None:

@@ -11,15 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.dataset.schema import FormatError, canonical_json
-from pipeline.dataset.storage import PointerMovedError
+from pipeline.storage.storage import PointerMovedError
 from tests.trainer.test_store import make_model
-from trainer import pointer
 from trainer.cli import main
 from trainer.errors import UserError
-from trainer.pointer import Pointer, advance, read_pointer, retreat
-from trainer.rollback import roll_back
-from trainer.staging import remove_version, staged_version
-from trainer.store import load_model, save_model, stage_model
+from trainer.models import pointer
+from trainer.models.pointer import Pointer, advance, read_pointer, retreat
+from trainer.models.staging import remove_version, staged_version
+from trainer.models.store import load_model, save_model, stage_model
+from trainer.versions.rollback import roll_back
 
 
 def names_of(*seeds: int) -> list[str]:
@@ -106,7 +106,7 @@ def test_a_pointer_that_moved_meanwhile_wins(model: str, monkeypatch: pytest.Mon
         save_model(uri, make_model(4), {})
         swap(uri, before, after)
 
-    monkeypatch.setattr("trainer.rollback.swap", late)
+    monkeypatch.setattr("trainer.versions.rollback.swap", late)
     with pytest.raises(PointerMovedError):
         roll_back(model)
     assert history(model) == (V4, (V3, V2, V1), ())

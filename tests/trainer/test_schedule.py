@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trainer.config import SCHEDULES
-from trainer.schedule import learning_rate
+from trainer.training.schedule import learning_rate
 
 
 def test_linear_is_word2vecs() -> None:

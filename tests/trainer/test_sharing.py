@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.dataset.reader import RowGroupRef
-from trainer.reading import Place
-from trainer.sharing import (
+from trainer.data.order import Place
+from trainer.data.sharing import (
     Leg,
     Piece,
     after_leg,

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from pipeline.dataset.schema import FormatError, canonical_json, sha256_hex
-from pipeline.dataset.vocab import make_vocabulary
-from trainer.store import Model, finished_version, load_model, read_run, save_model
+from pipeline.dataset.vocabulary import make_vocabulary
+from trainer.models.store import Model, finished_version, load_model, read_run, save_model
 
 INFO: dict[str, Any] = {"config": {"dim": 3}, "lineage": {"dataset_id": "d", "passes": 2}, "metrics": {"loss": 1.5}}
 
@@ -95,7 +95,7 @@ def test_the_pointer_is_written_last(saved: Path, monkeypatch: pytest.MonkeyPatc
         raise OSError("disk full")
 
     with monkeypatch.context() as patch:
-        patch.setattr("trainer.store.storage.swap_pointer", fail)
+        patch.setattr("trainer.models.store.storage.swap_pointer", fail)
         with pytest.raises(OSError, match="disk full"):
             save_model(str(saved), make_model(1), {})
     np.testing.assert_array_equal(load_model(str(saved)).input_VD, make_model(0).input_VD)

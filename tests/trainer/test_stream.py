@@ -26,11 +26,11 @@ from torchdata.stateful_dataloader import StatefulDataLoader
 from pipeline.dataset.reader import Dataset, open_dataset
 from pipeline.dataset.schema import FormatError
 from tests.support import group_of, make_dataset
-from trainer import stream
+from trainer.data import pair_stream
+from trainer.data.order import batch_edges, epoch_order, negatives_key, read_ahead
+from trainer.data.pair_stream import PairStream
+from trainer.data.sharing import batch_count, deal, share_batches, whole_epoch
 from trainer.errors import UserError
-from trainer.reading import batch_edges, epoch_order, negatives_key, read_ahead
-from trainer.sharing import batch_count, deal, share_batches, whole_epoch
-from trainer.stream import PairStream
 
 WORLDS, WORKERS = (1, 2, 3, 5), (0, 1, 2, 7)
 Pairs = list[tuple[int, int]]
@@ -87,7 +87,7 @@ def test_every_pair_once_in_equally_many_batches(
         batches: list[dict[str, torch.Tensor]] = []
         for worker in range(max(workers, 1)):
             info = Info(worker) if workers else None
-            monkeypatch.setattr(stream, "get_worker_info", lambda info=info: info)
+            monkeypatch.setattr(pair_stream, "get_worker_info", lambda info=info: info)
             batches += PairStream(dataset, rank=rank, world_size=world_size, batch_size=batch_size)
         counts.append(len(batches))
         found.update(pairs_of(batches))
@@ -231,7 +231,7 @@ def in_turn(pairs: PairStream, workers: int) -> Iterator[dict[str, torch.Tensor]
         for worker in range(max(workers, 1)):
             copied = copy.copy(pairs)
             info = Info(worker) if workers else None
-            patch.setattr(stream, "get_worker_info", lambda info=info: info)
+            patch.setattr(pair_stream, "get_worker_info", lambda info=info: info)
             iterators.append(iter(list(copied)))
     while iterators:
         for iterator in list(iterators):
@@ -246,7 +246,7 @@ def test_a_workers_state_belongs_to_that_worker(dataset: Dataset, monkeypatch: p
     class Info:
         id, num_workers = 1, 3
 
-    monkeypatch.setattr(stream, "get_worker_info", Info)
+    monkeypatch.setattr(pair_stream, "get_worker_info", Info)
     pairs = PairStream(dataset, batch_size=8)
     iterator = iter(pairs)
     before = pairs_of([next(iterator), next(iterator)])
@@ -254,7 +254,7 @@ def test_a_workers_state_belongs_to_that_worker(dataset: Dataset, monkeypatch: p
     other = PairStream(dataset, batch_size=8)
     other.load_state_dict(state)
     assert before + pairs_of(other) == pairs_of(PairStream(dataset, batch_size=8))
-    monkeypatch.setattr(stream, "get_worker_info", lambda: None)
+    monkeypatch.setattr(pair_stream, "get_worker_info", lambda: None)
     lost = PairStream(dataset, batch_size=8)
     lost.load_state_dict(state)
     with pytest.raises(UserError, match="found that of worker 1 of 3, expected that of a stream without workers"):
@@ -323,7 +323,7 @@ def test_workers_states_go_on_exactly_at_any_worlds_and_workers(dataset: Dataset
     with pytest.MonkeyPatch.context() as patch:
         for rank in range(world_size):
             for worker in range(workers):
-                patch.setattr(stream, "get_worker_info", lambda worker=worker: Info(worker))
+                patch.setattr(pair_stream, "get_worker_info", lambda worker=worker: Info(worker))
                 pairs = PairStream(dataset, batch_size=batch_size, rank=rank, world_size=world_size)
                 for epoch in range(2):
                     for batch in pairs:
@@ -455,7 +455,7 @@ class Dying(PairStream):
     """A stream whose second worker is killed on the way."""
 
     def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
-        info = stream.get_worker_info()
+        info = pair_stream.get_worker_info()
         for number, batch in enumerate(super().__iter__()):
             if info is not None and info.id == 1 and number == 2:
                 os.kill(os.getpid(), signal.SIGKILL)

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from pipeline.dataset.vocab import make_vocabulary
-from trainer import tables
+from pipeline.dataset.vocabulary import make_vocabulary
+from trainer.engines import init as tables
+from trainer.engines.init import initial_tables, is_finite, warm_tables
 from trainer.errors import UserError
-from trainer.store import Model
-from trainer.tables import initial_tables, is_finite, warm_tables
+from trainer.models.store import Model
 
 
 def test_word2vec_starts_outputs_at_zero() -> None:

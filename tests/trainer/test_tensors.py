@@ -16,9 +16,9 @@ import safetensors.numpy
 import torch
 
 from pipeline.dataset.schema import FormatError
-from trainer import tensors
-from trainer.tables import empty_table
-from trainer.tensors import TensorFile, fill_arrays, map_arrays, write_arrays
+from trainer.engines.init import empty_table
+from trainer.models import tensors
+from trainer.models.tensors import TensorFile, fill_arrays, map_arrays, write_arrays
 
 
 def some_arrays() -> dict[str, Any]:

@@ -15,17 +15,17 @@ import pytest
 
 from pipeline.dataset.schema import FormatError
 from tests.support import group_of, make_dataset
-from trainer import train
+from trainer.checkpoints.saving import Saver
 from trainer.cli import main
 from trainer.config import TrainConfig
-from trainer.engine import Engine
+from trainer.distributed.group import Processes
+from trainer.engines.base import Engine
 from trainer.errors import Stopped, UserError
-from trainer.loop import Loop
-from trainer.processes import Processes
-from trainer.progress import Meter
-from trainer.saving import Saver
-from trainer.session import Session, begin
-from trainer.store import finished_version, load_model
+from trainer.models.store import finished_version, load_model
+from trainer.progress.meter import Meter
+from trainer.training import command
+from trainer.training.loop import Loop
+from trainer.training.setup import Session, begin
 
 FILES = ("model.safetensors", "vocab.parquet", "model.json")
 ENGINES: dict[str, dict[str, Any]] = {
@@ -65,13 +65,13 @@ def _known_warning(capsys: pytest.CaptureFixture[str]) -> Iterator[None]:
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_one_thread_gives_the_same_bytes(data: str, tmp_path: Path, engine: str) -> None:
-    results = [train.train(make_config(data, tmp_path / name, **ENGINES[engine])) for name in ("one", "other")]
+    results = [command.train(make_config(data, tmp_path / name, **ENGINES[engine])) for name in ("one", "other")]
     assert digests(tmp_path / "one") == digests(tmp_path / "other")
     assert results[0]["version"] == results[1]["version"]
 
 
 def test_the_result_says_what_was_done(data: str, tmp_path: Path) -> None:
-    result = train.train(make_config(data, tmp_path / "m", learning_rate=0.05))
+    result = command.train(make_config(data, tmp_path / "m", learning_rate=0.05))
     pairs = [len(group(n, s)[0]) for n, s in ((1, 6), (2, 6), (3, 3), (4, 6), (5, 2), (6, 6))]
     assert result["pairs"] == 2 * sum(pairs[:3]) + sum(pairs[3:])
     assert result["status"] == "finished"
@@ -95,7 +95,7 @@ def test_the_result_says_what_was_done(data: str, tmp_path: Path) -> None:
 def test_the_loss_is_the_mean_over_all_pairs(data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[tuple[int, int, float]] = []
     monkeypatch.setattr(Meter, "add", lambda _, epoch, pairs, loss, rate: seen.append((epoch, pairs, loss)))
-    result = train.train(make_config(data, tmp_path / "m"))
+    result = command.train(make_config(data, tmp_path / "m"))
     for epoch in range(3):
         steps = [(pairs, loss) for one, pairs, loss in seen if one == epoch]
         mean = sum(loss for _, loss in steps) / sum(pairs for pairs, _ in steps)
@@ -113,7 +113,7 @@ def test_the_learning_rate_falls_by_pairs_to_its_floor(
         pairs.append(count)
 
     monkeypatch.setattr(Meter, "add", note)
-    train.train(make_config(data, tmp_path / "m", learning_rate=0.1))
+    command.train(make_config(data, tmp_path / "m", learning_rate=0.1))
     left = 1 - np.cumsum(pairs) / sum(pairs)
     assert rates == pytest.approx(list(0.1 * np.maximum(left, 1e-4)))
 
@@ -137,9 +137,9 @@ class Late:
 
 
 def test_losses_that_come_late_are_no_rise(data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("trainer.loss_guard.FEWEST_PAIRS", 1)
-    monkeypatch.setattr("trainer.loss_guard.STRETCHES_AN_EPOCH", 2)
-    monkeypatch.setattr("trainer.loop.is_due", lambda *_: False)
+    monkeypatch.setattr("trainer.training.loss_guard.FEWEST_PAIRS", 1)
+    monkeypatch.setattr("trainer.training.loss_guard.STRETCHES_AN_EPOCH", 2)
+    monkeypatch.setattr("trainer.training.loop.is_due", lambda *_: False)
     config = make_config(data, tmp_path / "m").resolve(lambda: False, 1)
     session = begin(config, config, Processes())
     assert isinstance(session, Session)
@@ -173,8 +173,8 @@ def stop_after(monkeypatch: pytest.MonkeyPatch, steps: int, kill: bool) -> None:
 def test_a_run_with_interruptions_is_the_undisturbed_run(
     data: str, tmp_path: Path, engine: str, kill: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("trainer.reference.BATCHES_A_STEP", 32)  # so that it stops inside row groups
-    train.train(make_config(data, tmp_path / "whole", **ENGINES[engine]))
+    monkeypatch.setattr("trainer.engines.reference.BATCHES_A_STEP", 32)  # so that it stops inside row groups
+    command.train(make_config(data, tmp_path / "whole", **ENGINES[engine]))
     # So short that there is a checkpoint after each step.
     config = make_config(data, tmp_path / "torn", checkpoint_minutes=1e-12 if kill else 0, **ENGINES[engine])
     stops, expected = 0, Killed if kill else Stopped
@@ -182,7 +182,7 @@ def test_a_run_with_interruptions_is_the_undisturbed_run(
         with monkeypatch.context() as patch:
             stop_after(patch, 2 + stops % 3, kill)
             try:
-                result = train.train(config)
+                result = command.train(config)
                 break
             except expected:
                 stops += 1
@@ -195,10 +195,10 @@ def test_a_run_with_interruptions_is_the_undisturbed_run(
 
 @pytest.mark.parametrize("steps", [3, 6, 9], ids=["end of an epoch", "end of another", "end of all"])
 def test_stopping_at_an_epochs_end(data: str, tmp_path: Path, steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    train.train(make_config(data, tmp_path / "whole"))
+    command.train(make_config(data, tmp_path / "whole"))
     config = make_config(data, tmp_path / "torn")
     interrupt(config, monkeypatch, steps)
-    assert train.train(config)["resumed"] is True
+    assert command.train(config)["resumed"] is True
     assert digests(tmp_path / "torn") == digests(tmp_path / "whole")
 
 
@@ -206,20 +206,20 @@ def interrupt(config: TrainConfig, monkeypatch: pytest.MonkeyPatch, steps: int =
     with monkeypatch.context() as patch:
         stop_after(patch, steps, kill=False)
         with pytest.raises(Stopped):
-            train.train(config)
+            command.train(config)
 
 
 def test_a_torn_checkpoint_is_ignored_with_a_warning(
     data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    train.train(make_config(data, tmp_path / "whole"))
+    command.train(make_config(data, tmp_path / "whole"))
     config = make_config(data, tmp_path / "m", checkpoint_minutes=1e-12)
     interrupt(config, monkeypatch)
     newest = max((tmp_path / "m" / "checkpoints").glob("0*"))
     content = (newest / "state.safetensors").read_bytes()
     (newest / "state.safetensors").write_bytes(content[: len(content) // 2])
     capsys.readouterr()
-    assert train.train(config)["resumed"] is True
+    assert command.train(config)["resumed"] is True
     assert f"ignored a checkpoint: {newest}" in capsys.readouterr().err
     assert digests(tmp_path / "m") == digests(tmp_path / "whole")
 
@@ -227,14 +227,14 @@ def test_a_torn_checkpoint_is_ignored_with_a_warning(
 def test_where_no_checkpoint_is_whole_it_begins_again(
     data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    train.train(make_config(data, tmp_path / "whole"))
+    command.train(make_config(data, tmp_path / "whole"))
     config = make_config(data, tmp_path / "m")
     interrupt(config, monkeypatch)
     for path in (tmp_path / "m" / "checkpoints").glob("0*/state.json"):
         path.write_bytes(b"{}")
     with pytest.raises(UserError, match="--resume must: found no whole checkpoint"):
-        train.train(make_config(data, tmp_path / "m", resume="must"))
-    assert train.train(config)["resumed"] is False
+        command.train(make_config(data, tmp_path / "m", resume="must"))
+    assert command.train(config)["resumed"] is False
     assert digests(tmp_path / "m") == digests(tmp_path / "whole")
     capsys.readouterr()
 
@@ -242,7 +242,7 @@ def test_where_no_checkpoint_is_whole_it_begins_again(
 def test_threads_may_change_on_the_way(data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = make_config(data, tmp_path / "m")
     interrupt(config, monkeypatch)
-    assert train.train(make_config(data, tmp_path / "m", threads=2))["resumed"] is True
+    assert command.train(make_config(data, tmp_path / "m", threads=2))["resumed"] is True
 
 
 @pytest.mark.parametrize("state", ["finished", "unfinished"])
@@ -250,14 +250,14 @@ def test_another_config_or_dataset_is_refused_naming_it(
     data: str, tmp_path: Path, state: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = make_config(data, tmp_path / "m")
-    train.train(config) if state == "finished" else interrupt(config, monkeypatch)
+    command.train(config) if state == "finished" else interrupt(config, monkeypatch)
     before = sorted((path, path.stat().st_mtime_ns) for path in (tmp_path / "m").rglob("*"))
     what = "a model" if state == "finished" else "an unfinished training"
     with pytest.raises(UserError, match=rf"found {what} with --dim 6, expected --dim 7; --overwrite starts anew"):
-        train.train(make_config(data, tmp_path / "m", dim=7))
+        command.train(make_config(data, tmp_path / "m", dim=7))
     other = make_dataset(tmp_path / "other", passes=[[[group(8)]]])
     with pytest.raises(UserError, match=r"dataset [0-9a-f]{16}…, expected dataset [0-9a-f]{16}…"):
-        train.train(make_config(other, tmp_path / "m"))
+        command.train(make_config(other, tmp_path / "m"))
     assert before == sorted((path, path.stat().st_mtime_ns) for path in (tmp_path / "m").rglob("*"))
 
 
@@ -280,23 +280,23 @@ def test_finished_says_so_and_touches_nothing(data: str, tmp_path: Path, capsys:
 def test_overwrite_keeps_the_old_model_until_the_new_one_is_there(
     data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    old = train.train(make_config(data, tmp_path / "m"))
+    old = command.train(make_config(data, tmp_path / "m"))
     new = make_config(data, tmp_path / "m", dim=7, overwrite=True)
     interrupt(new, monkeypatch)
     info = finished_version(str(tmp_path / "m"))
     assert info is not None
     assert info["version"] == old["version"]
     # The same command without --overwrite goes on with the new one.
-    assert train.train(make_config(data, tmp_path / "m", dim=7))["resumed"] is True
+    assert command.train(make_config(data, tmp_path / "m", dim=7))["resumed"] is True
     assert load_model(str(tmp_path / "m")).input_VD.shape[1] == 7
 
 
 def test_resume_never_and_must(data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match="--resume must: found no checkpoint"):
-        train.train(make_config(data, tmp_path / "m", resume="must"))
+        command.train(make_config(data, tmp_path / "m", resume="must"))
     assert not (tmp_path / "m").exists()
     interrupt(make_config(data, tmp_path / "m"), monkeypatch)
-    assert train.train(make_config(data, tmp_path / "m", resume="never"))["resumed"] is False
+    assert command.train(make_config(data, tmp_path / "m", resume="never"))["resumed"] is False
 
 
 @pytest.mark.parametrize("where", ["loss", "table"])
@@ -320,27 +320,27 @@ def test_nan_stops_and_the_last_checkpoint_stays(
         patch.setattr(Saver, "is_due", lambda *_: True)
         what = "the loss" if where == "loss" else "the output table"
         with pytest.raises(UserError, match=f"training: found NaN or Inf in {what}.*lower --learning-rate"):
-            train.train(config)
+            command.train(config)
     assert finished_version(str(tmp_path / "m")) is None
     assert len(list((tmp_path / "m" / "checkpoints").glob("0*"))) == 2
-    train.train(make_config(data, tmp_path / "whole"))
-    assert train.train(config)["resumed"] is True
+    command.train(make_config(data, tmp_path / "whole"))
+    assert command.train(config)["resumed"] is True
     assert digests(tmp_path / "m") == digests(tmp_path / "whole")
 
 
 def test_a_warm_start_keeps_vectors_and_counts_by_content(data: str, tmp_path: Path) -> None:
-    base = train.train(make_config(data, tmp_path / "base"))
+    base = command.train(make_config(data, tmp_path / "base"))
     warm = make_config(data, tmp_path / "warm", init_from=str(tmp_path / "base"), learning_rate=1e-12)
-    result = train.train(warm)
+    result = command.train(warm)
     assert result["version"] != base["version"]
     found, expected = load_model(str(tmp_path / "warm")), load_model(str(tmp_path / "base"))
     np.testing.assert_allclose(found.input_VD, expected.input_VD, atol=1e-6)
     np.testing.assert_allclose(found.output_VD, expected.output_VD, atol=1e-6)
     (tmp_path / "base").rename(tmp_path / "moved")
     moved = make_config(data, tmp_path / "warm", init_from=str(tmp_path / "moved"), learning_rate=1e-12)
-    assert train.train(moved)["status"] == "finished before"
+    assert command.train(moved)["status"] == "finished before"
     with pytest.raises(UserError, match="--init-from: found vectors of 6 dimensions, expected 7"):
-        train.train(make_config(data, tmp_path / "x", init_from=str(tmp_path / "moved"), dim=7))
+        command.train(make_config(data, tmp_path / "x", init_from=str(tmp_path / "moved"), dim=7))
     assert not (tmp_path / "x").exists()
 
 
@@ -352,12 +352,12 @@ def test_a_damaged_shard_ends_the_run_and_keeps_the_checkpoint(tmp_path: Path) -
     path.write_bytes(content)
     config = make_config(data, tmp_path / "m", checkpoint_minutes=1e-12, shuffle=False, epochs=1)
     with pytest.raises(FormatError, match=path.name):
-        train.train(config)
+        command.train(config)
     assert finished_version(str(tmp_path / "m")) is None
     assert list((tmp_path / "m" / "checkpoints").glob("0*")) != []
     content[len(content) // 3] ^= 1
     path.write_bytes(content)
-    assert train.train(config)["resumed"] is True
+    assert command.train(config)["resumed"] is True
 
 
 @pytest.mark.parametrize(
@@ -376,7 +376,7 @@ def test_what_goes_wrong_is_one_line(
     data: str, tmp_path: Path, words: list[str], parts: list[str], capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(train, "has_cuda", lambda: False)
+    monkeypatch.setattr(command, "has_cuda", lambda: False)
     (tmp_path / "file").write_text("no folder")
     assert main(["train", "--data", data, *(word.format(w=tmp_path) for word in words)]) == 1
     error = capsys.readouterr().err
@@ -389,9 +389,9 @@ def test_what_goes_wrong_is_one_line(
 def test_more_epochs_than_passes_are_warned_of(
     data: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:  # fmt: skip
-    train.train(make_config(data, tmp_path / "m", epochs=3))
+    command.train(make_config(data, tmp_path / "m", epochs=3))
     assert "warning: --epochs 3 over a dataset of 2 passes" in capsys.readouterr().err
-    train.train(make_config(data, tmp_path / "other", epochs=2))
+    command.train(make_config(data, tmp_path / "other", epochs=2))
     assert capsys.readouterr().err == ""
 
 

@@ -7,7 +7,7 @@ import itertools
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.chunks import CHUNK_BYTES, Chunk, cut_chunks, read_from, read_until
+from pipeline.inputs.chunks import CHUNK_BYTES, Chunk, cut_chunks, read_from, read_until
 
 BOM = b"\xef\xbb\xbf"
 TEXTS = st.builds(

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from pipeline.dataset import connect, storage
-from pipeline.dataset.retry import StoreError
+from pipeline.storage import connect, storage
+from pipeline.storage.retry import StoreError
 
 KEY = "c2VjcmV0"
 

@@ -10,14 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline import counting, lookup
-from pipeline.counting import TokenCounter, merge_counts, table_from_bytes, table_to_bytes
-from pipeline.dataset.vocab import Vocabulary, order_rows
-from pipeline.encode import SentenceRun, run_from_bytes, split_runs
-from pipeline.kernels.machine import PADDING
-from pipeline.lookup import TokenLookup
-from pipeline.text import pad_text
-from pipeline.tokenize import Tokens, scan_tokens, token_classes
+from pipeline.dataset.vocabulary import Vocabulary, order_rows
+from pipeline.native.machine import PADDING
+from pipeline.pairs.sentences import SentenceRun, run_from_bytes, split_runs
+from pipeline.text.normalize import pad_text
+from pipeline.text.tokenize import Tokens, scan_tokens, token_classes
+from pipeline.vocabulary import count, lookup
+from pipeline.vocabulary.count import TokenCounter, merge_counts, table_from_bytes, table_to_bytes
+from pipeline.vocabulary.lookup import TokenLookup
 
 
 def in_order(tables: list[pa.Table]) -> Vocabulary:
@@ -61,7 +61,7 @@ def test_a_table_grows() -> None:
 
 
 def test_a_large_table_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(counting, "ARENA_LIMIT_BYTES", 10)
+    monkeypatch.setattr(count, "ARENA_LIMIT_BYTES", 10)
     counter = TokenCounter()
     counter.add(tokens_of(["abc", "def"]))
     assert not counter.is_large
@@ -73,7 +73,7 @@ def test_a_large_table_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_vocabulary_is_ordered_by_count_then_bytes(words: list[str]) -> None:
     counter = TokenCounter()
     counter.add(tokens_of(words))
-    tables = [table for _, table in counter.partitions()] or [counting.COUNTS_SCHEMA.empty_table()]
+    tables = [table for _, table in counter.partitions()] or [count.COUNTS_SCHEMA.empty_table()]
     vocabulary = in_order(tables)
     expected = sorted(Counter(words).items(), key=lambda item: (-item[1], item[0].encode()))
     assert list(zip(vocabulary.tokens, vocabulary.counts.tolist(), strict=True)) == expected

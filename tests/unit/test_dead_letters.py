@@ -9,9 +9,9 @@ import pyarrow.parquet as pq
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline import dead_letters
-from pipeline.dead_letters import LETTER_BYTES, SHORT_BYTES, SetAside, encode_parts, set_aside
-from pipeline.text import DeadLetter
+from pipeline.text import dead_letters
+from pipeline.text.dead_letters import LETTER_BYTES, SHORT_BYTES, SetAside, encode_parts, set_aside
+from pipeline.text.normalize import DeadLetter
 
 REASONS = ("invalid-utf-8", "token-too-long")
 LETTERS = st.lists(

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.options import make_parser
+from pipeline.config import make_parser
 from tests.deploy_commands import ROOT, parse
 
 DATAFLOW = ROOT / "deploy" / "dataflow"

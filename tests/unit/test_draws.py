@@ -6,8 +6,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.draws import order_key, raw_words, stream_key
-from pipeline.kernels.philox import fill_block
+from pipeline.pairs.draws import order_key, raw_words, stream_key
+from pipeline.pairs.philox import fill_block
 
 
 @given(seed=st.integers(0, 2**63 - 1), block=st.integers(0, 2**40))

@@ -8,8 +8,8 @@ import os
 import pytest
 
 from pipeline.cli import error_line
-from pipeline.dataset.retry import StoreError
 from pipeline.errors import InputError
+from pipeline.storage.retry import StoreError
 
 SAID = "s3://b/k: found HTTP status 503, 7 times in 9 s, expected an answer of the store"
 TRACE = 'Traceback (most recent call last):\n  File "x.py", line 1, in f\n    g()\n'
@@ -21,8 +21,8 @@ STEP = " [while running 'WriteShards/Write-ptransform-12']"
 @pytest.mark.parametrize(
     ("text", "line"),
     [
-        (f"{TRACE}pipeline.dataset.retry.StoreError: {SAID}{STEP}\n", SAID),
-        (f"{MISSING}{BESIDE}{TRACE}pipeline.dataset.retry.StoreError: {SAID}{STEP}\n", SAID),
+        (f"{TRACE}pipeline.storage.retry.StoreError: {SAID}{STEP}\n", SAID),
+        (f"{MISSING}{BESIDE}{TRACE}pipeline.storage.retry.StoreError: {SAID}{STEP}\n", SAID),
         (
             f"{TRACE}RuntimeError: pipeline.errors.InputError: a.txt: found x, expected y{STEP}\n\nstack",
             "a.txt: found x, expected y",

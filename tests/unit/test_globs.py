@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import InputError
-from pipeline.globs import match_files
+from pipeline.storage.globs import match_files
 
 FILES = ["w", ".v", "a/x", "a/b/y", "a/b/c/y", ".h/z", "a/.h/y", "[a]/*", "it's/new\nline", "a/é", "a/\udcff"]
 PATTERNS = [

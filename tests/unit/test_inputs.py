@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.chunks import CHUNK_BYTES
 from pipeline.errors import InputError
-from pipeline.inputs import InputFile, Part, batch_parts, list_inputs
-from pipeline.listing import read_listing, read_share, save_listing
-from pipeline.splits import split_text
+from pipeline.inputs.chunks import CHUNK_BYTES
+from pipeline.inputs.discover import InputFile, Part, batch_parts, list_inputs
+from pipeline.inputs.listing import read_listing, read_share, save_listing
+from pipeline.inputs.splits import split_text
 
 
 def make_files(root: Path, *names: str) -> None:

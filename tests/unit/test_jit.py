@@ -18,8 +18,8 @@ except RuntimeError as error:
     assert "no locator available" in str(error)
 else:
     raise SystemExit("Numba no longer minds")
-from pipeline.options import Config
-from pipeline.stages import load_kernels
+from pipeline.config import Config
+from pipeline.stages.chunks import load_kernels
 load_kernels(Config(("x",), "y"))
 print("counted")
 """

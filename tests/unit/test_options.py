@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from pipeline.checks import RANGES
+from pipeline.config import Config, parse_arguments
 from pipeline.errors import ConfigError
-from pipeline.options import Config, parse_arguments
-from pipeline.spill import FileSpill, InlineSpill
+from pipeline.stages.spill import FileSpill, InlineSpill
 
 BASE = ["--input", "a/*.gz", "--output", "out"]
 

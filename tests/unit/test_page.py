@@ -12,23 +12,23 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.chunk_tables import join_rows, pack_rows
-from pipeline.chunks import Chunk
-from pipeline.counting import TokenCounter
+from pipeline.common.page import numbers
+from pipeline.common.page.axes import linear_axis, log_axis
+from pipeline.common.page.corpus import corpus_section
+from pipeline.common.page.document import Figure, Section, Table, figures, render_page
+from pipeline.common.page.plots import Bar
+from pipeline.common.page.rows import Change, bar_rows, changes
+from pipeline.common.page.svg import Html
+from pipeline.common.page.wordmap import word_map
+from pipeline.config import Config
 from pipeline.dataset.manifest import CorpusTotals, Manifest, PassTotals, VocabularyTotals
-from pipeline.dataset.page import numbers
-from pipeline.dataset.page.axes import linear_axis, log_axis
-from pipeline.dataset.page.corpus import corpus_section
-from pipeline.dataset.page.document import Figure, Section, Table, figures, render_page
-from pipeline.dataset.page.plots import Bar
-from pipeline.dataset.page.rows import Change, bar_rows, changes
-from pipeline.dataset.page.svg import Html
-from pipeline.dataset.page.wordmap import word_map
-from pipeline.dataset.vocab import Vocabulary, make_vocabulary
-from pipeline.inputs import InputFile
-from pipeline.options import Config
-from pipeline.plan import ChunkStats, sentence_lengths
-from pipeline.stages import count_chunk
+from pipeline.dataset.vocabulary import Vocabulary, make_vocabulary
+from pipeline.inputs.chunks import Chunk
+from pipeline.inputs.discover import InputFile
+from pipeline.pairs.chunk_stats import join_rows, pack_rows
+from pipeline.pairs.shard_plan import ChunkStats, sentence_lengths
+from pipeline.stages.chunks import count_chunk
+from pipeline.vocabulary.count import TokenCounter
 from tests.pages import figures_of, read_page, require_page
 
 HOSTILE = ["<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "&amp;", "</svg>", "]]>", "'", "\u202eevil",

@@ -15,14 +15,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline import phrase_counts
 from pipeline.dataset.phrases import load_phrases, parse_phrases, save_phrases
 from pipeline.dataset.schema import PHRASES_SCHEMA, FormatError, sha256_hex
-from pipeline.kernels.phrases import add_pairs, join_units, set_pairs, write_units
-from pipeline.phrase_counts import Counts, PairCounter, as_phrases, counts_from_bytes, merge_pairs, score_pairs
-from pipeline.phrases import NO_PHRASES, Phrases, join_sentence
-from pipeline.text import pad_text
-from pipeline.tokenize import Tokens, scan_tokens, token_classes
+from pipeline.phrases import score as phrase_counts
+from pipeline.phrases.join import NO_PHRASES, Phrases, join_sentence
+from pipeline.phrases.kernel import add_pairs, join_units, set_pairs, write_units
+from pipeline.phrases.score import Counts, PairCounter, as_phrases, counts_from_bytes, merge_pairs, score_pairs
+from pipeline.text.normalize import pad_text
+from pipeline.text.tokenize import Tokens, scan_tokens, token_classes
 
 Sentences = list[list[str]]
 Found = dict[tuple[str, str], tuple[int, float]]

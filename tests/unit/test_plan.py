@@ -10,10 +10,10 @@ import xxhash
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline import plan as planning
-from pipeline.chunk_tables import file_digests, join_rows, pack_rows
-from pipeline.draws import order_key
-from pipeline.plan import ChunkStats, Plan, weight_table
+from pipeline.pairs import shard_plan as planning
+from pipeline.pairs.chunk_stats import file_digests, join_rows, pack_rows
+from pipeline.pairs.draws import order_key
+from pipeline.pairs.shard_plan import ChunkStats, Plan, weight_table
 
 
 def chunk(number: int, weight: int, paired: int = 100) -> ChunkStats:

@@ -13,20 +13,24 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from pipeline import lookup, phrase_transforms, phrases, process, transforms
+from pipeline.config import Config
 from pipeline.dataset.schema import PHRASES_SCHEMA
-from pipeline.dataset.vocab import Vocabulary, make_vocabulary
-from pipeline.options import Config
-from pipeline.parallel import ThreadedDoFn
-from pipeline.process import once_a_process, usable_cores
-from pipeline.spill import InlineSpill
+from pipeline.dataset.vocabulary import Vocabulary, make_vocabulary
+from pipeline.native import process
+from pipeline.native.process import once_a_process, usable_cores
+from pipeline.phrases import join
+from pipeline.stages.spill import InlineSpill
+from pipeline.transforms import phrases as phrase_transforms
+from pipeline.transforms import text_to_pairs
+from pipeline.transforms.threads import ThreadedDoFn
+from pipeline.vocabulary import lookup
 
 SPILL = InlineSpill()
 MAKERS = {
-    "count": lambda config: transforms._CountTokens(config, SPILL, 64),
-    "merge": lambda config: transforms._MergeCounts(config, SPILL, None, 64),
-    "encode": lambda config: transforms._EncodeChunks(config, SPILL),
-    "write": lambda config: transforms._WriteShards(config, SPILL, ""),
+    "count": lambda config: text_to_pairs._CountTokens(config, SPILL, 64),
+    "merge": lambda config: text_to_pairs._MergeCounts(config, SPILL, None, 64),
+    "encode": lambda config: text_to_pairs._EncodeChunks(config, SPILL),
+    "write": lambda config: text_to_pairs._WriteShards(config, SPILL, ""),
     "count pairs": lambda config: phrase_transforms._CountPairs(1, config, SPILL, 64),
     "merge pairs": lambda config: phrase_transforms._MergePairs(config, SPILL, 64),
     "score pairs": lambda config: phrase_transforms._ScorePairs(1, config, SPILL),
@@ -102,7 +106,7 @@ def test_eight_threads_load_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         return PHRASES_SCHEMA.empty_table() if uri.endswith("phrases") else made
 
     monkeypatch.setattr(lookup, "load_vocab", load)
-    monkeypatch.setattr(phrases, "load_phrases", load)
+    monkeypatch.setattr(join, "load_phrases", load)
     uri = str(tmp_path)
     found = together(8, lambda: lookup.load_lookup(uri, "0"))
     assert len({id(one) for one in found}) == 1
@@ -110,7 +114,7 @@ def test_eight_threads_load_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert len({id(one) for one in thresholds}) == 1
     assert calls == [uri, uri]  # once for each
     calls.clear()
-    joined = together(8, lambda: phrases.read_phrases(((f"{uri}/phrases", "0"),)))
+    joined = together(8, lambda: join.read_phrases(((f"{uri}/phrases", "0"),)))
     assert len({id(one) for one in joined}) == 1
     assert calls == [f"{uri}/phrases"]
     lookup.load_lookup.forget()  # type: ignore[attr-defined]

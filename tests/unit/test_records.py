@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline import records
 from pipeline.errors import InputError
-from pipeline.parquet_rows import read_parquet
-from pipeline.records import RecordRules, read_jsonl
-from pipeline.text import DeadLetter
+from pipeline.inputs import records
+from pipeline.inputs.parquet_rows import read_parquet
+from pipeline.inputs.records import RecordRules, read_jsonl
+from pipeline.text.normalize import DeadLetter
 
 BOM = b"\xef\xbb\xbf"
 GOOD = b'{"id": 1, "text": "one"}'

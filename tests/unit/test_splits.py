@@ -19,14 +19,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline import chunks, parquet_rows, reading, records, splits
-from pipeline.chunks import BOM, Chunk
-from pipeline.dataset import storage
+from pipeline.config import Config
 from pipeline.errors import InputError
-from pipeline.inputs import InputFile, Part
-from pipeline.options import Config
-from pipeline.splits import number_chunks, split_records
-from pipeline.text import DeadLetter
+from pipeline.inputs import chunks, parquet_rows, records, splits
+from pipeline.inputs import read as reading
+from pipeline.inputs.chunks import BOM, Chunk
+from pipeline.inputs.discover import InputFile, Part
+from pipeline.inputs.splits import number_chunks, split_records
+from pipeline.storage import storage
+from pipeline.text.normalize import DeadLetter
 
 VALUES = ["", "a", "one two", "né日😀", "x" * 70, "two\nlines", "\r", "\ufeff", "z z " * 60]
 OTHERS = [b"", b" \t\r", b"{", b"[]", b'{"text": null}', b'{"text": "\xff"}', b'{"text": "\\ud800"}']

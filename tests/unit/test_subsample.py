@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.draws import raw_words, stream_key
-from pipeline.subsample import is_kept, keep_probabilities, keep_thresholds
+from pipeline.pairs.draws import raw_words, stream_key
+from pipeline.pairs.subsample import is_kept, keep_probabilities, keep_thresholds
 
 
 @given(counts=st.lists(st.integers(1, 10**9), min_size=1, max_size=20), sample=st.sampled_from([1e-5, 1e-3, 0.1]))

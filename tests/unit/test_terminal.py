@@ -17,10 +17,10 @@ from typing import TextIO
 import pytest
 
 from pipeline.cli import account
-from pipeline.dataset.terminal import Compiling, StatusLine, cut, display_width, fit, is_cached
+from pipeline.common.terminal import Compiling, StatusLine, cut, display_width, fit, is_cached
 from pipeline.progress import Meter as PipelineMeter
 from tests.support import group_of, make_dataset
-from trainer.progress import Meter as TrainerMeter
+from trainer.progress.meter import Meter as TrainerMeter
 
 ROOT = Path(__file__).resolve().parents[2]
 

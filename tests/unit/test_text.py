@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import InputError
-from pipeline.kernels.machine import PADDING
-from pipeline.text import (
+from pipeline.native.machine import PADDING
+from pipeline.text.normalize import (
     DeadLetter,
     TextRules,
     _normalize,

@@ -7,9 +7,9 @@ import regex
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.text import TextRules, normalize_text, pad_text
-from pipeline.tokenize import TOKENIZERS, scan_tokens, split_tokens, token_classes
-from pipeline.wordbreak import word_classes
+from pipeline.text.normalize import TextRules, normalize_text, pad_text
+from pipeline.text.tokenize import TOKENIZERS, scan_tokens, split_tokens, token_classes
+from pipeline.text.wordbreak import word_classes
 
 ALPHABET = "abzé'’’''_ \t.,:-0123日本ひらカタカーภาษาไ한국ְ́̈\u200d\u00ad𐐷🙂½Ⅷשּׁ\x00\u3000\xa0"
 LINES = st.text(

@@ -12,16 +12,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline import counting, vocabulary
-from pipeline.counting import COUNTS_SCHEMA, merge_counts, table_to_bytes
-from pipeline.dataset import vocab
+from pipeline.config import Config
+from pipeline.dataset import vocabulary as vocab
 from pipeline.dataset.schema import FormatError
-from pipeline.dataset.vocab import load_vocab, order_rows, save_vocab_rows
+from pipeline.dataset.vocabulary import load_vocab, order_rows, save_vocab_rows
 from pipeline.errors import ConfigError
-from pipeline.lookup import TokenLookup
-from pipeline.options import Config
-from pipeline.spill import FileSpill, InlineSpill, Spill
-from pipeline.vocabulary import merge_ordered, read_batches, write_vocabulary
+from pipeline.stages import vocabulary
+from pipeline.stages.spill import FileSpill, InlineSpill, Spill
+from pipeline.stages.vocabulary import merge_ordered, read_batches, write_vocabulary
+from pipeline.vocabulary import count as counting
+from pipeline.vocabulary.count import COUNTS_SCHEMA, merge_counts, table_to_bytes
+from pipeline.vocabulary.lookup import TokenLookup
 
 COUNTS = st.dictionaries(st.text(st.sampled_from("abé日\x00"), min_size=1, max_size=3), st.integers(1, 4), max_size=40)
 

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline import windows
-from pipeline.encode import SentenceRun
-from pipeline.windows import PairMaker, PairRules, draw_radii, sentence_pairs
+from pipeline.pairs import windows
+from pipeline.pairs.sentences import SentenceRun
+from pipeline.pairs.windows import PairMaker, PairRules, draw_radii, sentence_pairs
 
 SENTENCES = st.lists(st.lists(st.integers(0, 4), max_size=12), min_size=1, max_size=8)
 

@@ -9,12 +9,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline import written
-from pipeline.dataset import shard_list
-from pipeline.dataset.shard_list import parse_shards
+from pipeline.dataset import shard_index
+from pipeline.dataset.shard_index import parse_shards
 from pipeline.dataset.shards import RowGroup, Shard, shard_name
+from pipeline.publishing import written
+from pipeline.publishing.written import WrittenShards, pack_shards
 from pipeline.results import WrittenShard
-from pipeline.written import WrittenShards, pack_shards
 from tests.support import save_shards, totals_of
 
 
@@ -46,7 +46,7 @@ def test_the_list_is_that_of_the_shards_in_any_order() -> None:
     found = WrittenShards(pack_in_bundles(items))
     shards = [item.shard for item in items if item.shard]
     assert len(found) == len(shards)
-    assert shard_list.save_shards(found.tables()).equals(save_shards(shards))
+    assert shard_index.save_shards(found.tables()).equals(save_shards(shards))
     for index in range(2):
         kept = sum(item.kept for item in items if item.pass_index == index)
         assert found.totals(index) == totals_of(kept, [shard for shard in shards if shard.pass_index == index])
@@ -56,8 +56,8 @@ def test_a_long_list_is_written_in_pieces(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(written, "_MOST_SHARDS", 40)
     monkeypatch.setattr(written, "_MOST_GROUPS", 90)
     items = make_written(2, 100, 5)
-    data = shard_list.save_shards(WrittenShards(pack_in_bundles(items)).tables())
-    assert data.equals(shard_list.save_shards(WrittenShards(pack_in_bundles(items, 3)).tables()))
+    data = shard_index.save_shards(WrittenShards(pack_in_bundles(items)).tables())
+    assert data.equals(shard_index.save_shards(WrittenShards(pack_in_bundles(items, 3)).tables()))
     whole = parse_shards(data.to_pybytes(), "shards.parquet")
     assert list(whole) == sorted((i.shard for i in items if i.shard), key=lambda shard: (shard.pass_index, shard.name))
     footer = pq.read_metadata(pa.BufferReader(data))
@@ -78,7 +78,7 @@ def test_the_list_is_never_objects(monkeypatch: pytest.MonkeyPatch) -> None:
     packed = [pack_shards(make_written(1, 500, 16, seed)) for seed in range(40)]
     tracemalloc.start()
     try:
-        data = shard_list.save_shards(WrittenShards(iter(packed)).tables())
+        data = shard_index.save_shards(WrittenShards(iter(packed)).tables())
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()

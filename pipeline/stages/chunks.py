@@ -1,0 +1,199 @@
+"""What happens to one file, chunk, partition or shard: plain functions, which the transforms wire together."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import xxhash
+
+from pipeline.config import Config
+from pipeline.dataset.manifest import FileEntry
+from pipeline.dataset.publish import file_entries
+from pipeline.dataset.schema import INPUTS_SCHEMA
+from pipeline.dataset.shards import Shard, encode_shard, shard_name
+from pipeline.errors import InputError
+from pipeline.inputs.chunks import Chunk
+from pipeline.inputs.discover import InputFile
+from pipeline.pairs.chunk_stats import Rows, file_bounds
+from pipeline.pairs.draws import order_key
+from pipeline.pairs.sentences import SentenceRun, split_runs
+from pipeline.pairs.shard_plan import ChunkStats, Plan, weight_table
+from pipeline.pairs.windows import PairMaker, PairRules
+from pipeline.phrases.join import NO_PHRASES, Phrases
+from pipeline.results import DeadLetters
+from pipeline.storage import storage
+from pipeline.text.dead_letters import SetAside, encode_parts
+from pipeline.text.encodings import UTF_8
+from pipeline.text.normalize import DeadLetter, TextRules, line_offset, normalize_lines
+from pipeline.text.tokenize import Tokens, scan_tokens, token_classes
+from pipeline.vocabulary.count import TokenCounter
+from pipeline.vocabulary.lookup import TokenLookup
+
+
+class EncodedChunk(NamedTuple):
+    """What the pair pass learns of one chunk, to be held against the counting pass."""
+
+    file: int
+    chunk: int
+    in_vocabulary: int
+    digest: str
+
+
+def tokenize_chunk(
+    file: InputFile, chunk: Chunk, config: Config, phrases: Phrases = NO_PHRASES
+) -> tuple[Tokens, list[DeadLetter]]:
+    """Normalise and cut one chunk, and join what is a phrase; also what was set aside.
+
+    Raises:
+        InputError: bytes that are not in --encoding, under --encoding-errors fail.
+    """
+    rules = TextRules(config.lowercase, config.normalize, config.encoding_errors)
+    try:
+        text, letters = normalize_lines(chunk.data, chunk.offset, rules)
+    except InputError as error:
+        reason = str(error)
+        if config.encoding != UTF_8:
+            reason = f"found bytes that are not {config.encoding}, expected text in it (see --encoding-errors)"
+        raise InputError(f"{storage.redact(file.uri)}: chunk at byte {chunk.offset}: {reason}") from None
+    tokens = scan_tokens(
+        text, token_classes(config.tokenizer), config.max_token_bytes, config.max_sentence_tokens, chunk.torn
+    )
+    letters += [
+        # The offset is that of the line: normalisation may have moved what stands in it.
+        DeadLetter(
+            line_offset(chunk.data, chunk.offset, line), "token-too-long", text[start : start + length].tobytes()
+        )
+        for line, start, length in tokens.oversize
+    ]
+    return phrases.join(tokens), letters
+
+
+def count_chunk(
+    file: InputFile, chunk: Chunk, config: Config, counter: TokenCounter, phrases: Phrases = NO_PHRASES
+) -> tuple[ChunkStats, list[DeadLetter]]:
+    """Count one chunk's tokens into ``counter``."""
+    tokens, letters = tokenize_chunk(file, chunk, config, phrases)
+    counter.add(tokens)
+    lengths = np.diff(tokens.ends_S, prepend=0)
+    weights = weight_table(config.max_sentence_tokens, config.window, config.fixed_window)[lengths]
+    stats = ChunkStats(
+        file=file.ordinal,
+        chunk=chunk.index,
+        bytes=len(chunk.data),
+        lines=chunk.lines,
+        sentences=len(lengths),
+        paired=int((lengths > 1).sum()),
+        tokens=len(tokens.starts_T),
+        weight=int(weights.sum()),
+        digest=xxhash.xxh3_128_hexdigest(chunk.data),
+        lengths=np.bincount(np.frexp(lengths)[1] - 1).astype("<u4").tobytes() if len(lengths) else b"",
+    )
+    return stats, letters
+
+
+def load_kernels(config: Config) -> None:
+    """Do for a few words what every chunk goes through, so that the first real one need not wait for compiled code."""
+    text = "Zoë reads\n".encode()
+    count_chunk(InputFile(0, "", "", len(text)), Chunk(0, 0, text), config, TokenCounter())
+
+
+def encode_chunk(
+    file: InputFile, chunk: Chunk, config: Config, lookup: TokenLookup, plan: Plan, phrases: Phrases = NO_PHRASES
+) -> tuple[EncodedChunk, list[tuple[int, SentenceRun]]]:
+    """Encode one chunk and split it among the shards.
+
+    Raises:
+        InputError: the chunk is not one that the counting pass saw.
+    """
+    tokens, _ = tokenize_chunk(file, chunk, config, phrases)
+    position = plan.start_of(file.ordinal, chunk.index)
+    if position is None:
+        raise InputError(f"{storage.redact(file.uri)}: changed between the counting and the pair pass")
+    ids = lookup.encode(tokens)
+    encoded = EncodedChunk(file.ordinal, chunk.index, int((ids >= 0).sum()), xxhash.xxh3_128_hexdigest(chunk.data))
+    if not len(tokens.ends_S):
+        return encoded, []
+    lengths = np.diff(tokens.ends_S, prepend=0)
+    weights = weight_table(config.max_sentence_tokens, config.window, config.fixed_window)[lengths]
+    shards = plan.shard_of(position, weights)
+    runs = split_runs(file.ordinal, chunk.index, ids, tokens.ends_S, shards)
+    return encoded, [(shard, run) for shard, run in runs if len(run.ids_T)]
+
+
+def write_shard(
+    runs: Sequence[SentenceRun], rules: PairRules, pass_index: int, shard: int, shards: int, config: Config, folder: str
+) -> tuple[Shard | None, int]:
+    """Write one pass's pairs of a shard.
+
+    Args:
+        runs: the shard's sentences, in any order.
+        rules: of subsampling and windows.
+        pass_index: the pass.
+        shard: number of the shard.
+        shards: how many there are.
+        config: compression and seed.
+        folder: the run's folder.
+
+    Returns:
+        The shard, None where no pair came out; and the tokens kept by subsampling.
+    """
+    ordered = sorted(
+        runs, key=lambda r: (order_key(config.seed, "order", pass_index, r.file, r.chunk), r.file, r.chunk, r.first)
+    )
+    maker = PairMaker(rules, pass_index)
+    name = shard_name(pass_index, shard, shards)
+    data, described = encode_shard(pass_index, name, maker.row_groups(ordered), config.compression)
+    if described.rows == 0:
+        return None, maker.kept
+    storage.write_bytes(storage.join(folder, name), memoryview(data))
+    return described, maker.kept
+
+
+def write_dead_letters(folder: str, found: SetAside) -> DeadLetters:
+    """Write what is kept of the dead letters into the run's folder."""
+    kept, files = found.kept(), dict[str, FileEntry]()
+    for name, data in encode_parts(kept):
+        storage.write_bytes(storage.join(folder, name), memoryview(data))
+        files |= file_entries({name: memoryview(data)})
+    return DeadLetters(
+        files,
+        found.tallies,
+        dict(Counter(letter.reason for _, letter in kept)),
+        sum(len(letter.content) for _, letter in kept),
+    )
+
+
+def describe_inputs(names: pa.ChunkedArray, rows: Rows, digests: Rows) -> pa.Buffer:
+    """Encode inputs.parquet: a row for each file.
+
+    A file's digest is XXH3-128 over its chunks' digests, so that files may be read in pieces.
+
+    Args:
+        names: of the files, by ordinal.
+        rows: of ChunkStats, one of each chunk.
+        digests: the files', which file_digests makes of the rows.
+    """
+    bounds = file_bounds(rows)
+    size, lines, tokens = (np.zeros(len(names), np.int64) for _ in range(3))
+    for total, name in ((size, "bytes"), (lines, "lines"), (tokens, "tokens")):
+        if len(rows):
+            total[digests["file"]] = np.add.reduceat(rows[name], bounds[:-1], dtype=np.int64)
+    digest = _digest_column(digests, len(names))
+    table = pa.table([names.combine_chunks(), size, digest, lines, tokens], schema=INPUTS_SCHEMA)
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
+    return sink.getvalue()
+
+
+def _digest_column(digests: Rows, files: int) -> pa.Array:
+    """Return the digests in hexadecimal by ordinal, "" for files without text."""
+    text = digests["digest"].tobytes().hex().encode("ascii")
+    widths = np.zeros(files + 1, np.int32)
+    widths[digests["file"] + np.uint32(1)] = 32
+    ends = np.cumsum(widths, dtype=np.int64)
+    return pa.LargeStringArray.from_buffers(files, pa.py_buffer(ends), pa.py_buffer(text)).cast(pa.string())

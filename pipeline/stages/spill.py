@@ -1,0 +1,148 @@
+"""How ids travel from the chunks to the shards: inside the shuffle, or through files that only their place crosses.
+
+An in-memory runner keeps every element that it shuffles. On one machine the ids therefore go through files, and
+memory stays bounded; on a cluster the shuffle is made for them.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import struct
+import threading
+import uuid
+import weakref
+from typing import IO, Any, Protocol
+
+import pyarrow as pa
+
+from pipeline.storage import storage
+from pipeline.storage.local import make_in
+
+_PLACE = struct.Struct("<qq")
+
+
+class Spill(Protocol):
+    """Turns payloads into what travels, and back; safe to use from several threads."""
+
+    def put(self, payload: bytes) -> bytes:
+        """Return what travels in the payload's stead."""
+
+    def get(self, traveller: bytes) -> bytes:
+        """Return the payload."""
+
+    def open(self, traveller: bytes) -> pa.NativeFile:
+        """Return a stream that starts with the payload, to be read piece by piece."""
+
+    def close(self) -> None:
+        """Let go of what was written; payloads can still be read, and more be put."""
+
+
+class InlineSpill:
+    """The payload itself travels."""
+
+    def put(self, payload: bytes) -> bytes:
+        """Return the payload."""
+        return payload
+
+    def get(self, traveller: bytes) -> bytes:
+        """Return the payload."""
+        return traveller
+
+    def open(self, traveller: bytes) -> pa.NativeFile:
+        """Return the payload as a stream."""
+        return pa.BufferReader(traveller)
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+class FileSpill:
+    """Payloads are appended to a file of this process; their path, offset and length travel."""
+
+    def __init__(self, folder: str) -> None:
+        self._folder = folder
+        self._lock = threading.Lock()
+        self._file: IO[bytes] | None = None
+        self._read: weakref.WeakValueDictionary[bytes, _Opened] = weakref.WeakValueDictionary()
+
+    def put(self, payload: bytes) -> bytes:
+        """Append the payload."""
+        with self._lock:
+            if self._file is None:
+                path = os.path.join(self._folder, f"ids-{uuid.uuid4().hex}.bin")
+                # Unbuffered, so that a payload is readable as soon as its place travels; open as long as this lives.
+                self._file = make_in(self._folder, lambda: open(path, "xb", buffering=0))  # noqa: SIM115
+            offset = self._file.tell()
+            rest = memoryview(payload)
+            with storage.naming(self._file.name):
+                while rest:
+                    rest = rest[self._file.write(rest) or 0 :]
+            return _PLACE.pack(offset, len(payload)) + os.fsencode(self._file.name)
+
+    def get(self, traveller: bytes) -> bytes:
+        """Read the payload back."""
+        offset, length = _PLACE.unpack_from(traveller)
+        with open(traveller[_PLACE.size :], "rb") as file:
+            file.seek(offset)
+            payload = file.read(length)
+        assert len(payload) == length, "a spilled payload is read only after it was written"
+        return payload
+
+    def open(self, traveller: bytes) -> pa.NativeFile:
+        """Open the file where the payload starts; others may follow it.
+
+        All streams of a file share its descriptor: a merge reads from thousands of places at once.
+        """
+        path = traveller[_PLACE.size :]
+        with self._lock:
+            file = self._read.get(path)
+            if file is None:
+                file = self._read[path] = _Opened(path)
+        return pa.PythonFile(_From(file, _PLACE.unpack_from(traveller)[0]), mode="r")
+
+    def close(self) -> None:
+        """Close this process's file; the next payload opens a new one."""
+        with self._lock:
+            if self._file is not None:
+                self._file.close()
+                self._file = None
+
+    def __del__(self) -> None:
+        """A bundle that failed never came to closing it."""
+        self.close()
+
+    def __reduce__(self) -> tuple[type[FileSpill], tuple[str]]:
+        """Travel to another process as the folder alone: each process has a file of its own."""
+        return FileSpill, (self._folder,)
+
+
+class _Opened:
+    """A file that is closed when the last of its readers lets go of it."""
+
+    def __init__(self, path: bytes) -> None:
+        self.descriptor = os.open(path, os.O_RDONLY)
+
+    def __del__(self) -> None:
+        if hasattr(self, "descriptor"):
+            os.close(self.descriptor)
+
+
+class _From(io.RawIOBase):
+    """A shared file, read from a place of its own on."""
+
+    def __init__(self, file: _Opened, place: int) -> None:
+        self._shared, self._place = file, place
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        size = os.preadv(self._shared.descriptor, [buffer], self._place)
+        self._place += size
+        return size
+
+
+def make_spill(folder: str | None) -> Spill:
+    """Return a spill through files below ``folder``, or an inline one for None."""
+    return InlineSpill() if folder is None else FileSpill(folder)

@@ -1,0 +1,1 @@
+"""The state of an unfinished training: written, found again, resumed exactly."""

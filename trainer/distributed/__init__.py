@@ -1,0 +1,1 @@
+"""Several processes that train one model: who they are, when they join, and by which rule."""

@@ -1,0 +1,104 @@
+"""The fused engine: the compiled kernel, which needs neither PyTorch nor a GPU.
+
+Shapes: B pairs, V vocabulary rows, D dimensions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from trainer.config import TrainConfig
+from trainer.data.order import Ids
+from trainer.engines.base import State, require_state
+from trainer.engines.init import Tables
+
+
+class FusedEngine:
+    """The Numba kernel: threads without locks, which begin with a row group while the last of them ends the one before.
+
+    What several threads return is the loss of an earlier step; `drain` has the rest.
+    """
+
+    step_pairs = 0  # a whole row group: the more pairs, the less often threads wait for each other
+
+    def __init__(self, config: TrainConfig, tables: Tables, counts_V: npt.NDArray[np.int64]) -> None:
+        """Take the tables over; compiles, or loads what was compiled before."""
+        from trainer.engines.kernels.numba.cpu import start_batch
+        from trainer.engines.negatives import build_alias, drawable_weights
+
+        probabilities_V = drawable_weights(counts_V, config.power, config.exclude)
+        self._tables = tables
+        self._alias = build_alias(probabilities_V)
+        self._start_batch = start_batch
+        self._wait: Callable[[], float] = float  # for the step that runs; its loss, however often it is called
+        self._settings: dict[str, Any] = {
+            "negatives": config.negatives,
+            "predict": config.predict,
+            "exclude": config.exclude,
+            "sharing": config.negative_sharing,
+            "threads": config.threads,
+        }
+        self._compile()
+
+    def _compile(self) -> None:
+        pair = np.array([0], np.int32), np.array([1], np.int32)
+        dim = self._tables[0].shape[1]
+        # One word more than a pair has: with any --exclude there is one to draw.
+        tables = np.zeros((3, dim), np.float32), np.zeros((3, dim), np.float32)
+        alias = np.array([1, 1, 1, 2, 1, 0], np.uint32)
+        self._start_batch(
+            *pair, *tables, alias, learning_rate_start=0.0, learning_rate_end=0.0, key=0, **self._settings
+        )()
+
+    def step(self, center_B: Ids, context_B: Ids, *, lr_start: float, lr_end: float, key: int) -> float:
+        """See Engine and RunsAhead."""
+        before, self._wait = self._wait, self._start(center_B, context_B, lr_start, lr_end, key)
+        return before() if self._settings["threads"] > 1 else self.drain()
+
+    def drain(self) -> float:
+        """See RunsAhead."""
+        before, self._wait = self._wait, float
+        return before()
+
+    def measure(self, center_B: Ids, context_B: Ids, *, key: int) -> float:
+        """See Engine. Rows are written back as they were: at rate 0 they do not change."""
+        self._wait()
+        return self._start(center_B, context_B, 0.0, 0.0, key)()
+
+    def _start(self, center_B: Ids, context_B: Ids, lr_start: float, lr_end: float, key: int) -> Callable[[], float]:
+        return self._start_batch(
+            center_B,
+            context_B,
+            *self._tables,
+            self._alias,
+            learning_rate_start=lr_start,
+            learning_rate_end=lr_end,
+            key=key,
+            **self._settings,
+        )
+
+    def tables(self) -> Tables:
+        """See Engine."""
+        self._wait()
+        return self._tables
+
+    def live(self) -> dict[str, Any]:
+        """See Engine."""
+        self._wait()
+        return dict(zip(("input", "output"), self._tables, strict=True))
+
+    def state(self) -> State:
+        """See Engine."""
+        self._wait()
+        return {"input": self._tables[0].copy(), "output": self._tables[1].copy()}
+
+    def load_state(self, state: State) -> None:
+        """See Engine."""
+        self._wait()
+        require_state(state, dict(zip(("input", "output"), self._tables, strict=True)))
+        for table_VD, name in zip(self._tables, ("input", "output"), strict=True):
+            table_VD[:] = state[name]

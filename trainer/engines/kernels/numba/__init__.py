@@ -1,0 +1,1 @@
+"""The CPU kernel: one window a step, in explicit vector code."""

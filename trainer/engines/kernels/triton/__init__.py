@@ -1,0 +1,1 @@
+"""The GPU kernel, in Triton, and how it is launched."""

@@ -1,0 +1,169 @@
+"""The reference engine: autograd and an optimizer of PyTorch, on a CPU or on CUDA.
+
+Shapes: B pairs, K negatives, V vocabulary rows, D dimensions.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from trainer.config import TrainConfig
+from trainer.data.order import Ids
+from trainer.engines.base import State, require_state
+from trainer.engines.init import Tables
+from trainer.engines.model import SGNS
+from trainer.engines.negatives import NegativeSampler
+from trainer.errors import UserError
+
+BATCHES_A_STEP = 64
+# Both kinds update the same rows by the same numbers; sparse ones are as fast where the vocabulary is about as large
+# as what a batch touches, and 9 times as fast at 50 times that (sgd, D=100, one core).
+SPARSE_ROWS_RATIO = 2
+
+
+class ReferenceEngine:
+    """Mini-batches of summed losses: with sgd each pair takes word2vec's step, from the rows before the batch."""
+
+    def __init__(self, config: TrainConfig, tables: Tables, counts_V: npt.NDArray[np.int64]) -> None:
+        """Move the tables to the device of a resolved config."""
+        self._config = config
+        self._device = torch.device(config.device)
+        self._sampler = NegativeSampler(
+            counts_V, power=config.power, exclude=config.exclude, distinct=config.distinct_negatives, seed=config.seed
+        )
+        self.step_pairs = BATCHES_A_STEP * config.batch_size
+        touched = config.batch_size * (config.negatives + 1)
+        sparse = config.optimizer != "adam" and not config.clip_norm and len(counts_V) > SPARSE_ROWS_RATIO * touched
+        # PyTorch warns at every start unless one says whether to check what its own optimizers make.
+        torch.sparse.check_sparse_tensor_invariants.disable()  # type: ignore[no-untyped-call]
+        if config.device == "cpu":
+            torch.set_num_threads(config.threads)
+        with self._memory_errors():
+            self._model = SGNS(tables, sparse=sparse).to(self._device)
+            self._optimizer = _make_optimizer(config, self._model)
+
+    def step(self, center_B: Ids, context_B: Ids, *, lr_start: float, lr_end: float, key: int) -> float:
+        """See Engine."""
+        size, rows = self._config.batch_size, center_B.size
+        total = torch.zeros((), dtype=torch.float64, device=self._device)
+        for start in range(0, rows, size):
+            share = start / rows
+            for group in self._optimizer.param_groups:
+                group["lr"] = lr_start + (lr_end - lr_start) * share
+            loss_B = self._loss(center_B[start : start + size], context_B[start : start + size], key, start)
+            total += loss_B.detach().double().sum()
+            with self._memory_errors():
+                self._update(loss_B.sum())
+        return float(total)
+
+    def measure(self, center_B: Ids, context_B: Ids, *, key: int) -> float:
+        """See Engine."""
+        size = self._config.batch_size
+        with torch.no_grad():
+            losses = [
+                self._loss(center_B[start : start + size], context_B[start : start + size], key, start).double().sum()
+                for start in range(0, center_B.size, size)
+            ]
+        return float(sum(losses))
+
+    def tables(self) -> Tables:
+        """See Engine."""
+        input_VD, output_VD = (table.weight.detach().cpu().numpy() for table in (self._model.input, self._model.output))
+        return input_VD, output_VD
+
+    def live(self) -> dict[str, Any]:
+        """See Engine."""
+        if self._config.optimizer == "adam" and not self._optimizer.state:
+            self._fill_optimizer_state()
+            for state in self._optimizer.state.values():
+                for tensor in state.values():
+                    tensor.zero_()
+        live: dict[str, Any] = {name: parameter.detach() for name, parameter in self._named()}
+        for name, parameter in self._named():
+            for part, tensor in self._optimizer.state.get(parameter, {}).items():
+                if isinstance(tensor, torch.Tensor):
+                    live[f"{name}.{part}"] = tensor
+        return live
+
+    def state(self) -> State:
+        """See Engine."""
+        state = {name: np.array(table_VD) for name, table_VD in zip(("input", "output"), self.tables(), strict=True)}
+        for name, parameter in self._named():
+            for part, tensor in self._optimizer.state.get(parameter, {}).items():
+                state[f"{name}.{part}"] = np.array(torch.as_tensor(tensor).cpu().numpy())
+        return state
+
+    def load_state(self, state: State) -> None:
+        """See Engine."""
+        if any("." in name for name in state):
+            self._fill_optimizer_state()
+        require_state(state, self.state())
+        with torch.no_grad():
+            for name, parameter in self._named():
+                parameter.copy_(torch.from_numpy(np.array(state[name])))
+                for part, tensor in self._optimizer.state.get(parameter, {}).items():
+                    tensor.copy_(torch.from_numpy(np.array(state[f"{name}.{part}"])))
+
+    def _named(self) -> list[tuple[str, torch.Tensor]]:
+        return [("input", self._model.input.weight), ("output", self._model.output.weight)]
+
+    def _fill_optimizer_state(self) -> None:
+        """Adam makes its state at the first step: take one that changes nothing but that state."""
+        kept = {name: np.array(table_VD) for name, table_VD in zip(("input", "output"), self.tables(), strict=True)}
+        for _, parameter in self._named():
+            parameter.grad = torch.zeros_like(parameter)
+        self._optimizer.step()
+        self._optimizer.zero_grad(set_to_none=True)
+        with torch.no_grad():
+            for name, parameter in self._named():
+                parameter.copy_(torch.from_numpy(kept[name]))
+
+    def _loss(self, center_B: Ids, context_B: Ids, key: int, row: int) -> torch.Tensor:
+        """Losses [B] of pairs that begin at a row of a step."""
+        config = self._config
+        output_B, input_B = (center_B, context_B) if config.predict == "center" else (context_B, center_B)
+        negatives_BK = self._sampler.draw(input_B, output_B, config.negatives, key=(key, row // config.batch_size))
+        with self._memory_errors():
+            tensors = (self._to_device(ids.astype(np.int64)) for ids in (input_B, output_B, negatives_BK))
+            loss_B: torch.Tensor = self._model(*tensors)
+        return loss_B
+
+    def _to_device(self, ids: npt.NDArray[np.int64]) -> torch.Tensor:
+        return torch.from_numpy(ids).to(self._device)
+
+    def _update(self, loss: torch.Tensor) -> None:
+        self._optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        if self._config.clip_norm:
+            torch.nn.utils.clip_grad_norm_(self._model.parameters(), self._config.clip_norm)
+        self._optimizer.step()
+
+    @contextlib.contextmanager
+    def _memory_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except torch.cuda.OutOfMemoryError:
+            raise UserError(
+                f"--device {self._config.device}: found too little memory on it for --dim {self._config.dim} and "
+                f"--batch-size {self._config.batch_size}; lower them, or take --device cpu"
+            ) from None
+
+
+def has_cuda() -> bool:
+    """Tell whether PyTorch can compute on a CUDA device."""
+    return torch.cuda.is_available()
+
+
+def _make_optimizer(config: TrainConfig, model: SGNS) -> torch.optim.Optimizer:
+    kinds: dict[str, type[torch.optim.Optimizer]] = {
+        "sgd": torch.optim.SGD,
+        "adagrad": torch.optim.Adagrad,
+        "adam": torch.optim.Adam,
+    }
+    return kinds[config.optimizer](model.parameters(), lr=config.learning_rate)  # type: ignore[call-arg]

@@ -1,0 +1,1 @@
+"""The export command and the formats it writes."""

@@ -1,0 +1,1 @@
+"""The neighbors command: queries, spelling, and why two words are near."""

@@ -1,1 +1,0 @@
-"""What one run of scheduled retraining is made of; `trainer.retrain` puts it together."""

@@ -1,0 +1,1 @@
+"""What shows how a training goes: the progress line, the loss curve, TensorBoard's files."""

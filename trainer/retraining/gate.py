@@ -1,0 +1,208 @@
+"""The gate: what a new version must show before it may replace the live one.
+
+Shapes: C common words, N words that are asked about, D dimensions.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from pipeline.dataset.manifest import CorpusTotals
+from pipeline.storage import storage
+from trainer.errors import UserError
+from trainer.evaluation.align import common_rows
+from trainer.evaluation.command import rank_vectors, score_analogies, score_similarity
+from trainer.evaluation.eval_sets import EvalSets
+from trainer.models.store import Floats, Model
+from trainer.retraining.config import RetrainConfig
+from trainer.vectors.search import Ids, frequency_order, top_rows, unit_rows
+
+NEIGHBORS = 10
+LEAST_PAIRS = 3  # of which there is a rank correlation
+_COMPARED_WORDS = 50_000  # neighbours are looked for among the most frequent of the common words
+_BLOCK_WORDS = 256
+
+
+@dataclass(frozen=True)
+class Check:
+    """One figure and its limit.
+
+    Attributes:
+        name: what was measured.
+        found: the figure; None where it could not be measured.
+        limit: what it must reach, or must not exceed.
+        at_least: which of the two.
+        why: why it could not be measured.
+    """
+
+    name: str
+    found: float | None
+    limit: float
+    at_least: bool = True
+    why: str = ""
+
+    @property
+    def passed(self) -> bool:
+        """Whether it is inside its limit; None and NaN never are."""
+        if self.found is None:
+            return False
+        return self.found >= self.limit if self.at_least else self.found <= self.limit
+
+    @property
+    def bound(self) -> str:
+        """The limit in words."""
+        return f"at {'least' if self.at_least else 'most'} {self.limit:g}"
+
+    @property
+    def shown(self) -> str:
+        """The figure in words."""
+        if self.found is None:
+            return f"not measured{f' ({self.why})' if self.why else ''}"
+        return "NaN" if math.isnan(self.found) else f"{self.found:.4f}"
+
+    def __str__(self) -> str:
+        """Say it in the house's words."""
+        if self.found is None:
+            return f"{self.name}: {self.shown}, expected {self.bound}"
+        return f"{self.name}: found {self.found:.4g}, expected {self.bound}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """For lineage.json."""
+        finite = self.found is not None and math.isfinite(self.found)
+        why = self.why or ("" if finite else "not a number")
+        return {**asdict(self), "found": self.found if finite else None, "why": why, "passed": self.passed}
+
+
+def load_check(fields: Mapping[str, Any]) -> Check:
+    """Return the check that `to_dict` described."""
+    return Check(fields["name"], fields["found"], fields["limit"], fields["at_least"], fields.get("why", ""))
+
+
+class Measured(NamedTuple):
+    """A score, None where too little could be scored; how many lines of the file were scored, and of how many."""
+
+    value: float | None
+    scored: int
+    of: int
+
+
+Scores = Mapping[str, Mapping[str, Measured]]
+
+
+def require_measurable(sets: EvalSets) -> None:
+    """Refuse files of pairs that no model can be measured on, before the night costs hours.
+
+    Raises:
+        UserError: the first such file.
+    """
+    for path, pairs in sets.similarity.items():
+        if len(pairs) < LEAST_PAIRS or len({pair.score for pair in pairs}) < 2:
+            raise UserError(
+                f"--similarity {storage.redact(path)}: found {len(pairs)} pairs with {len({p.score for p in pairs})} "
+                f"different scores, expected at least {LEAST_PAIRS} pairs with 2 different scores"
+            )
+
+
+def score(model: Model, sets: EvalSets) -> Scores:
+    """Scores of a model by kind and file."""
+    if not sets:
+        return {}
+    vectors = rank_vectors(model)
+    similarity = {path: score_similarity(pairs, vectors) for path, pairs in sets.similarity.items()}
+    analogies = {path: score_analogies(asked, vectors) for path, asked in sets.analogies.items()}
+    return {
+        "similarity": {path: Measured(one["spearman"], one["pairs"], one["of"]) for path, one in similarity.items()},
+        "analogies": {path: Measured(one["accuracy"], one["questions"], one["of"]) for path, one in analogies.items()},
+    }
+
+
+def values_of(scores: Scores) -> dict[str, dict[str, float | None]]:
+    """The scores alone, by kind and file: for lineage.json."""
+    return {kind: {path: one.value for path, one in found.items()} for kind, found in scores.items()}
+
+
+def check_scores(new: Scores, old: Scores, config: RetrainConfig) -> list[Check]:
+    """Check a model's scores against the limits, and against those of the live version.
+
+    A set that the live version could not be measured on has no drop: the new version's own score alone counts.
+    """
+    checks = []
+    for kind, limit, unit in (
+        ("similarity", config.min_similarity, "pairs"),
+        ("analogies", config.min_analogies, "questions"),
+    ):
+        for path, found in new.get(kind, {}).items():
+            why = f"{found.scored:,} of {found.of:,} {unit} have words that the model knows"
+            checks.append(Check(f"{kind} {path}", found.value, limit, why="" if found.value is not None else why))
+            before = old[kind][path].value if path in old.get(kind, {}) else None
+            if before is not None and found.value is not None:
+                drop = before - found.value
+                checks.append(Check(f"{kind} {path}, drop from live", drop, config.max_score_drop, at_least=False))
+    return checks
+
+
+def check_corpus(corpus: CorpusTotals, live_tokens: int | None, config: RetrainConfig) -> list[Check]:
+    """Check the text's size and what was set aside against the limits.
+
+    Args:
+        corpus: of the new dataset.
+        live_tokens: tokens of the live version's dataset, where the two are to be compared.
+        config: has the limits.
+    """
+    share = corpus.dead_letter_bytes / corpus.bytes if corpus.bytes else None
+    why = "" if corpus.bytes else "the text has no bytes"
+    checks = [Check("dead letters", share, config.max_dead_letters, at_least=False, why=why)]
+    if live_tokens:
+        checks.append(Check("tokens, as a share of live", corpus.tokens / live_tokens, config.min_token_ratio))
+    return checks
+
+
+def check_space(old: Model, new: Model, config: RetrainConfig) -> list[Check]:
+    """Check where the live version's frequent words are now against where they were.
+
+    The cosine is left out where the two have different numbers of dimensions: there is none.
+    """
+    frequent_N = frequency_order(old.vocabulary.counts)[: config.gate_words]
+    known_N = new.vocabulary.encode(old.vocabulary.tokens)[frequent_N] >= 0
+    known = float(known_N.mean()) if len(known_N) else None
+    checks = [Check("known words", known, config.min_known_words, why="" if len(known_N) else "there are none")]
+    old_C, new_C = common_rows(old, new, _COMPARED_WORDS)
+    asked = min(int(known_N.sum()), len(old_C))
+    if not asked or len(old_C) < 2:
+        why = f"the two versions have {len(old_C)} words in common"
+        figures = (("neighbour overlap", config.min_overlap), ("mean cosine", config.min_cosine))
+        return checks + [Check(name, None, limit, why=why) for name, limit in figures]
+    old_CD, new_CD = unit_rows(old.input_VD[old_C]), unit_rows(new.input_VD[new_C])
+    checks.append(Check("neighbour overlap", neighbor_overlap(old_CD, new_CD, asked), config.min_overlap))
+    if old_CD.shape[1] == new_CD.shape[1]:
+        cosine = float(np.einsum("nd,nd->n", old_CD[:asked], new_CD[:asked], dtype=np.float64).mean())
+        checks.append(Check("mean cosine", cosine, config.min_cosine))
+    return checks
+
+
+def neighbor_overlap(old_CD: Floats, new_CD: Floats, asked: int, top: int = NEIGHBORS) -> float:
+    """Share of the nearest neighbours of the first ``asked`` words that two spaces have in common, on average.
+
+    Args:
+        old_CD: unit vectors of the common words.
+        new_CD: the same words' in the other space.
+        asked: how many words to ask about.
+        top: neighbours of each; with fewer other words, all of them.
+    """
+    shared = 0
+    for start in range(0, asked, _BLOCK_WORDS):
+        words = np.arange(start, min(start + _BLOCK_WORDS, asked))
+        near = [_nearest(table_CD, words, top) for table_CD in (old_CD, new_CD)]
+        shared += sum(len(a & b) for a, b in zip(*near, strict=True))
+    return shared / (asked * max(1, min(top, len(old_CD) - 1)))
+
+
+def _nearest(unit_CD: Floats, words: Ids, top: int) -> list[set[int]]:
+    scores = unit_CD[words] @ unit_CD.T
+    scores[np.arange(len(words)), words] = -np.inf
+    return [set(top_rows(row, top).tolist()) for row in scores]

@@ -1,0 +1,97 @@
+"""A training in TensorBoard: event files with loss, learning rate and speed, scores, and vectors for its projector.
+
+They are written by the `tensorboard` package's own writer, which needs neither PyTorch nor TensorFlow.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from pipeline.common.outputs import open_output, write_output
+from pipeline.storage import storage
+from trainer.errors import UserError
+from trainer.exporting.formats import PROJECTOR, Export, write_projector
+from trainer.models.store import Model
+from trainer.progress.curve import Point, mean_loss, words_per_second
+from trainer.vectors.search import frequency_order
+
+#: What `finish` writes beside the event files.
+FILES = (*PROJECTOR, "projector_config.pbtxt")
+
+_PROJECTED = 10_000  # words that the projector gets, the most frequent ones: it holds them in a browser
+_FLUSH_S = 10
+
+_PROJECTOR = """embeddings {
+  tensor_name: "input vectors"
+  tensor_path: "vectors.tsv"
+  metadata_path: "metadata.tsv"
+}
+"""
+
+
+def require_tensorboard() -> None:
+    """Find out early that TensorBoard is missing.
+
+    Raises:
+        UserError: it is.
+    """
+    if importlib.util.find_spec("tensorboard") is None:
+        raise UserError(
+            "--tensorboard: found no module 'tensorboard', expected what `pip install 'pairstream[tensorboard]'` brings"
+        )
+
+
+class Board:
+    """One event file."""
+
+    def __init__(self, folder: str, pairs: int) -> None:
+        """Begin a file in ``folder``.
+
+        Args:
+            folder: TensorBoard's --logdir, or a folder in it.
+            pairs: that were seen before; what an interrupted training wrote of later ones no longer counts.
+        """
+        from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+        from tensorboard.compat.proto.summary_pb2 import Summary
+        from tensorboard.summary.writer.event_file_writer import EventFileWriter
+
+        self._folder, self._event, self._summary = folder, Event, Summary
+        self._writer = EventFileWriter(folder, flush_secs=_FLUSH_S)
+        if pairs:
+            log = SessionLog(status=SessionLog.START)
+            self._writer.add_event(Event(wall_time=time.time(), step=pairs + 1, session_log=log))
+
+    def watcher(self, words_per_pair: Callable[[], float]) -> Callable[[Point, Point], None]:
+        """Return what a loop tells its points to; steps are pairs seen."""
+
+        def watch(before: Point, now: Point) -> None:
+            words = words_per_second(before, now, words_per_pair())
+            pairs = words_per_second(before, now, 1.0)
+            values = {"loss": mean_loss(before, now), "learning_rate": now[3], "speed/words_per_second": words}
+            self.scalars(values | {"speed/pairs_per_second": pairs}, int(now[0]))
+
+        return watch
+
+    def scalars(self, values: Mapping[str, float], step: int) -> None:
+        """Write numbers by their names."""
+        listed = [self._summary.Value(tag=tag, simple_value=value) for tag, value in values.items()]
+        event: Any = self._event(wall_time=time.time(), step=step, summary=self._summary(value=listed))
+        self._writer.add_event(event)
+
+    def finish(self, model: Model, scores: Mapping[str, float], step: int) -> None:
+        """Write the scores of the trained model, and its most frequent words for the projector."""
+        if scores:
+            self.scalars({f"scores/{name}": value for name, value in scores.items()}, step)
+        counts = model.vocabulary.counts
+        export = Export(model.input_VD, model.vocabulary.column, counts, frequency_order(counts)[:_PROJECTED])
+        names = [storage.join(self._folder, name) for name in PROJECTOR]
+        with open_output(names[0]) as vectors, open_output(names[1]) as metadata:
+            write_projector(export, vectors, metadata)
+        write_output(storage.join(self._folder, FILES[-1]), _PROJECTOR.encode())
+
+    def close(self) -> None:
+        """Write what is left."""
+        self._writer.close()

@@ -1,0 +1,53 @@
+"""Neighbours for people: words and numbers in aligned columns on a terminal, whatever the script."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from pipeline.common.terminal import display_width
+
+__all__ = ["describe", "display_width", "printable"]
+
+
+def describe(answer: dict[str, Any], ranks: bool = False) -> str:
+    """Format one query's neighbours for people, in aligned columns."""
+    near = answer["neighbors"]
+    tokens = [printable(entry["token"]) for entry in near]
+    width = max(map(display_width, tokens), default=0)
+    counts, places = (_right_aligned([entry[name] for entry in near]) for name in ("count", "rank"))
+    lines = [_heading(answer, ranks)]
+    for token, entry, count, place in zip(tokens, near, counts, places, strict=True):
+        padding = " " * (width - display_width(token))
+        lines.append(f"  {token}{padding}  {entry['cosine']:7.4f}  {count}" + (f"  {place}" if ranks else ""))
+        if "shared" in entry:
+            lines.append(f"      {_describe_shared(entry['shared'])}")
+    return "\n".join(lines)
+
+
+def printable(token: str) -> str:
+    """Escape what would move a terminal's cursor or act on it; letters, marks and joiners stay."""
+    return "".join(c if c.isprintable() or c in "\u200c\u200d" else ascii(c)[1:-1] for c in token)
+
+
+def _heading(answer: dict[str, Any], ranks: bool) -> str:
+    terms = answer.get("terms", [answer])
+    parts = [("count", [f"{term['count']:,}" for term in terms])]
+    if ranks:
+        parts.append(("rank", [f"{term['rank']:,}" for term in terms]))
+    name = printable(answer["word"] if "terms" in answer else answer["token"])
+    return f"{name}  ({'; '.join(f'{what} ' + ' '.join(numbers) for what, numbers in parts)})"
+
+
+def _describe_shared(shared: Sequence[dict[str, Any]]) -> str:
+    if not shared:
+        return "no context in common, as far as was read"
+    return "both with " + ", ".join(
+        f"{printable(entry['token'])} ({entry['counts'][0]:,}; {entry['counts'][1]:,})" for entry in shared
+    )
+
+
+def _right_aligned(numbers: Sequence[int]) -> list[str]:
+    shown = [f"{number:,}" for number in numbers]
+    width = max(map(len, shown), default=0)
+    return [text.rjust(width) for text in shown]

@@ -1,0 +1,1 @@
+"""The commands `versions` and `rollback`: which versions a model has, and making another one live."""

@@ -82,7 +82,7 @@ def _run(words: Sequence[str]) -> int:
         refuse_targets(config)
         here = not any(flag.startswith("--runner") for flag in beam_flags)  # elsewhere, workers compile
         if here:
-            compiling.expect(Path(__file__).parent / "kernels")
+            compiling.expect(Path(__file__).parent / "text")
         from pipeline.job import run_job, summary
         from pipeline.runners import IN_PROCESS, quieten_processes, quieten_threads
 
@@ -105,7 +105,7 @@ def _run(words: Sequence[str]) -> int:
     except KeyboardInterrupt:
         return 130
     except Exception as error:
-        from pipeline.transforms.threads import is_stopped
+        from pipeline.progress import is_stopped
 
         if is_stopped():
             return 130

@@ -24,11 +24,12 @@ from pipeline.common.flags import (
 )
 from pipeline.dataset.shards import COMPRESSIONS
 from pipeline.errors import ConfigError
-from pipeline.inputs.records import INPUT_FORMATS
 from pipeline.storage import storage
 from pipeline.storage.globs import matches_any
 from pipeline.text.encodings import UTF_8
 from pipeline.text.tokenize import TOKENIZERS
+
+INPUT_FORMATS = ("text", "jsonl", "parquet")
 
 
 def _parse_thresholds(text: str) -> tuple[float, ...]:

@@ -28,7 +28,7 @@ from pipeline.inputs.discover import list_inputs, refuse_output
 from pipeline.inputs.listing import load_listing, save_listing
 from pipeline.pairs.chunk_stats import pack_rows
 from pipeline.pairs.shard_plan import ChunkStats
-from pipeline.progress import Meter
+from pipeline.progress import Meter, require_running
 from pipeline.publishing import clean, publish
 from pipeline.publishing.lease import Writer, drop_lease, hold_lease
 from pipeline.publishing.publish import Run
@@ -54,7 +54,6 @@ from pipeline.transforms.text_to_pairs import (
     WriteDeadLetters,
     WriteShards,
 )
-from pipeline.transforms.threads import require_running
 from pipeline.vocabulary.extend import copy_phrases, find_base
 from pipeline.vocabulary.partitions import partition_count
 

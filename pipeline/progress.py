@@ -1,7 +1,4 @@
-"""What a person sees of a run in this process: one line, renewed on a terminal, now and then added to a log.
-
-Workers elsewhere have no terminal: there the calls do nothing, and Beam's counters say how far the job is.
-"""
+"""What a run in this process shows of its progress, and whether it is to stop."""
 
 from __future__ import annotations
 
@@ -11,8 +8,40 @@ from collections.abc import Callable
 from typing import TextIO
 
 from pipeline.common.terminal import StatusLine, compiling
+from pipeline.errors import PipelineError
 
 TERMINAL_SECONDS, LOG_SECONDS = 0.5, 10.0
+
+_stop = threading.Event()
+
+
+class StoppedError(PipelineError):
+    """The run was asked to stop."""
+
+
+def stop() -> None:
+    """Make work of this process that has not started yet fail."""
+    _stop.set()
+
+
+def allow_work() -> None:
+    """Take back an earlier stop."""
+    _stop.clear()
+
+
+def is_stopped() -> bool:
+    """Tell whether work is to stop."""
+    return _stop.is_set()
+
+
+def require_running() -> None:
+    """Fail if the run is to stop: called before each piece of work.
+
+    Raises:
+        StoppedError: it is.
+    """
+    if _stop.is_set():
+        raise StoppedError("interrupted")
 
 
 class Meter:

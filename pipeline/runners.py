@@ -25,9 +25,10 @@ from apache_beam.runners.portability.fn_api_runner.worker_handlers import Subpro
 from apache_beam.runners.runner import PipelineResult, PipelineState
 from apache_beam.runners.worker import sdk_worker_main
 
+from pipeline import progress
 from pipeline.errors import ConfigError, LostJobError
 from pipeline.storage import storage
-from pipeline.transforms import threads, worker
+from pipeline.transforms import worker
 
 #: What runs when no --runner is given: in this process. ("DirectRunner" would try to download another one.)
 IN_PROCESS = "FnApiRunner"
@@ -98,13 +99,13 @@ def stopping(soft: bool) -> Iterator[None]:
         return
 
     def handle(*_: object) -> None:
-        if threads.is_stopped():
+        if progress.is_stopped():
             os._exit(INTERRUPTED)
-        threads.stop()
+        progress.stop()
         if not soft:
             raise KeyboardInterrupt
 
-    threads.allow_work()
+    progress.allow_work()
     before = signal.signal(signal.SIGINT, handle)
     try:
         yield

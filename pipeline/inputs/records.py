@@ -14,8 +14,6 @@ from pipeline.errors import InputError
 from pipeline.inputs.chunks import BOM
 from pipeline.text.normalize import DeadLetter
 
-INPUT_FORMATS = ("text", "jsonl", "parquet")
-
 #: A longer line is taken for a file that is no JSON lines: a record has to lie in memory as a whole.
 MAX_RECORD_BYTES = 64 << 20
 

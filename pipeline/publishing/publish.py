@@ -21,6 +21,7 @@ from pipeline.inputs.chunks import CHUNK_BYTES
 from pipeline.inputs.listing import LISTING, read_listing
 from pipeline.pairs.chunk_stats import Rows, file_digests, first_difference, join_rows, sum_of
 from pipeline.pairs.shard_plan import ChunkStats, PlanFile, make_plan, remove_plan, save_plan, sentence_lengths
+from pipeline.progress import require_running
 from pipeline.publishing.lease import drop_lease
 from pipeline.publishing.written import WrittenShards
 from pipeline.results import NOTHING_PASSED_OVER, DeadLetters, PassedOver, PhraseFile, VocabularyFile
@@ -28,7 +29,6 @@ from pipeline.stages import chunks
 from pipeline.stages.phrase_rounds import ReadChunk
 from pipeline.storage import storage
 from pipeline.text.tokenize import describe_tokenizer
-from pipeline.transforms.threads import require_running
 from pipeline.vocabulary.extend import Base
 from pipeline.vocabulary.partitions import FEWEST_PARTITIONS
 

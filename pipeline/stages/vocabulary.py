@@ -18,10 +18,10 @@ from pipeline.dataset.schema import FormatError, sha256_hex
 from pipeline.dataset.vocabulary import Vocabulary, load_vocab, order_rows, parse_vocab, save_vocab_rows
 from pipeline.errors import ConfigError
 from pipeline.pairs.subsample import kept_tokens
+from pipeline.progress import require_running
 from pipeline.results import VocabularyFile
 from pipeline.stages.spill import Spill
 from pipeline.storage import storage
-from pipeline.transforms.threads import require_running
 from pipeline.vocabulary.count import COUNTS_SCHEMA
 from pipeline.vocabulary.extend import Base
 from pipeline.vocabulary.lookup import load_lookup

@@ -6,7 +6,6 @@ core without copies between processes. A few pieces of work are in flight at onc
 
 from __future__ import annotations
 
-import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -15,40 +14,9 @@ from typing import Any
 import apache_beam as beam
 from apache_beam.transforms.window import GlobalWindows
 
-from pipeline.errors import PipelineError
 from pipeline.native.process import usable_cores
+from pipeline.progress import require_running
 from pipeline.stages.spill import InlineSpill, Spill
-
-_stop = threading.Event()
-
-
-class StoppedError(PipelineError):
-    """The run was asked to stop."""
-
-
-def stop() -> None:
-    """Make work of this process that has not started yet fail."""
-    _stop.set()
-
-
-def allow_work() -> None:
-    """Take back an earlier stop."""
-    _stop.clear()
-
-
-def is_stopped() -> bool:
-    """Tell whether work is to stop."""
-    return _stop.is_set()
-
-
-def require_running() -> None:
-    """Fail if the run is to stop: called before each piece of work.
-
-    Raises:
-        StoppedError: it is.
-    """
-    if _stop.is_set():
-        raise StoppedError("interrupted")
 
 
 class Tagged:

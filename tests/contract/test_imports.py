@@ -1,10 +1,11 @@
-"""The two sides meet in pipeline.dataset alone: neither needs the other's stack."""
+"""Imports point one way: between programs, between packages, and to heavy libraries."""
 
 from __future__ import annotations
 
 import ast
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,12 +13,46 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 HEAVY = ("apache_beam", "torch", "numba", "triton")
 
+#: Packages and modules of the top level, each below those that it may import. A set is one floor.
+FLOORS: dict[str, tuple[set[str], ...]] = {
+    "pipeline": (
+        {"errors", "native"}, {"storage"}, {"dataset"}, {"common", "text"}, {"config", "checks"},
+        {"progress", "results"}, {"pairs"}, {"vocabulary"}, {"phrases", "inputs"}, {"stages"}, {"transforms"},
+        {"publishing", "runners"}, {"job"}, {"cli"}, {"__main__"},
+    ),
+    "trainer": (
+        {"errors"}, {"distributed", "toml"}, {"config"}, {"progress"}, {"data"}, {"models"}, {"vectors"},
+        {"exporting", "evaluation"}, {"keyed_vectors"}, {"neighbors"}, {"reports"}, {"engines"}, {"checkpoints"},
+        {"training"}, {"retraining"}, {"versions"}, {"cli"}, {"__main__"},
+    ),
+}  # fmt: skip
+#: What the trainer may import of the pipeline.
+SHARED = ("pipeline.dataset", "pipeline.common", "pipeline.storage")
+BEAM = ("pipeline.transforms", "pipeline.job", "pipeline.runners")
+#: Beam's own flags, and the stores that only Beam can list.
+BEAM_FOR_FLAGS_AND_FILES = ("pipeline.cli", "pipeline.config", "pipeline.publishing.commands", "pipeline.storage")
+TORCH = ("trainer.data.pair_stream", "trainer.distributed", "trainer.engines", "trainer.models.tensors")
 
-def modules_below(*folders: str) -> list[str]:
-    """Names of all modules of some packages, entry points (which start work) left out."""
-    files = [file for folder in folders for file in sorted((ROOT / folder).rglob("*.py"))]
-    names = [".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for file in files]
-    return [name for name in names if not name.endswith("__main__")]
+
+def files_of(package: str) -> list[Path]:
+    return sorted((ROOT / package).rglob("*.py"))
+
+
+def module_of(file: Path) -> str:
+    return ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def imports_of(file: Path) -> Iterator[str]:
+    """Yield each module that a file imports, inside functions too."""
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def is_below(name: str, packages: tuple[str, ...]) -> bool:
+    return any((name + ".").startswith(package + ".") for package in packages)
 
 
 def loaded_by(modules: list[str]) -> set[str]:
@@ -29,6 +64,12 @@ def loaded_by(modules: list[str]) -> set[str]:
     return set(done.stdout.split())
 
 
+def modules_below(*folders: str) -> list[str]:
+    """Names of all modules of some packages, entry points (which start work) left out."""
+    names = [module_of(file) for folder in folders for file in files_of(folder)]
+    return [name for name in names if not name.endswith("__main__")]
+
+
 def test_the_trainer_needs_no_beam() -> None:
     assert "apache_beam" not in loaded_by(modules_below("trainer"))
 
@@ -37,30 +78,64 @@ def test_the_pipeline_needs_no_torch() -> None:
     assert "torch" not in loaded_by(modules_below("pipeline"))
 
 
-def test_the_contract_needs_neither() -> None:
-    assert loaded_by(modules_below("pipeline/dataset")) == set()
+def test_what_both_share_needs_neither() -> None:
+    assert loaded_by(modules_below("pipeline/dataset", "pipeline/common", "pipeline/storage")) == set()
 
 
 @pytest.mark.parametrize(
-    "module", ["pipeline.text.tokenize", "pipeline.pairs.windows", "pipeline.text.normalize", "pipeline.config"]
+    ("module", "allowed"),
+    [
+        ("pipeline.text.tokenize", set()),
+        ("pipeline.text.normalize", set()),
+        ("pipeline.config", set()),
+        ("pipeline.pairs.windows", {"numba"}),
+    ],
 )
-def test_pure_functions_come_without_beam_torch_and_numba(module: str) -> None:
-    if module == "pipeline.pairs.windows":
-        pytest.importorskip("numba")
-    assert loaded_by([module]) <= ({"numba"} if module == "pipeline.pairs.windows" else set())
+def test_pure_functions_come_without_heavy_libraries(module: str, allowed: set[str]) -> None:
+    assert loaded_by([module]) <= allowed
 
 
-@pytest.mark.parametrize(
-    ("package", "allowed"), [("trainer", ("trainer", "pipeline.dataset")), ("pipeline", ("pipeline",))]
-)
-def test_imports_point_one_way(package: str, allowed: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("package", FLOORS)
+def test_every_package_stands_on_a_floor(package: str) -> None:
+    found = {module_of(file).split(".")[1] for file in files_of(package) if module_of(file) != package}
+    assert found == set().union(*FLOORS[package])
+
+
+@pytest.mark.parametrize("package", FLOORS)
+def test_packages_import_only_what_stands_below_them(package: str) -> None:
+    floor = {name: number for number, names in enumerate(FLOORS[package]) for name in names}
     wrong = []
-    for file in sorted((ROOT / package).rglob("*.py")):
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-            names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
-            names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-            ours = [name for name in names if name.split(".")[0] in ("pipeline", "trainer")]
-            wrong += [
-                (file.name, name) for name in ours if not (name + ".").startswith(tuple(a + "." for a in allowed))
-            ]
+    for file in files_of(package):
+        own = module_of(file).split(".")
+        for name in imports_of(file):
+            parts = name.split(".")
+            if len(own) > 1 and parts[0] == package and len(parts) > 1 and parts[1] in floor and parts[1] != own[1]:
+                same_floor = {own[1], parts[1]} == {"config", "checks"}  # the one is the other's second half
+                if floor[parts[1]] >= floor[own[1]] and not same_floor:
+                    wrong.append((module_of(file), name))
     assert wrong == []
+
+
+def test_the_trainer_imports_only_what_both_share() -> None:
+    ours = [(module_of(file), name) for file in files_of("trainer") for name in imports_of(file)]
+    assert [(file, name) for file, name in ours if is_below(name, ("pipeline",)) and not is_below(name, SHARED)] == []
+
+
+def test_the_pipeline_imports_nothing_of_the_trainer() -> None:
+    ours = [(module_of(file), name) for file in files_of("pipeline") for name in imports_of(file)]
+    assert [(file, name) for file, name in ours if is_below(name, ("trainer",))] == []
+
+
+@pytest.mark.parametrize(("library", "where"), [("apache_beam", (*BEAM, *BEAM_FOR_FLAGS_AND_FILES)), ("torch", TORCH)])
+def test_heavy_libraries_are_imported_where_they_belong(library: str, where: tuple[str, ...]) -> None:
+    files = [*files_of("pipeline"), *files_of("trainer")]
+    users = {module_of(file) for file in files if any(is_below(name, (library,)) for name in imports_of(file))}
+    assert [user for user in sorted(users) if not is_below(user, where)] == []
+
+
+@pytest.mark.parametrize("package", FLOORS)
+def test_no_folder_holds_more_than_a_newcomer_can_read(package: str) -> None:
+    folders = {file.parent for file in files_of(package)}
+    counts = {str(folder.relative_to(ROOT)): len([*folder.glob("*.py")]) - 1 for folder in folders}
+    assert {folder: count for folder, count in counts.items() if count > 12} == {}
+    assert sum(len([*(ROOT / name).glob("*.py")]) for name in FLOORS) <= 16

@@ -34,8 +34,8 @@ KILLER = """
 import importlib, os, sys
 name, calls, over = sys.argv[1].lstrip("<"), int(sys.argv[2]), sys.argv[1].startswith("<")
 parts = name.split(".")
-owner = importlib.import_module(".".join(parts[:3 if parts[1] == "nights" else 2]))
-for part in parts[3 if parts[1] == "nights" else 2:-1]:
+owner = importlib.import_module(".".join(parts[:3]))
+for part in parts[3:-1]:
     owner = getattr(owner, part)
 original, left = getattr(owner, parts[-1]), [calls]
 def deadly(*arguments, **options):

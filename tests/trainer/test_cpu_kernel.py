@@ -490,11 +490,11 @@ def test_segments_are_the_unit_of_work() -> None:
 @pytest.mark.parametrize("plain", [False, True])
 def test_the_cache_sees_changes_of_other_files(tmp_path: Path, plain: bool) -> None:
     """Numba's cache looks at a function's own file; ours must notice a change in a file of what it calls."""
-    package = Path(cpu.__file__).parents[1]
+    package = Path(cpu.__file__).parents[3]
     shutil.copytree(package, tmp_path / "trainer", ignore=shutil.ignore_patterns("__pycache__"))
     code = f"""
 import numpy as np
-from trainer.kernels import cpu, plain, window
+from trainer.engines.kernels.numba import cpu, plain, window
 tables, ids = np.ones((2, 9, 4), np.float32), np.arange(9, dtype=np.int32)
 alias = np.array([[2**31, 8 - i] for i in range(9)], np.uint32).ravel()
 cpu.train_batch(ids, ids, *tables, alias, negatives=5, learning_rate_start=1, learning_rate_end=1, key=1, plain={plain})
@@ -513,7 +513,7 @@ print(tables.sum(dtype=np.float64), sum(compiled.cache_hits.values()))
 
     first, hits = run()
     assert (run(), hits) == ((first, 1), 0)
-    callee = tmp_path / "trainer" / "kernels" / "draws.py"
+    callee = tmp_path / "trainer" / "engines" / "kernels" / "numba" / "draws.py"
     callee.write_text(callee.read_text().replace("GOLDEN = np.uint64(0x9E37", "GOLDEN = np.uint64(0x8E37"))
     changed, hits = run()
     assert hits == 0

@@ -88,8 +88,8 @@ class Nights:
 @pytest.fixture
 def nights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Nights:
     made = Nights(tmp_path)
-    for module in ("survey", "making"):
-        monkeypatch.setattr(f"trainer.nights.{module}.run_pipeline", made.run_pipeline)
+    for module in ("plan", "steps"):
+        monkeypatch.setattr(f"trainer.retraining.{module}.run_pipeline", made.run_pipeline)
     return made
 
 

@@ -14,7 +14,8 @@ class Progress:
 
     Attributes:
         epoch: the epoch to go on in, from 0.
-        legs: what was read of that epoch, as trainer.data.sharing.Leg has it: ranks, workers, batches of each, batch size.
+        legs: what was read of that epoch, as `trainer.data.sharing.Leg` has it: ranks, workers, batches of
+            each, batch size.
         pairs: pairs seen in all epochs.
         losses: summed loss of each epoch so far.
         first_loss: mean loss of the first pairs, before any training.

@@ -117,7 +117,7 @@ def _make_loop(
 def _make_engine(config: TrainConfig, vocabulary: Vocabulary, base: Model | None, processes: int) -> Engine:
     require_memory(config, len(vocabulary), processes)
     if (config.engine, config.device) == ("fused", "cpu") and speaks():
-        compiling.expect(Path(__file__).parent / "kernels")
+        compiling.expect(Path(__file__).parents[1] / "engines" / "kernels" / "numba")
         compiling.listen()
     tables = initial_tables(config.init, len(vocabulary), config.dim, config.seed)
     return make_engine(config, warm_tables(tables, vocabulary, base) if base else tables, vocabulary.counts)

@@ -1,4 +1,6 @@
-"""The training side: pair shards in, word vectors out. Of `pipeline` it imports `pipeline.dataset` alone.
+"""The training side: pair shards in, word vectors out.
+
+Of `pipeline` it imports `dataset`, `storage` and `common` alone.
 
 `trainer.load` opens a trained model's vectors; nothing is imported before something is asked for.
 """

@@ -53,7 +53,7 @@ def package(machine: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     source = tmp_path_factory.mktemp("source")
     for name in ("pipeline", "trainer"):
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("README.md", "LICENSE"):
+    for name in ("README.md", "LICENSE", "pairstream.py"):
         shutil.copy(ROOT / name, source / name)
     shutil.copy(ROOT / "pyproject.toml", source / "pyproject.toml")
     named = source / "pipeline" / "dataset" / "__init__.py"

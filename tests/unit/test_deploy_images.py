@@ -91,7 +91,7 @@ def constraints() -> dict[str, str]:
 
 def test_every_file_that_is_copied_is_there_and_travels() -> None:
     found = [s for stages in ALL.values() for stage in stages for words in stage.copies(False) for s in words[:-1]]
-    assert {"pipeline", "trainer", "pyproject.toml", "deploy/dataflow/main.py"} < set(found)
+    assert {"pipeline", "trainer", "pairstream.py", "pyproject.toml", "deploy/dataflow/main.py"} < set(found)
     assert [source for source in found if not (ROOT / source).exists()] == []
     assert [source for source in found if not travels(source)] == []
     assert not travels("tests")

@@ -106,7 +106,7 @@ def test_every_write_may_fail(work: Path, capsys: pytest.CaptureFixture[str], mo
     kinds = [kind_of(f"{name}: ") for name in names]
     assert set(kinds) == {
         "lease.json", "listing.parquet", "ids-", "round-01.parquet", Path(tempfile.gettempdir()).name, "vocab.parquet",
-        "part", "inputs.parquet", "shards.parquet", "run.json", "manifest.json", "LATEST.json",
+        "plan", "part", "inputs.parquet", "shards.parquet", "run.json", "manifest.json", "LATEST.json",
     }  # fmt: skip
     for kind in dict.fromkeys(kinds):
         for number in {kinds.index(kind), len(kinds) - 1 - kinds[::-1].index(kind)}:

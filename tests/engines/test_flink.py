@@ -48,7 +48,7 @@ def test_the_same_bytes(flink: Cluster, corpus: Path, in_process: str, record: R
     expect_a_whole_run(tmp_path / "out", in_process)
     job = flink.last_job()
     assert job["state"] == "FINISHED"
-    writers = next(vertex for vertex in job["vertices"] if "WriteShards/ParDo" in vertex["name"])
+    writers = next(vertex for vertex in job["vertices"] if "{WriteShards, PackShards}" in vertex["name"])
     managers = flink.ask(f"jobs/{job['jid']}/vertices/{writers['id']}/taskmanagers")["taskmanagers"]
     assert len({manager["taskmanager-id"] for manager in managers}) == 2  # both took part
     assert not job["timestamps"]["RESTARTING"]

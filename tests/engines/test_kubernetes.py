@@ -131,7 +131,7 @@ def test_the_training_job_trains_in_as_many_processes_as_it_has_pods(tmp_path: P
         command = [sys.executable, "-m", "torch.distributed.run", *words[1:]]
         running.append(subprocess.Popen(command, env=environment, cwd=tmp_path, stderr=subprocess.PIPE, text=True))
     try:
-        errors = [process.communicate(timeout=150)[1] for process in running]
+        errors = [process.communicate(timeout=500)[1] for process in running]
     finally:
         for process in running:
             process.kill()

@@ -102,7 +102,7 @@ def test_a_lost_jobs_files_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     (tmp_path / "a.txt").write_text(TEXT)
     config = Config((str(tmp_path / "a.txt"),), str(tmp_path / "out"), run_id="1")
     wait = runners.wait_for
-    monkeypatch.setattr(job, "build", lambda pipeline, *_: None)
+    monkeypatch.setattr(job, "build", lambda pipeline, *_, **__: None)
     monkeypatch.setattr(runners, "wait_for", lambda result, folder: wait(Job(PipelineState.RUNNING), folder))
     with pytest.raises(LostJobError):
         job.run_job(config, [f"--runner={FN_API}"])
@@ -126,10 +126,10 @@ def test_workers_in_other_folders_get_whole_paths(
     monkeypatch.chdir(tmp_path)
     build, folders, listed = job.build, [], []
 
-    def look(pipeline: Any, run: Run, spill: str | None) -> None:
+    def look(pipeline: Any, run: Run, spill: str | None, one_process: bool = False) -> None:
         folders.append(run.folder)
         listed.extend(read_listing(run.listing).select(["uri", "name"]).to_pylist())
-        build(pipeline, run, spill)
+        build(pipeline, run, spill, one_process)
 
     monkeypatch.setattr(job, "build", look)
     for number, flags in enumerate(([f"--runner={FN_API}"], [])):

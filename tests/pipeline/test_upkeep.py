@@ -85,7 +85,7 @@ def test_a_killed_run_is_certainly_dead(killed: Path, capsys: pytest.CaptureFixt
     found = json.loads(capsys.readouterr().out)
     assert (found["output"], found["dry_run"]) == (str(killed), False)
     [item] = found["removed"]
-    assert (item["run"], item["reason"], item["files"], item["dead_letters"]) == ("killed", "dead", files, 2)
+    assert (item["run"], item["reason"], item["files"], item["dead_letters"]) == ("killed", "dead", files, 1)
     assert [path.name for path in folder.iterdir()] == ["notes.txt"]
     assert open_dataset(str(killed)).run_id == "good"
     assert main(["clean", "--output", str(killed)]) == 0

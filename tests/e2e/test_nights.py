@@ -228,13 +228,13 @@ def back(folder: Path, to: str, *flags: str) -> None:
 #: A retraining that waits, its lock held, until its standard input ends.
 WAITER = """
 import sys
-from trainer.nights import survey
-find = survey.find_night
+from trainer.retraining import plan
+find = plan.find_night
 def wait(*arguments):
     print("held", flush=True)
     sys.stdin.read()
     return find(*arguments)
-survey.find_night = wait
+plan.find_night = wait
 from trainer.cli import main
 sys.exit(main(sys.argv[1:]))
 """

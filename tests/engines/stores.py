@@ -261,7 +261,7 @@ def _meet(name: str, root: str) -> str:
     """Code that lets a publisher wait before its swap until the other is there as well."""
     return f"""
 import time
-from pipeline.dataset import publish, storage
+from pipeline.storage import storage
 swap = storage.swap_pointer
 def meet(*arguments):
     storage.write_bytes({f"{root}/there/{name}"!r}, b"x")

@@ -21,15 +21,15 @@ LOOPBACK = "--environment_type=LOOPBACK"
 # The workers are threads of the launcher: there, the first shard that is written waits until it is let go.
 HOLD = """
 import os, pathlib, time
-from pipeline import stages
-write_shard, folder = stages.write_shard, pathlib.Path(os.environ["HELD"])
+from pipeline.stages import chunks
+write_shard, folder = chunks.write_shard, pathlib.Path(os.environ["HELD"])
 def hold(*arguments):
     written = write_shard(*arguments)
     (folder / "begun").touch()
     while not (folder / "go-on").exists():
         time.sleep(0.05)
     return written
-stages.write_shard = hold
+chunks.write_shard = hold
 """
 
 

@@ -133,7 +133,7 @@ def test_a_killed_upload_in_parts_leaves_no_file(store: Store, faulty: wire.Faul
         wire.KILLED if method == "PUT" and not puts.append(path) and len(puts) == 3 else None  # type: ignore[func-returns-value]
     )
     code = f"""
-from pipeline.dataset import objects, storage
+from pipeline.storage import objects, storage
 objects.PART_BYTES, objects._PARTS_AT_ONCE = 5 << 20, 1
 storage.write_bytes({uri!r}, bytes(17 << 20))
 """

@@ -102,7 +102,7 @@ def test_a_resumed_training_goes_on_where_its_checkpoint_is(tensorboard: Path, d
     """Killed some points after its checkpoint: those are shown once, as the second process saw them."""
     dying = textwrap.dedent(f"""
         import os, signal
-        from trainer import loop
+        from trainer.training import loop
         noted = loop.Loop._note
         def note(self):
             noted(self)

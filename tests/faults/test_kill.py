@@ -88,14 +88,14 @@ def test_killed(stage: str, work: Path) -> None:
 DYING_WORKER = """
 import os, pathlib
 if b"pipeline.transforms.worker" in pathlib.Path("/proc/self/cmdline").read_bytes():
-    from pipeline import stages
-    count, calls = stages.count_chunk, []
+    from pipeline.stages import chunks
+    count, calls = chunks.count_chunk, []
     def deadly(*arguments, **options):
         calls.append(1)
         if len(calls) == 2:
             os.kill(os.getpid(), 9)
         return count(*arguments, **options)
-    stages.count_chunk = deadly
+    chunks.count_chunk = deadly
 """
 
 

@@ -30,7 +30,7 @@ HIDDEN = (SECRET, TOKEN, PASSWORD, BASIC)
 _RUN_ALL = """
 import json, logging, sys
 logging.basicConfig(level=logging.DEBUG)
-from pipeline.dataset import retry
+from pipeline.storage import retry
 retry.wait_s = lambda *_: 0.0
 import pipeline.cli, trainer.cli
 mains = {"pipeline": pipeline.cli.main, "trainer": trainer.cli.main}

@@ -215,9 +215,10 @@ class Block:
         if name.split(".")[0] in BLOCKED:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 sys.meta_path.insert(0, Block())
-from trainer import cuda, train
 from trainer.cli import main
-cuda.DEVICE, train.has_cuda = sys.argv[1], lambda: True
+from trainer.engines import gpu
+from trainer.training import command
+gpu.DEVICE, command.has_cuda = sys.argv[1], lambda: True
 status = main(["train", *sys.argv[2:]])
 assert not BLOCKED & set(sys.modules)
 sys.exit(status)
@@ -255,7 +256,7 @@ import numpy as np, torch
 from unittest import mock
 from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
-from trainer.kernels import launch
+from trainer.engines.kernels.triton import launch
 
 class Hopper:
     get_current_target = staticmethod(lambda: GPUTarget("cuda", 90, 32))

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from pipeline.dataset.vocabulary import Vocabulary, make_vocabulary
+from trainer.cli import COMMANDS
 from trainer.errors import UserError
 from trainer.keyed_vectors.vectors import Vectors
 from trainer.models.store import Model, save_model
@@ -180,7 +181,8 @@ def test_unknown_words(model: str, capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize("name", ["neighbors", "evaluate", "export"])
 def test_starts_without_the_training_stack(name: str) -> None:
-    code = f"import sys, trainer.{name}; print(sorted({{'torch', 'numba', 'apache_beam', 'scipy'}} & set(sys.modules)))"
+    heavy = {"torch", "numba", "apache_beam", "scipy"}
+    code = f"import sys, {COMMANDS[name][0]}; print(sorted({heavy} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
 

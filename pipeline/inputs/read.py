@@ -14,7 +14,7 @@ from pipeline.inputs.content import HEAD_BYTES, require_parquet, text_of
 from pipeline.inputs.decompress import Limits, read_blocks
 from pipeline.inputs.discover import InputFile, Part, Span, unreadable
 from pipeline.inputs.parquet_rows import BATCH_ROWS, count_rows, open_parquet, read_groups, read_parquet
-from pipeline.inputs.records import RecordRules, read_jsonl
+from pipeline.inputs.records import RecordRules, pass_over, read_jsonl
 from pipeline.storage import storage
 from pipeline.text.normalize import DeadLetter
 
@@ -22,7 +22,7 @@ from pipeline.text.normalize import DeadLetter
 _BEYOND_BYTES = 256 << 10
 
 
-def read_chunks(part: Part, config: Config, set_aside: Callable[[DeadLetter], None]) -> Iterator[Chunk]:
+def read_chunks(part: Part, config: Config, set_aside: Callable[[DeadLetter], None] = pass_over) -> Iterator[Chunk]:
     """Read a part's chunks, and report how much of it is read.
 
     Args:
@@ -58,7 +58,7 @@ def measure_span(part: Part, config: Config) -> Part:
     assert part.span is not None
     try:
         with storage.open_binary(part.file.uri) as stream:
-            own, _ = _read_span(stream, part.file, part.span, config, lambda letter: None)
+            own, _ = _read_span(stream, part.file, part.span, config, pass_over)
             size = sum(map(len, own if config.input_format == "jsonl" else _limit(own, part.file, _limits(config))))
     except OSError as error:
         raise unreadable(part.file, error) from None
@@ -109,7 +109,7 @@ def _read_span(
     policy, shown = config.encoding_errors, storage.redact(file.uri)
     rules = RecordRules(shown, config.text_field, policy, set_aside)
     # A bad record behind the span ends the run where it is its reader's own.
-    others = RecordRules(shown, config.text_field, "replace" if policy == "replace" else "dead-letter", lambda _: None)
+    others = RecordRules(shown, config.text_field, "replace" if policy == "replace" else "dead-letter")
     if config.input_format == "parquet":
         table = open_parquet(stream, rules)
         own = read_groups(table, rules, span.begin, span.end)

@@ -28,6 +28,10 @@ _FOUND = {
 }
 
 
+def pass_over(letter: DeadLetter) -> None:
+    """Forget a bad record: another reading reports it."""
+
+
 @dataclass(frozen=True)
 class RecordRules:
     """Which text a file's records hold, and what becomes of records without it.
@@ -43,7 +47,7 @@ class RecordRules:
     name: str
     field: str
     encoding_errors: str
-    set_aside: Callable[[DeadLetter], None]
+    set_aside: Callable[[DeadLetter], None] = pass_over
 
 
 class BadRecordError(Exception):

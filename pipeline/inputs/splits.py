@@ -91,7 +91,7 @@ def _begin_of(part: Part) -> int:
 def _cut_groups(file: InputFile, config: Config, part_bytes: int) -> list[Span]:
     """Join neighbouring row groups up to the size of a part, by what the footer says of the one column."""
     shown = storage.redact(file.uri)
-    rules = RecordRules(shown, config.text_field, config.encoding_errors, lambda _: None)
+    rules = RecordRules(shown, config.text_field, config.encoding_errors)
     try:
         with storage.open_binary(file.uri) as stream:
             require_parquet(stream.read(HEAD_BYTES), shown)

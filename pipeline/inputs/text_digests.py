@@ -83,7 +83,7 @@ def digest_text(file: InputFile, config: Config) -> Text:
         InputError: it cannot be read.
     """
     digests, size = list[str](), 0
-    for chunk in read_chunks(Part(file), config, lambda letter: None):
+    for chunk in read_chunks(Part(file), config):
         digests.append(xxhash.xxh3_128_hexdigest(chunk.data))
         size += len(chunk.data)
     return Text(xxhash.xxh3_128_hexdigest("".join(digests).encode()) if digests else "", size)

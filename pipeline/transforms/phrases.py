@@ -23,7 +23,6 @@ from pipeline.phrases.score import Counts, PairCounter, counts_from_bytes, merge
 from pipeline.results import PhraseFile
 from pipeline.stages import phrase_rounds
 from pipeline.stages.spill import Spill, make_spill
-from pipeline.text.normalize import DeadLetter
 from pipeline.transforms.pack import Pack
 from pipeline.transforms.threads import SpillingDoFn, Tagged, ThreadedDoFn
 from pipeline.vocabulary.count import table_from_bytes, table_to_bytes
@@ -125,7 +124,7 @@ class _CountPairs(_PhraseDoFn):
         progress.begin(f"phrases {self._number}")
         phrases = phrases_of(earlier)
         for part in batch:
-            for chunk in reading.read_chunks(part, self._config, _ignore):
+            for chunk in reading.read_chunks(part, self._config):
                 yield from self.submit(self._count, part.file, chunk, phrases)
 
     def finish_bundle(self) -> Iterator[beam.pvalue.TaggedOutput]:
@@ -154,10 +153,6 @@ class _CountPairs(_PhraseDoFn):
     def _hand_on(self, counter: PairCounter) -> list[Tagged]:
         parts = counter.parts(self._partitions)
         return [Tagged(COUNTS, (part, self._spill.put(counts.to_bytes()))) for part, counts in parts]
-
-
-def _ignore(letter: DeadLetter) -> None:
-    """Drop what the counting pass reports."""
 
 
 class _Parts:

@@ -22,7 +22,6 @@ from pipeline.results import PhraseFile, VocabularyFile, WrittenShard
 from pipeline.stages import chunks
 from pipeline.stages.spill import InlineSpill, Spill
 from pipeline.text.dead_letters import SetAside, set_aside
-from pipeline.text.normalize import DeadLetter
 from pipeline.transforms.read import NO_FILE, Strings, require_batch, require_text_elements
 from pipeline.transforms.threads import SpillingDoFn, Tagged, ThreadedDoFn
 from pipeline.vocabulary.count import MERGE_ROWS, TokenCounter, merge_counts, table_from_bytes, table_to_bytes
@@ -225,7 +224,7 @@ class _EncodeChunks(SpillingDoFn):
         phrases, plan = phrases_of(phrase_files), load_plan(plan_file)
         progress.begin("encoding")
         for part in require_batch(batch, "EncodeChunks"):
-            for chunk in read.read_chunks(part, self._config, _ignore):
+            for chunk in read.read_chunks(part, self._config):
                 yield from self.submit(self._encode, part.file, chunk, lookup, plan, phrases)
 
     def _encode(self, file: InputFile, chunk: Any, lookup: Any, plan: Plan, phrases: Phrases) -> list[Tagged]:
@@ -236,10 +235,6 @@ class _EncodeChunks(SpillingDoFn):
     def count(self, item: Tagged) -> None:
         if item.tag == ENCODED:
             self._known.inc(item.value.in_vocabulary)
-
-
-def _ignore(letter: DeadLetter) -> None:
-    """Drop what the counting pass has reported already."""
 
 
 class WriteShards(beam.PTransform):  # type: ignore[misc]

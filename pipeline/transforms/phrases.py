@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import os
 import shutil
-import threading
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -24,7 +23,7 @@ from pipeline.results import PhraseFile
 from pipeline.stages import phrase_rounds
 from pipeline.stages.spill import Spill, make_spill
 from pipeline.transforms.pack import Pack
-from pipeline.transforms.threads import SpillingDoFn, Tagged, ThreadedDoFn
+from pipeline.transforms.threads import PerThread, SpillingDoFn, Tagged, ThreadedDoFn
 from pipeline.vocabulary.count import table_from_bytes, table_to_bytes
 
 COUNTS, READ, PHRASES = "counts", "read", "phrases"
@@ -118,7 +117,7 @@ class _CountPairs(_PhraseDoFn):
 
     def start_bundle(self) -> None:
         super().start_bundle()
-        self._forget()
+        self._counters = PerThread(PairCounter)
 
     def process(self, batch: list[Part], earlier: Rounds) -> Iterator[beam.pvalue.TaggedOutput]:
         progress.begin(f"phrases {self._number}")
@@ -131,22 +130,13 @@ class _CountPairs(_PhraseDoFn):
         yield from ThreadedDoFn.finish_bundle(self)  # all is counted; only then
         self._pending.extend(self._pool.submit(self._hand_on, counter) for counter in self._counters)
         yield from super().finish_bundle()
-        self._forget()
-
-    def _forget(self) -> None:
-        """Let go of the counters: a runner keeps this object when it has no more work for it."""
-        self._counters: list[PairCounter] = []
-        self._of_thread = threading.local()
+        self._counters.forget()
 
     def _count(self, file: InputFile, chunk: Any, phrases: Phrases) -> list[Tagged]:
-        counter = getattr(self._of_thread, "counter", None)
-        if counter is None:
-            counter = self._of_thread.counter = PairCounter()
-            self._counters.append(counter)
+        counter = self._counters.mine()
         result = [Tagged(READ, phrase_rounds.count_chunk_pairs(file, chunk, self._config, phrases, counter))]
         if counter.is_large:
-            self._counters.remove(counter)
-            self._of_thread.counter = None
+            self._counters.drop_mine()
             result += self._hand_on(counter)
         return result
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import threading
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -23,7 +22,7 @@ from pipeline.stages import chunks
 from pipeline.stages.spill import InlineSpill, Spill
 from pipeline.text.dead_letters import SetAside, set_aside
 from pipeline.transforms.read import NO_FILE, Strings, require_batch, require_text_elements
-from pipeline.transforms.threads import SpillingDoFn, Tagged, ThreadedDoFn
+from pipeline.transforms.threads import PerThread, SpillingDoFn, Tagged, ThreadedDoFn
 from pipeline.vocabulary.count import MERGE_ROWS, TokenCounter, merge_counts, table_from_bytes, table_to_bytes
 from pipeline.vocabulary.extend import Base
 from pipeline.vocabulary.lookup import load_lookup, load_thresholds
@@ -69,8 +68,7 @@ class _CountTokens(SpillingDoFn):
 
     def start_bundle(self) -> None:
         super().start_bundle()
-        self._counters: list[TokenCounter] = []
-        self._of_thread = threading.local()
+        self._counters = PerThread(TokenCounter)
         self._strings = Strings()
 
     def process(
@@ -99,20 +97,16 @@ class _CountTokens(SpillingDoFn):
         yield from ThreadedDoFn.finish_bundle(self)  # all is counted; only then
         self._pending.extend(self._pool.submit(self._hand_on, counter) for counter in self._counters)
         yield from super().finish_bundle()
-        self._counters, self._of_thread = [], threading.local()  # a runner keeps this object when all is done
+        self._counters.forget()
 
     def _count(self, file: InputFile, chunk: Any, phrases: Phrases) -> list[Tagged]:
-        counter = getattr(self._of_thread, "counter", None)
-        if counter is None:
-            counter = self._of_thread.counter = TokenCounter()
-            self._counters.append(counter)
+        counter = self._counters.mine()
         stats, letters = chunks.count_chunk(file, chunk, self._config, counter, phrases)
         result = [Tagged(STATS, stats)]
         if letters:
             result.append(Tagged(DEAD, set_aside(self._config.max_dead_letter_bytes, file.name, letters)))
         if counter.is_large:
-            self._counters.remove(counter)
-            self._of_thread.counter = None
+            self._counters.drop_mine()
             result += self._hand_on(counter)
         return result
 

@@ -6,10 +6,11 @@ core without copies between processes. A few pieces of work are in flight at onc
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import apache_beam as beam
 from apache_beam.transforms.window import GlobalWindows
@@ -18,6 +19,8 @@ from pipeline.native.process import usable_cores
 from pipeline.progress import require_running
 from pipeline.stages.spill import InlineSpill, Spill
 
+T = TypeVar("T")
+
 
 class Tagged:
     """A value for one of a DoFn's outputs."""
@@ -25,6 +28,34 @@ class Tagged:
     def __init__(self, tag: str, value: Any) -> None:
         self.tag = tag
         self.value = value
+
+
+class PerThread(Generic[T]):
+    """One object for each thread that asks, such as a table to count into."""
+
+    def __init__(self, make: Callable[[], T]) -> None:
+        self._make = make
+        self.forget()
+
+    def forget(self) -> None:
+        """Let go of all: a runner keeps a DoFn when it has no more work for it."""
+        self._all, self._of_thread = list[T](), threading.local()
+
+    def mine(self) -> T:
+        """Return this thread's, made at the first call."""
+        if not hasattr(self._of_thread, "found"):
+            self._of_thread.found = self._make()
+            self._all.append(self._of_thread.found)
+        found: T = self._of_thread.found
+        return found
+
+    def drop_mine(self) -> None:
+        """Let go of this thread's; it gets a new one when it asks again."""
+        self._all.remove(self._of_thread.found)
+        del self._of_thread.found
+
+    def __iter__(self) -> Iterator[T]:
+        return iter(self._all)
 
 
 class ThreadedDoFn(beam.DoFn):  # type: ignore[misc]

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["PairStream", "__version__", "load", "open_dataset", "prepare", "train"]
 
+DEBUG = "--debug"
 _WHERE = {"PairStream": "trainer", "load": "trainer", "open_dataset": "pipeline.dataset.reader"}
 
 
@@ -93,7 +94,7 @@ def train(data: str, model: str, **settings: Any) -> Vectors:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one of the commands; return its exit status. --debug in front shows the traceback of what goes wrong."""
     words = list(sys.argv[1:] if argv is None else argv)
-    if words[:1] == ["--debug"]:
+    if words[:1] == [DEBUG]:
         from pipeline.common.exit import debugging
 
         debugging.set()
@@ -109,7 +110,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run() -> int:
     """What the installed command does; what to exit with."""
-    if "pipeline" in sys.argv[1:3]:
+    if [word for word in sys.argv[1:3] if word != DEBUG][:1] == ["pipeline"]:
         from pipeline.__main__ import leave_at_once
 
         leave_at_once()

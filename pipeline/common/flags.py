@@ -52,7 +52,8 @@ class OneLineParser(argparse.ArgumentParser):
 
 def hint(unknown: Sequence[str], parser: argparse.ArgumentParser, others: Iterable[str] = ()) -> str:
     """Say what was probably meant by arguments that neither a parser nor ``others``, more flags, know."""
-    if any(not word.startswith("-") and os.path.exists(word) for word in unknown):
+    takes_globs = "--input" in parser._option_string_actions
+    if takes_globs and any(not word.startswith("-") and os.path.exists(word) for word in unknown):
         return "; for several files, quote the glob (--input 'text/*.txt') or repeat --input for each"
     near = [near_flag(word, parser, others) for word in unknown if word.startswith("--")]
     names = " or ".join(dict.fromkeys(name for name in near if name))

@@ -18,8 +18,8 @@ from pipeline.dataset.schema import SHARDS_SCHEMA, FormatError, require_inside
 from pipeline.dataset.shards import MAGIC, MAX_ROW_GROUP_PAIRS, RowGroup, Shard
 from pipeline.dataset.tables import LARGEST_RATIO, read_batches, require_ratio
 
-#: What is kept of a row group: it begins where the one before it ends.
-_GROUP = np.dtype([("bytes", "<u4"), ("rows", "<u4"), ("xxh3", "V8")])
+#: What is kept of a row group: it begins where the one before it ends, and has 2 GiB at most.
+GROUP = np.dtype([("bytes", "<u4"), ("rows", "<u4"), ("xxh3", "V8")])
 _MOST_BYTES = (1 << 32) - 1
 _XXH3 = "^[0-9a-f]{16}$"
 
@@ -47,7 +47,7 @@ class ShardTable(Sequence[Shard]):
     def __init__(self, batches: Iterable[pa.RecordBatch]) -> None:
         """Keep what batches in SHARDS_SCHEMA hold, whose row groups follow each other."""
         flat = [name for name in SHARDS_SCHEMA.names if name != "row_groups"]
-        held, counts, groups = list[pa.RecordBatch](), [np.zeros(1, np.int64)], [np.zeros(0, _GROUP)]
+        held, counts, groups = list[pa.RecordBatch](), [np.zeros(1, np.int64)], [np.zeros(0, GROUP)]
         for batch in batches:
             held.append(batch.select(flat))
             counts.append(batch["row_groups"].value_lengths().to_numpy().astype(np.int64))
@@ -157,7 +157,7 @@ def _suspects(batch: pa.RecordBatch) -> list[int]:
 
 def _pack_groups(groups: pa.StructArray) -> NDArray[np.void]:
     """Keep of row groups what does not follow from the others."""
-    packed = np.empty(len(groups), _GROUP)
+    packed = np.empty(len(groups), GROUP)
     for name in ("bytes", "rows"):
         packed[name] = groups.field(name).to_numpy()
     text = groups.field("xxh3")

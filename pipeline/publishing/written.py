@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from pipeline.dataset.manifest import PassTotals
 from pipeline.dataset.publish import pass_totals
 from pipeline.dataset.schema import SHARDS_SCHEMA
+from pipeline.dataset.shard_index import GROUP
 from pipeline.dataset.shards import MAGIC
 from pipeline.results import WrittenShard
 
@@ -25,9 +26,6 @@ _SHARD = np.dtype(
         ("footer_xxh3", "V8"), ("kept", "<i8"), ("groups", "<i4"),
     ]
 )  # fmt: skip
-#: A row group begins where the one before it ends; it has 2 GiB at most.
-_GROUP = np.dtype([("bytes", "<u4"), ("rows", "<u4"), ("xxh3", "V8")])
-
 #: Shards, and row groups of them, that are one row group of shards.parquet: 60 MB of columns at most.
 _MOST_SHARDS, _MOST_GROUPS = 1 << 16, 1 << 20
 
@@ -38,7 +36,7 @@ def pack_shards(written: Sequence[WrittenShard]) -> bytes:
     groups = [(group.bytes, group.rows, bytes.fromhex(group.xxh3)) for shard in shards for group in shard.row_groups]
     rows = np.array([_row_of(item) for item in written], _SHARD)
     assert all(len(shard.name) <= rows["shard"].itemsize for shard in shards), "a shard's name fits its column"
-    return len(rows).to_bytes(8, "little") + rows.tobytes() + np.array(groups, _GROUP).tobytes()
+    return len(rows).to_bytes(8, "little") + rows.tobytes() + np.array(groups, GROUP).tobytes()
 
 
 def _row_of(item: WrittenShard) -> tuple[int | bytes, ...]:
@@ -61,7 +59,7 @@ class WrittenShards:
             end = 8 + _SHARD.itemsize * int.from_bytes(view[:8], "little")
             shards += view[8:end]
             groups += view[end:]
-        self._shards_S, self._groups_G = np.frombuffer(shards, _SHARD), np.frombuffer(groups, _GROUP)
+        self._shards_S, self._groups_G = np.frombuffer(shards, _SHARD), np.frombuffer(groups, GROUP)
         counts_S = self._shards_S["groups"].astype(np.int64)
         self._first_S = np.cumsum(counts_S) - counts_S
         order_S = np.lexsort((self._shards_S["shard"], self._shards_S["pass"]))

@@ -111,3 +111,14 @@ def test_a_reader_that_has_seen_enough_ends_it_quietly() -> None:
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert (done.returncode, done.stderr, done.stdout.count("\n")) == (141, "", 1)
+
+
+def test_a_stray_file_is_no_reason_to_speak_of_another_commands_flags(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["neighbors", "--model", "m", "--modle", "n", "--", "a", str(tmp_path)])
+    assert "did you mean --model?" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        cli.main(["train", str(tmp_path)])
+    assert capsys.readouterr().err == f"error: unrecognized arguments: {tmp_path} (--help lists the flags)\n"

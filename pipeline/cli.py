@@ -22,7 +22,7 @@ from pipeline.storage.redact import redact
 from pipeline.storage.storage import PointerMovedError
 
 _OURS = (PipelineError, FormatError, PointerMovedError)
-#: What a worker's error is called where a runner passes it on as text, in which wrappers' names may stand before it.
+#: The name of a worker's error in the text that a runner passes on; the names of wrappers may come before it.
 _RAISED = re.compile(r"^(?:RuntimeError: )*([A-Za-z_][\w.]*(?:Error|Exception|Moved)): (.*)$", re.MULTILINE)
 _KNOWN = re.compile(
     r"pipeline\.\S+\.(?:InputError|ConfigError|FormatError|PointerMovedError|StoreError|LostJobError)"

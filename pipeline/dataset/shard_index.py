@@ -179,7 +179,7 @@ def _shard(row: dict[str, Any], groups: Iterable[dict[str, Any]]) -> Shard:
 
 
 def require_shard(shard: Shard, path: str) -> None:
-    """Hold a shard's numbers against each other; what follows from them, above all memory, is what a writer asks for.
+    """Check that a shard's numbers agree: readers take memory by them.
 
     Raises:
         FormatError: row groups that do not follow each other, or of other sizes than a writer's.

@@ -89,7 +89,7 @@ def _cut_span(
 
 
 def _require_size(blocks: Iterable[bytes], size: int | None, file: InputFile) -> Iterator[bytes]:
-    """Pass on a span's text if it is as long as when it was measured: chunks behind it were numbered by that.
+    """Pass on a span's text, which must be as long as it was measured: the numbers of later chunks depend on it.
 
     Raises:
         InputError: it is not.
@@ -187,7 +187,7 @@ def _limits(config: Config) -> Limits:
 
 
 def _limit(blocks: Iterable[bytes], file: InputFile, limits: Limits) -> Iterator[bytes]:
-    """Hold the text of a Parquet file against the limit; of it a page, 2 GiB at most, is decompressed as a whole."""
+    """Check the text of a Parquet file against the limit; a page of it, 2 GiB at most, is decompressed as a whole."""
     given = 0
     for block in blocks:
         given += len(block)

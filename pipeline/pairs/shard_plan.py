@@ -89,7 +89,7 @@ class Plan:
 
 
 class PlanFile(NamedTuple):
-    """A plan as it was written: what travels to the workers, each of which reads it once a process.
+    """The file of a plan. This goes to the workers; each of their processes reads the file once.
 
     Attributes:
         total, shards: as those of Plan.

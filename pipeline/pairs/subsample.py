@@ -19,7 +19,7 @@ def keep_probabilities(counts_V: NDArray[np.int64], sample: float, total: int | 
     and their compositionality", eq. 5), which lacks the second term.
 
     Args:
-        counts_V: int64, how often each word stands in the corpus.
+        counts_V: int64, how often each word occurs in the corpus.
         sample: t; 0 keeps everything.
         total: sum of all counts, where these are some of them.
     """
@@ -46,7 +46,7 @@ def kept_tokens(here_V: NDArray[np.int64], counts_V: NDArray[np.int64], sample: 
     Summed in integers of 2^-20 tokens: a float sum's last bits would depend on numpy's way of adding.
 
     Args:
-        here_V: how often each word stands in the text.
+        here_V: how often each word occurs in the text.
         counts_V: the counts that it is kept by.
         sample: see keep_probabilities.
     """

@@ -79,7 +79,7 @@ def check_dead_letters(run: Run, counted: Iterable[bytes], dead: DeadLetters) ->
     config = run.config
     total, set_aside = sum_of(counted, ChunkStats, "bytes"), dead.bytes
     if config.input_format != "text":
-        total += dead.line_bytes  # records that were set aside stand in no chunk
+        total += dead.line_bytes  # records that were set aside are in no chunk
     if set_aside > config.max_dead_letter_fraction * total:
         flags = ", ".join(sorted({_FLAGS[reason] for reason in dead.reasons}))
         raise InputError(

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from pipeline.dataset.shard_index import GROUP
 from pipeline.dataset.shards import shard_name
 from pipeline.pairs import chunk_stats
 from pipeline.pairs.chunk_stats import pack_rows
@@ -123,7 +124,7 @@ def packed_shards(passes: int, shards: int, groups: int) -> Iterator[bytes]:
         for start in range(0, shards, _ROWS):
             count = min(_ROWS, shards - start)
             random = np.random.default_rng((index, start))
-            listed = np.zeros(count * groups, written._GROUP)
+            listed = np.zeros(count * groups, GROUP)
             listed["bytes"] = random.integers(1_400_000, 1_500_000, len(listed))
             listed["rows"], listed["xxh3"] = 1 << 20, _bytes(random, len(listed), 8)
             rows = np.zeros(count, written._SHARD)

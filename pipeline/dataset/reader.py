@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import functools
 import os
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -33,6 +34,7 @@ from pipeline.storage import storage
 
 #: Decoded footers that a dataset keeps, 31 kB each; beyond them a row group costs a second, small request again.
 MOST_FOOTERS = 4096
+_BLOCK = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,41 @@ class RowGroupRef:
     group: int
     rows: int
     path: str
+
+
+class RowGroups(Sequence[RowGroupRef]):
+    """The row groups of one pass, in file order; each is a RowGroupRef when it is asked for, and 16 bytes before.
+
+    Attributes:
+        rows_G: int64, pairs of each.
+    """
+
+    def __init__(self, shards: ShardTable, pass_index: int) -> None:
+        """List what the table names."""
+        self._shards = shards
+        self._shard_G, self._group_G, self.rows_G = shards.row_groups_of(pass_index)
+
+    def numbers(self) -> Iterator[tuple[int, int]]:
+        """Yield (shard, group) of each: of all as objects at once they would be too many."""
+        for start in range(0, len(self), _BLOCK):
+            block = slice(start, start + _BLOCK)
+            yield from zip(self._shard_G[block].tolist(), self._group_G[block].tolist(), strict=True)
+
+    def __len__(self) -> int:
+        return len(self.rows_G)
+
+    @overload
+    def __getitem__(self, index: int) -> RowGroupRef: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> tuple[RowGroupRef, ...]: ...
+
+    def __getitem__(self, index: int | slice) -> RowGroupRef | tuple[RowGroupRef, ...]:
+        if isinstance(index, slice):
+            return tuple(self[one] for one in range(*index.indices(len(self))))
+        index = range(len(self))[index]
+        shard = int(self._shard_G[index])
+        return RowGroupRef(shard, int(self._group_G[index]), int(self.rows_G[index]), self._shards.name(shard))
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,14 +139,9 @@ class Dataset:
             raise FormatError(f"{self.shown(VOCAB)}: found {len(vocabulary)} rows, expected {listed.rows}")
         return vocabulary
 
-    def row_groups(self, pass_index: int) -> tuple[RowGroupRef, ...]:
+    def row_groups(self, pass_index: int) -> RowGroups:
         """List the row groups of one pass, in file order."""
-        shards, names = self.shards, self.shards.names
-        return tuple(
-            RowGroupRef(number, index, rows, names[number])
-            for number in np.flatnonzero(shards.passes_S == pass_index).tolist()
-            for index, rows in enumerate(shards.row_group_rows(number))
-        )
+        return RowGroups(self.shards, pass_index)
 
     def read_row_group(self, ref: RowGroupRef) -> Pairs:
         """Fetch one row group by one ranged read; safe to call from several threads.

@@ -73,10 +73,18 @@ class ShardTable(Sequence[Shard]):
         names, digests = (self._table[name].take(shards) for name in ("shard", "digest"))
         return "".join(digests.take(pc.sort_indices(names)).to_pylist())
 
-    def row_group_rows(self, number: int) -> list[int]:
-        """Return the rows of each row group of a shard."""
-        found: list[int] = self._groups_of(number)["rows"].tolist()
-        return found
+    def name(self, number: int) -> str:
+        """Return the name of one shard."""
+        return str(self._table["shard"][number])
+
+    def row_groups_of(self, pass_index: int) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int64]]:
+        """Return the shard, the index in it and the rows of each row group of a pass, in file order."""
+        shards_S = np.flatnonzero(self.passes_S == pass_index).astype(np.int32)
+        starts_S, counts_S = self._ends_S[shards_S], np.diff(self._ends_S)[shards_S]
+        group_G = np.arange(counts_S.sum(), dtype=np.int32)
+        group_G -= np.repeat(np.cumsum(counts_S) - counts_S, counts_S).astype(np.int32)
+        rows_G = self._groups_G["rows"][np.repeat(starts_S, counts_S) + group_G]
+        return np.repeat(shards_S, counts_S), group_G, rows_G.astype(np.int64)
 
     def _groups_of(self, number: int) -> NDArray[np.void]:
         return self._groups_G[self._ends_S[number] : self._ends_S[number + 1]]

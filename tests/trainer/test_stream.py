@@ -29,7 +29,7 @@ from tests.support import group_of, make_dataset
 from trainer.data import pair_stream
 from trainer.data.order import batch_edges, epoch_order, negatives_key, read_ahead
 from trainer.data.pair_stream import PairStream
-from trainer.data.sharing import batch_count, deal, share_batches, whole_epoch
+from trainer.data.sharing import count_batches, deal, share_batches, whole_epoch
 from trainer.errors import UserError
 
 WORLDS, WORKERS = (1, 2, 3, 5), (0, 1, 2, 7)
@@ -136,7 +136,9 @@ def test_batches_end_with_windows(runs: list[int], batch_size: int) -> None:
     assert edges[-1] == center.size
     sizes = [end - start for start, end in pairwise(edges)]
     assert all(0 < size <= 2 * batch_size for size in sizes)
-    assert len(sizes) == batch_count(center.size, batch_size)
+    assert (
+        len(sizes) == -(-center.size // batch_size) == count_batches(whole_epoch(np.array([center.size]), batch_size))
+    )
     windows = {int(edge) for edge in np.flatnonzero(center[1:] != center[:-1]) + 1}
     for edge in edges[1:-1]:
         # Either a window ends here, or one has no end in reach.
@@ -145,11 +147,11 @@ def test_batches_end_with_windows(runs: list[int], batch_size: int) -> None:
 
 def test_batch_size_0_is_the_row_group() -> None:
     assert batch_edges(np.array([4, 4, 4, 5], np.int32), 0) == [0, 4]
-    assert batch_count(4, 0) == 1
+    assert count_batches(whole_epoch(np.array([4]), 0)) == 1
 
 
 def test_padding_makes_ranks_equal(dataset: Dataset) -> None:
-    pieces = whole_epoch(epoch_order(dataset, 1, 0), 8)
+    pieces = whole_epoch(epoch_order(dataset, 1, 0).rows_G, 8)
     for world_size in WORLDS:
         assert len({sum(share_batches(pieces, world_size, rank, 3)) for rank in range(world_size)}) == 1
 

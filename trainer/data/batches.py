@@ -90,10 +90,11 @@ class Batches:
         self._dataset, self.epoch, self.own = dataset, epoch, own
         self.legs = _with_arrangement(legs, Leg(world_size, workers, 0, batch_size))
         self.places = epoch_order(dataset, seed, epoch, shuffle)
-        pieces = whole_epoch(self.places, self.legs[0].batch_size)
+        rows_G = self.places.rows_G
+        pieces = whole_epoch(rows_G, self.legs[0].batch_size)
         for leg in self.legs[:-1]:
-            pieces = after_leg(cut_pieces(pieces, leg.batch_size), leg)
-        pieces = cut_pieces(pieces, batch_size)
+            pieces = after_leg(cut_pieces(pieces, rows_G, leg.batch_size), leg)
+        pieces = cut_pieces(pieces, rows_G, batch_size)
         received_before = sum(leg.received for leg in self.legs[:-1])
         #: Batches of the rank in the whole epoch, empty ones included.
         self.total = received_before + rank_batches(pieces, world_size)
@@ -109,18 +110,17 @@ class Batches:
 
     def read(self, threads: int = READ_THREADS) -> Generator[Batch, None, None]:
         """Yield what is left; `own` counts a batch from when its receiver gets it."""
-        pieces = {piece.place: piece for piece in self._pieces}
-        empty = self.left - count_batches(self._pieces)
-        with contextlib.closing(read_ahead(self._dataset, list(pieces), threads)) as reading:
-            for place, center_N, context_N in reading:
-                piece = pieces[place]
-                for start, end in pairwise(batch_edges(center_N, piece.batch_size)[piece.first :]):
+        pieces, empty = self._pieces, self.left - count_batches(self._pieces)
+        places = (self.places[int(index)] for index in pieces["index"])
+        with contextlib.closing(read_ahead(self._dataset, places, threads)) as reading:
+            for piece, (place, center_N, context_N) in zip(pieces, reading, strict=True):
+                for start, end in pairwise(batch_edges(center_N, int(piece["batch_size"]))[piece["first"] :]):
                     self._count()
                     yield Batch(place, start, center_N[start:end], context_N[start:end])
         for _ in range(empty):
             self._count()
             yield EMPTY
-        self._pieces = []
+        self._pieces = pieces[:0]
 
     def _count(self) -> None:
         self.own += 1

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import accumulate, islice
+from itertools import islice
+from typing import overload
 
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.dataset.reader import Dataset, RowGroupRef
+from pipeline.dataset.reader import Dataset, RowGroupRef, RowGroups
 
 READ_THREADS = 2  # one row group more than this is in memory beside those in use: 8 MiB each
 TRAINING_THREADS = 3  # that one which decodes keeps busy: with zstd it takes a quarter of their time
@@ -54,15 +55,44 @@ def negatives_key(seed: int, place: Place, first_row: int = 0) -> int:
     return keyed_hash(seed, "negatives", place.epoch, place.group.shard, place.group.group, *row)
 
 
-def epoch_order(dataset: Dataset, seed: int, epoch: int, shuffle: bool = True) -> list[Place]:
+class EpochOrder(Sequence[Place]):
+    """The row groups of one epoch in reading order; a Place is made when it is asked for.
+
+    Attributes:
+        rows_G: int64, pairs of each.
+    """
+
+    def __init__(self, epoch: int, groups: RowGroups, order_G: npt.NDArray[np.int64]) -> None:
+        """Read some groups in the order of their numbers `order_G`."""
+        self._epoch, self._groups, self._order_G = epoch, groups, order_G
+        self.rows_G = groups.rows_G[order_G]
+        self._ends_G = np.cumsum(self.rows_G)
+
+    def __len__(self) -> int:
+        return len(self._order_G)
+
+    @overload
+    def __getitem__(self, index: int) -> Place: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Place]: ...
+
+    def __getitem__(self, index: int | slice) -> Place | list[Place]:
+        if isinstance(index, slice):
+            return [self[one] for one in range(*index.indices(len(self)))]
+        index = range(len(self))[index]
+        before = int(self._ends_G[index]) - int(self.rows_G[index])
+        return Place(self._epoch, index, self._groups[int(self._order_G[index])], before)
+
+
+def epoch_order(dataset: Dataset, seed: int, epoch: int, shuffle: bool = True) -> EpochOrder:
     """The row groups of one epoch, in reading order; epoch e walks pass e mod P of the dataset's P passes."""
-    groups = list(dataset.row_groups(epoch % dataset.passes))
+    groups = dataset.row_groups(epoch % dataset.passes)
+    order_G = np.arange(len(groups))
     if shuffle:
-        groups.sort(key=lambda ref: keyed_hash(seed, "order", epoch, ref.shard, ref.group))
-    starts = accumulate((group.rows for group in groups), initial=0)
-    return [
-        Place(epoch, index, group, before) for index, (group, before) in enumerate(zip(groups, starts, strict=False))
-    ]
+        keys = (keyed_hash(seed, "order", epoch, shard, group) for shard, group in groups.numbers())
+        order_G = np.argsort(np.fromiter(keys, np.uint64, len(groups)), kind="stable")
+    return EpochOrder(epoch, groups, order_G)
 
 
 def pairs_to_come(dataset: Dataset, epoch: int, epochs: int) -> int:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.dataset.reader import Dataset, RowGroupRef, open_dataset
+from pipeline.dataset.reader import Dataset, RowGroupRef, RowGroups, open_dataset
 from pipeline.dataset.schema import FormatError
 from pipeline.dataset.vocabulary import Vocabulary
 from pipeline.storage import storage
@@ -138,9 +138,9 @@ def count_contexts(dataset: Dataset, vocabulary: Vocabulary, words: Iterable[str
     return Contexts(vocabulary, read, dataset.pairs_in_pass(0), totals_V, by_word)
 
 
-def _sample(groups: Sequence[RowGroupRef], pairs: int) -> list[RowGroupRef]:
+def _sample(groups: RowGroups, pairs: int) -> list[RowGroupRef]:
     """Take as many row groups at even distances as have so many pairs together, at least one."""
-    average = sum(group.rows for group in groups) / max(1, len(groups))
+    average = groups.rows_G.sum() / max(1, len(groups))
     for wanted in range(min(len(groups), int(pairs / max(1.0, average)) + 1), 1, -1):
         sample = [groups[i * len(groups) // wanted] for i in range(wanted)]
         if sum(group.rows for group in sample) <= pairs:

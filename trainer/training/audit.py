@@ -72,7 +72,7 @@ class Audit:
         self.gather()
         self._processes.broadcast(self._counted)  # after a resumption only process 0 knows what came before
         found = np.zeros(3, np.int64)
-        share = places[self._processes.rank :: self._processes.size]
+        share = (places[index] for index in range(self._processes.rank, len(places), self._processes.size))
         for place, center_N, context_N in read_ahead(dataset, share):
             pairs, hashes = self._counted[:, place.index]
             found += (max(center_N.size - pairs, 0), max(pairs - center_N.size, 0), 0)

@@ -147,7 +147,7 @@ class Loop:
         pairs = config.merge_pairs or default_merge_pairs(
             self.dataset.pairs_in_pass(number), self.processes.size, table_bytes, config.device
         )
-        return plan_merges(pairs, max((ref.rows for ref in self.dataset.row_groups(number)), default=0))
+        return plan_merges(pairs, int(self.dataset.row_groups(number).rows_G.max(initial=0)))
 
     def _batches(self, epoch: int, batch_size: int) -> Batches:
         legs = self.progress.legs if epoch == self.progress.epoch else []

@@ -10,13 +10,18 @@ READY = $(VENV)/.ready
 
 ARGS ?=
 
-.PHONY: demo test engines lint types quality quality-processes bench bench-gpu clean
+.PHONY: demo check test engines lint types quality quality-processes bench bench-gpu clean
 
 demo: $(READY)
 	@CORPUS='$(CORPUS)' PYTHON='$(BIN)/python' WORK='$(WORK)' bash deploy/demo.sh
 
+# The inner loop, in under a minute: lint, types, and the tests of single functions.
+check: lint types
+	$(BIN)/python -m pytest -n auto -m 'not engines and not e2e' tests/unit
+
+# A process a core: most tests wait for processes of their own.
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist worksteal --durations 15 --durations-min 10
 
 # Real engines and stores: installed into ~/.cache/pairstream (or PAIRSTREAM_CACHE), started and stopped by the tests.
 engines: $(READY)

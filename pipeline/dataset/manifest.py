@@ -5,17 +5,16 @@ Its SHA-256 is the dataset's id, so no clock, host or absolute path may enter it
 
 from __future__ import annotations
 
-import dataclasses
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Annotated, Any
+
+import msgspec
 
 from pipeline.dataset.schema import (
     FORMAT_VERSION,
     FormatError,
     canonical_json,
-    parse_json_object,
+    parse_struct,
     require_inside,
-    require_version,
     sha256_hex,
 )
 
@@ -30,19 +29,21 @@ MODELS = "models"  # a folder beside the runs: which ones models were trained on
 #: What is the dataset's own in its folder.
 OWN = ("runs", LATEST, f"{LATEST}.lock")
 
-T = TypeVar("T")
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 
 
-@dataclass(frozen=True)
-class FileEntry:
+class _Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A JSON object that holds these fields and no others."""
+
+
+class FileEntry(_Record, frozen=True):
     """Size and SHA-256 of one file of the dataset."""
 
-    bytes: int
+    bytes: Count
     sha256: str
 
 
-@dataclass(frozen=True)
-class CorpusTotals:
+class CorpusTotals(_Record, frozen=True):
     """What was read.
 
     Attributes:
@@ -56,29 +57,27 @@ class CorpusTotals:
         kept_dead_letter_bytes: theirs; None where all are.
     """
 
-    files: int
-    bytes: int
-    lines: int
-    sentences: int
-    tokens: int
-    in_vocabulary: int
-    dead_letters: dict[str, int]
-    dead_letter_bytes: int
-    kept_dead_letters: dict[str, int] | None = None
-    kept_dead_letter_bytes: int | None = None
+    files: Count
+    bytes: Count
+    lines: Count
+    sentences: Count
+    tokens: Count
+    in_vocabulary: Count
+    dead_letters: dict[str, Count]
+    dead_letter_bytes: Count
+    kept_dead_letters: dict[str, Count] | None = None
+    kept_dead_letter_bytes: Count | None = None
 
 
-@dataclass(frozen=True)
-class VocabularyTotals:
+class VocabularyTotals(_Record, frozen=True):
     """Rows, sum of counts and logical digest (Vocabulary.digest) of the vocabulary."""
 
-    rows: int
-    count: int
+    rows: Count
+    count: Count
     digest: str
 
 
-@dataclass(frozen=True)
-class PassTotals:
+class PassTotals(_Record, frozen=True):
     """One pass over the corpus.
 
     Attributes:
@@ -88,14 +87,13 @@ class PassTotals:
         digest: SHA-256 over the shards' logical digests, in order of their names.
     """
 
-    kept: int
-    pairs: int
-    shards: int
+    kept: Count
+    pairs: Count
+    shards: Count
     digest: str
 
 
-@dataclass(frozen=True)
-class Manifest:
+class Manifest(_Record, frozen=True, omit_defaults=False):
     """The content of manifest.json.
 
     Attributes:
@@ -114,9 +112,7 @@ class Manifest:
 
     def to_json(self) -> bytes:
         """Encode canonically."""
-        fields = dataclasses.asdict(self)
-        fields["corpus"] = {name: value for name, value in fields["corpus"].items() if value is not None}
-        return canonical_json(fields)
+        return canonical_json(msgspec.to_builtins(self))
 
     @property
     def dataset_id(self) -> str:
@@ -130,28 +126,19 @@ def parse_manifest(data: bytes, path: str) -> Manifest:
     Raises:
         FormatError: another format version, a missing, unknown or mistyped field, a name that leaves the folder.
     """
-    fields = parse_json_object(data, path)
-    require_version(fields.get("format_version"), path)
-    files = _take(fields, "files", dict, path)
-    manifest = Manifest(
-        tokenizer=_take(fields, "tokenizer", dict, path),
-        options=_take(fields, "options", dict, path),
-        corpus=_record(CorpusTotals, fields.get("corpus"), f"{path}: corpus"),
-        vocabulary=_record(VocabularyTotals, fields.get("vocabulary"), f"{path}: vocabulary"),
-        passes=tuple(_record(PassTotals, p, f"{path}: passes") for p in _take(fields, "passes", list, path)),
-        files={require_inside(n, path): _record(FileEntry, e, f"{path}: files: {n}") for n, e in files.items()},
-    )
+    manifest = parse_struct(data, Manifest, path)
+    for name in manifest.files:
+        require_inside(name, path)
     rounds = manifest.options.get("phrases", 0)
-    if type(rounds) is not int or not 0 <= rounds <= len(files):  # each has a file
-        raise FormatError(f"{path}: found options: phrases = {_short(rounds)}, expected 0 to {len(files)}")
+    if type(rounds) is not int or not 0 <= rounds <= len(manifest.files):  # each has a file
+        raise FormatError(f"{path}: found options: phrases = {str(rounds)[:100]}, expected 0 to {len(manifest.files)}")
     missing = {VOCAB, INPUTS, SHARDS} - manifest.files.keys()
     if missing:
         raise FormatError(f"{path}: found no entry for {', '.join(sorted(missing))}, expected one in 'files'")
     return manifest
 
 
-@dataclass(frozen=True)
-class Pointer:
+class Pointer(_Record, frozen=True, omit_defaults=False):
     """The content of LATEST.json: the run that readers follow."""
 
     run: str
@@ -160,7 +147,7 @@ class Pointer:
 
     def to_json(self) -> bytes:
         """Encode canonically."""
-        return canonical_json(dataclasses.asdict(self))
+        return canonical_json(msgspec.to_builtins(self))
 
 
 def parse_pointer(data: bytes, path: str) -> Pointer:
@@ -169,10 +156,9 @@ def parse_pointer(data: bytes, path: str) -> Pointer:
     Raises:
         FormatError: another format version, a missing field, a run name that leaves the folder.
     """
-    fields = parse_json_object(data, path)
-    require_version(fields.get("format_version"), path)
-    pointer = _record(Pointer, fields, path)
-    return dataclasses.replace(pointer, run=require_run_id(pointer.run, path))
+    pointer = parse_struct(data, Pointer, path)
+    require_run_id(pointer.run, path)
+    return pointer
 
 
 def require_run_id(run: str, path: str) -> str:
@@ -184,31 +170,3 @@ def require_run_id(run: str, path: str) -> str:
     if "/" in run or run.startswith("."):
         raise FormatError(f"{path}: found the run {run!r}, expected the plain name of a folder")
     return require_inside(run, path)
-
-
-_KINDS = {"int": int, "str": str, "dict[str, int]": dict, "dict[str, int] | None": dict, "int | None": int}
-
-
-def _record(kind: type[T], value: object, where: str) -> T:
-    """Build a dataclass from a JSON object that must hold its fields, all but those that may be None, and no others."""
-    if not isinstance(value, dict):
-        raise FormatError(f"{where}: found {type(value).__name__}, expected an object")
-    fields = {f.name: _KINDS[str(f.type)] for f in dataclasses.fields(kind)  # type: ignore[arg-type]
-              if f.default is not None or f.name in value}  # fmt: skip
-    if value.keys() != fields.keys():
-        raise FormatError(f"{where}: found the fields {sorted(value)}, expected {sorted(fields)}")
-    return kind(**{name: _take(value, name, wanted, where) for name, wanted in fields.items()})
-
-
-def _take(fields: dict[str, Any], name: str, kind: type[T], where: str) -> T:
-    value = fields.get(name)
-    if not isinstance(value, kind) or isinstance(value, bool):
-        raise FormatError(f"{where}: found {name} = {_short(value)}, expected {kind.__name__}")
-    if isinstance(value, int) and not 0 <= value < 1 << 63:
-        raise FormatError(f"{where}: found {name} = {_short(value)}, expected 0 to 2^63 - 1")
-    return value
-
-
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 100 else text[:100] + "…"

@@ -22,7 +22,8 @@ from tests.engines.support import ROOT, dataset_sha256, files_below, names_of, s
 
 pytestmark = pytest.mark.engines
 
-NEEDED = ("numpy", "obstore", "pyarrow", "smart_open", "xxhash", "apache-beam", "numba", "regex", "zstandard")
+NEEDED = ("msgspec", "numpy", "obstore", "pyarrow", "smart_open", "xxhash", "apache-beam", "numba", "regex",
+          "zstandard")  # fmt: skip
 SETUPTOOLS = "setuptools==80.9.0"
 VERSION = "0.1.0+travelled"
 

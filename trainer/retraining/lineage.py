@@ -9,10 +9,10 @@ inputs.parquet      every file that the version or its parents were trained on: 
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -83,8 +83,8 @@ def save_lineage(
             "uri": storage.redact(dataset.uri),
             "run": dataset.run_id,
             "dataset_id": dataset.dataset_id,
-            "vocabulary": dataclasses.asdict(manifest.vocabulary),
-            "corpus": dataclasses.asdict(manifest.corpus),
+            "vocabulary": msgspec.structs.asdict(manifest.vocabulary),
+            "corpus": msgspec.structs.asdict(manifest.corpus),
             "options": manifest.options,
             "tokenizer": manifest.tokenizer,
         },

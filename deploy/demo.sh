@@ -16,7 +16,7 @@ if [ -z "$CORPUS" ]; then
   if [ ! -d "$WORK/corpus" ]; then  # made aside first: an interrupted demo leaves no half corpus
     rm -rf "$WORK/corpus.tmp"
     mkdir -p "$WORK"
-    "$PYTHON" -m pipeline.inputs.demo_corpus "$WORK/corpus.tmp"
+    "$PYTHON" "$(dirname "$0")/demo_corpus.py" "$WORK/corpus.tmp"
     mv "$WORK/corpus.tmp" "$WORK/corpus"
   fi
   CORPUS="$WORK/corpus/*.txt.gz"

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.inputs import demo_corpus
-from pipeline.inputs.demo_corpus import (
+from deploy import demo_corpus
+from deploy.demo_corpus import (
     clean_paragraphs,
     collect_corpus,
     extract_strings,

@@ -1,6 +1,6 @@
 """A corpus that is already on the machine: the documentation strings of Python and of the installed packages.
 
-    python -m pipeline.inputs.demo_corpus OUT_DIR [--max-bytes 40000000] [--shards 8]
+    python deploy/demo_corpus.py OUT_DIR [--max-bytes 40000000] [--shards 8]
 
 Source files are parsed, never imported. A paragraph of prose becomes a line; code, markup and repetitions are left
 out. Lines are ordered by a digest of their content, so neither the order in which files are found nor the number of
@@ -25,9 +25,6 @@ import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-from pipeline.errors import ConfigError, InputError, PipelineError
-from pipeline.storage import storage
 
 #: Source files beyond these are not parsed, so that a large environment takes no longer than a small one.
 MAX_SOURCE_BYTES = 120_000_000
@@ -96,7 +93,7 @@ def extract_strings(source: bytes) -> Iterator[str]:
         for field in ("body", "orelse", "finalbody", "handlers", "cases"):
             nodes += getattr(node, field, ())
         if isinstance(node, ast.Expr):
-            values = [node.value, *(node.value.args if _documents(node.value) else [])]  # type: ignore[attr-defined]
+            values = [node.value, *(node.value.args if _documents(node.value) else [])]
             for value in values:
                 if isinstance(value, ast.Constant) and isinstance(value.value, str):
                     yield value.value
@@ -172,13 +169,13 @@ def write_corpus(paragraphs: Sequence[str], folder: str, shards: int) -> list[st
     """Write the paragraphs as .txt.gz files, none empty; files of an earlier run are removed. Return the new names."""
     shards = min(shards, len(paragraphs))
     names = [f"docs-{shard:05d}-of-{shards:05d}.txt.gz" for shard in range(shards)]
-    if storage.is_local(folder):
-        for old in Path(storage.local_path(folder)).glob("docs-*-of-*.txt.gz"):
-            if old.name not in names:
-                old.unlink()
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    for old in Path(folder).glob("docs-*-of-*.txt.gz"):
+        if old.name not in names:
+            old.unlink()
     for shard, name in enumerate(names):
         text = "".join(f"{paragraph}\n" for paragraph in paragraphs[shard::shards])
-        storage.write_bytes(storage.join(folder, name), gzip.compress(text.encode("utf-8"), 6, mtime=0))
+        Path(folder, name).write_bytes(gzip.compress(text.encode("utf-8"), 6, mtime=0))
     return names
 
 
@@ -188,13 +185,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     started = time.perf_counter()
     try:
         if args.max_bytes < 1 or args.shards < 1:
-            raise ConfigError(f"found --max-bytes {args.max_bytes} --shards {args.shards}, expected at least 1")
+            raise ValueError(f"found --max-bytes {args.max_bytes} --shards {args.shards}, expected at least 1")
         roots = args.source or sorted({sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")})
         collected = collect_corpus(roots, args.max_bytes)
         if not collected.paragraphs:
-            raise InputError(f"{', '.join(roots)}: found no documentation in Python files, expected some")
+            raise ValueError(f"{', '.join(roots)}: found no documentation in Python files, expected some")
         names = write_corpus(collected.paragraphs, args.out, args.shards)
-    except (PipelineError, OSError) as error:
+    except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     words = sum(len(paragraph.split()) for paragraph in collected.paragraphs)
@@ -209,7 +206,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m pipeline.inputs.demo_corpus",
+        prog="demo_corpus.py",
         description="Write the documentation strings of the installed Python packages as a text corpus.",
         allow_abbrev=False,
     )

@@ -16,11 +16,11 @@ it is needed.
 
 from __future__ import annotations
 
-import importlib
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from pipeline.common.lazy import lazy
 from pipeline.dataset import __version__
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["PairStream", "__version__", "load", "open_dataset", "prepare", "train"]
 
 DEBUG = "--debug"
-_WHERE = {"PairStream": "trainer", "load": "trainer", "open_dataset": "pipeline.dataset.reader"}
+_PLACES = {"PairStream": "trainer", "load": "trainer", "open_dataset": "pipeline.dataset.reader"}
 
 
 def prepare(
@@ -119,10 +119,7 @@ def run() -> int:
     return run_command(main)
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _WHERE:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_WHERE[name]), name)
+__getattr__ = lazy(__name__, _PLACES)
 
 
 def __dir__() -> list[str]:

@@ -43,7 +43,6 @@ from pipeline.transforms.pack import Pack
 from pipeline.transforms.phrases import find_phrases
 from pipeline.transforms.read import ReadListing, SplitRecords, SpreadChunks
 from pipeline.transforms.text_to_pairs import (
-    COUNTS,
     DEAD,
     ENCODED,
     RUNS,
@@ -54,6 +53,7 @@ from pipeline.transforms.text_to_pairs import (
     WriteDeadLetters,
     WriteShards,
 )
+from pipeline.transforms.threads import COUNTS
 from pipeline.vocabulary.extend import copy_phrases, find_base
 from pipeline.vocabulary.partitions import partition_count
 

@@ -7,9 +7,9 @@ Of `pipeline` it imports `dataset`, `storage` and `common` alone.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from pipeline.common.lazy import lazy
 from pipeline.dataset import __version__
 
 if TYPE_CHECKING:
@@ -19,13 +19,8 @@ if TYPE_CHECKING:
 __all__ = ["PairStream", "UnknownTokenError", "Vectors", "__version__", "load"]
 
 
-def __getattr__(name: str) -> Any:
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = importlib.import_module(
-        "trainer.data.pair_stream" if name == "PairStream" else "trainer.keyed_vectors.vectors"
-    )
-    return getattr(module, name)
+_PLACES = dict.fromkeys(__all__, "trainer.keyed_vectors.vectors") | {"PairStream": "trainer.data.pair_stream"}
+__getattr__ = lazy(__name__, _PLACES)
 
 
 def __dir__() -> list[str]:

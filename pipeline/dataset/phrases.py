@@ -6,11 +6,10 @@ import re
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from pipeline.dataset.reader import Dataset
 from pipeline.dataset.schema import PHRASES_SCHEMA, FormatError, sha256_hex
-from pipeline.dataset.tables import read_table
+from pipeline.dataset.tables import encode_table, read_table
 from pipeline.storage import storage
 
 _NAME = re.compile(r"phrases/round-\d{2}\.parquet")
@@ -34,10 +33,7 @@ def save_phrases(table: pa.Table) -> pa.Buffer:
     keys = keys.append_column("count", table["count"])
     order = pc.sort_indices(keys, sort_keys=[("count", "descending"), ("first", "ascending"), ("second", "ascending")])
     ordered = table.take(order).cast(PHRASES_SCHEMA)
-    sink = pa.BufferOutputStream()
-    pq.write_table(ordered, sink, compression="zstd", compression_level=1, use_dictionary=False,
-                   write_page_checksum=True, row_group_size=1 << 20)  # fmt: skip
-    return sink.getvalue()
+    return encode_table(ordered, compression_level=1, use_dictionary=False, row_group_size=1 << 20)
 
 
 def load_phrases(uri: str, sha256: str) -> pa.Table:

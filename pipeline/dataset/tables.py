@@ -14,6 +14,13 @@ LARGEST_RATIO, FREE_BYTES = 1000, 64 << 20
 _BATCH_ROWS = 1 << 16
 
 
+def encode_table(table: pa.Table, **options: object) -> pa.Buffer:
+    """Encode a table as a Parquet file; ``options`` are those of write_table, beside page checksums and zstd."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="zstd", write_page_checksum=True, **options)
+    return sink.getvalue()
+
+
 def read_table(data: bytes | pa.Buffer, schema: pa.Schema, path: str) -> pa.Table:
     """Decode the bytes of a Parquet file; ``path`` names them in errors.
 

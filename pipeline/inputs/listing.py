@@ -10,6 +10,7 @@ from typing import IO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline.dataset.tables import encode_table
 from pipeline.errors import InputError
 from pipeline.inputs.discover import InputFile
 from pipeline.inputs.text_digests import Text
@@ -36,14 +37,11 @@ _COLUMNS = ["uri", "name", "bytes"]
 _GROUP_ROWS = 1 << 13
 
 
-def save_texts(
-    files: Sequence[InputFile], places: Sequence[str], texts: Sequence[Text], sink: pa.BufferOutputStream
-) -> None:
-    """Write a list for retraining: beside the columns of a listing, where each file really is, and its text."""
+def save_texts(files: Sequence[InputFile], places: Sequence[str], texts: Sequence[Text]) -> pa.Buffer:
+    """Encode a list for retraining: beside the columns of a listing, where each file really is, and its text."""
     columns = [[getattr(file, name) for file in files] for name in _SCHEMA.names]
     columns += [list(places), [text.digest for text in texts], [text.bytes for text in texts]]
-    table = pa.table(columns, schema=pa.schema([*_SCHEMA, *_TEXT_FIELDS]))
-    pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
+    return encode_table(pa.table(columns, schema=pa.schema([*_SCHEMA, *_TEXT_FIELDS])))
 
 
 def save_listing(files: Iterable[InputFile], sink: IO[bytes] | pa.NativeFile) -> tuple[int, int]:

@@ -19,7 +19,7 @@ from pipeline.dataset.schema import PHRASES_SCHEMA
 from pipeline.phrases.join import JOINT
 from pipeline.phrases.kernel import add_pairs, set_pairs
 from pipeline.text.tokenize import Tokens
-from pipeline.vocabulary.count import COUNTS_SCHEMA, TokenCounter
+from pipeline.vocabulary.count import COUNTS_SCHEMA, TABLE_BYTES, TokenCounter, add_up, tables_to_bytes
 from pipeline.vocabulary.partitions import FEWEST_PARTITIONS, deal, order_by, partition_of
 
 #: Parts of the partial counts, by first word, for each partition of words: many, since a text has more pairs. (Those of
@@ -32,8 +32,8 @@ SECOND_SHARE = 4
 #: Partial counts leave a counter when it holds this many pairs, of 32 bytes each.
 PAIR_LIMIT = 1 << 22
 
-#: Partial counts are added up whenever this much of them has come together, two tables with so much for each.
-FOLD_BYTES, TABLE_BYTES = 64 << 20, 8 << 10
+#: Pairs that are looked at together.
+BATCH_BYTES = 64 << 20
 
 PAIRS_SCHEMA = pa.schema([("first", pa.binary()), ("second", pa.binary()), ("count", pa.int64())])
 SCORED_SCHEMA = pa.schema([*PAIRS_SCHEMA, ("score", pa.float64())])
@@ -48,11 +48,7 @@ class Counts(NamedTuple):
 
     def to_bytes(self) -> bytes:
         """Encode as two Arrow IPC streams."""
-        sink = pa.BufferOutputStream()
-        for table in self:
-            with pa.ipc.new_stream(sink, table.schema) as writer:
-                writer.write_table(table)
-        return sink.getvalue().to_pybytes()  # type: ignore[no-any-return]
+        return tables_to_bytes(self)
 
 
 def counts_from_bytes(data: bytes) -> Counts:
@@ -107,6 +103,10 @@ class PairCounter(TokenCounter):
                 if cut[0][1]:
                     yield part, Counts(taken.words.slice(*cut[0]), taken.pairs.slice(*cut[1]))
 
+    def payloads(self, number: int) -> Iterator[tuple[int, bytes]]:
+        """Yield what was counted by part, encoded."""
+        return ((part, counts.to_bytes()) for part, counts in self.parts(number))
+
     def _counts_of(self, words: pa.Table, rows: NDArray[np.int64], slots: NDArray[np.int64]) -> Counts:
         keys, token = self._keys[slots], words["token"]
         pairs = [token.take(pa.array(keys >> 32)), token.take(pa.array(keys & 0xFFFFFFFF)), self._pair_counts[slots]]
@@ -126,7 +126,7 @@ def merge_pairs(
     Words and pairs below ``min_count`` are dropped. A pair stands nowhere without its two words, so that those of a
     pair that is left are left too.
     """
-    words, pairs = _add_up(parts)
+    words, pairs = add_up([COUNTS_SCHEMA, PAIRS_SCHEMA], parts)
     words = words.filter(pc.greater_equal(words["count"], min_count))
     pairs = pairs.filter(pc.greater_equal(pairs["count"], min_count))
     pairs = pairs.append_column("first_count", _look_up(pairs["first"], words))
@@ -142,7 +142,7 @@ def score_pairs(
 ) -> pa.Table:
     """Return the phrases among the pairs of one part by second word, columns of SCORED_SCHEMA.
 
-    In memory are its words and its phrases, and FOLD_BYTES of the pairs.
+    In memory are its words and its phrases, and BATCH_BYTES of the pairs.
 
     The score is that of word2phrase.c, (count − δ) / count(first) / count(second) · tokens with δ = ``min_count``, in
     IEEE double precision: each operation is rounded correctly, so that it is the same number everywhere. (The C code
@@ -168,7 +168,7 @@ def _batches(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
     for table in tables:
         held.append(table)
         size += table.nbytes + TABLE_BYTES
-        if size > FOLD_BYTES:
+        if size > BATCH_BYTES:
             yield pa.concat_tables(held)
             held, size = [], 0
     if held:
@@ -198,28 +198,6 @@ def _neighbours(rows: NDArray[np.int32], ends_S: NDArray[np.int32]) -> NDArray[n
     wide = rows.astype(np.int64)
     keys: NDArray[np.int64] = (wide[:-1] << 32 | wide[1:])[inside[:-1]]
     return keys
-
-
-def _add_up(parts: Iterable[Counts]) -> Counts:
-    """Add up partial counts, a bounded amount of them at a time beside the sums."""
-    held = [Counts(COUNTS_SCHEMA.empty_table(), PAIRS_SCHEMA.empty_table())]
-    size, limit = 0, FOLD_BYTES
-    for part in parts:
-        held.append(part)
-        size += part.words.nbytes + part.pairs.nbytes + TABLE_BYTES
-        if size > limit:
-            held = [_sum(held)]
-            size = held[0].words.nbytes + held[0].pairs.nbytes
-            limit = max(FOLD_BYTES, 2 * size)
-    return _sum(held)
-
-
-def _sum(parts: Sequence[Counts]) -> Counts:
-    sums = []
-    for tables, keys in (([p.words for p in parts], ["token"]), ([p.pairs for p in parts], ["first", "second"])):
-        total = pa.concat_tables(tables).group_by(keys, use_threads=False).aggregate([("count", "sum")])
-        sums.append(total.rename_columns([*keys, "count"]))
-    return Counts(*sums)
 
 
 def _look_up(wanted: pa.ChunkedArray, words: pa.Table) -> pa.ChunkedArray:

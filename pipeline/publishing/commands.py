@@ -163,9 +163,7 @@ def _list_texts(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
     finally:
         meter.close()
         show(None)
-    sink = pa.BufferOutputStream()
-    save_texts(files, places, texts, sink)
-    write_output(args.to, memoryview(sink.getvalue()))
+    write_output(args.to, memoryview(save_texts(files, places, texts)))
     result, text = _describe_list(args, len(files), size)
     return result | {"twice": twice}, text
 

@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import xxhash
 
 from pipeline.config import Config
@@ -16,6 +15,7 @@ from pipeline.dataset.manifest import FileEntry
 from pipeline.dataset.publish import file_entries
 from pipeline.dataset.schema import INPUTS_SCHEMA
 from pipeline.dataset.shards import Shard, encode_shard, shard_name
+from pipeline.dataset.tables import encode_table
 from pipeline.errors import InputError
 from pipeline.inputs.chunks import Chunk
 from pipeline.inputs.discover import InputFile
@@ -184,10 +184,7 @@ def describe_inputs(names: pa.ChunkedArray, rows: Rows, digests: Rows) -> pa.Buf
         if len(rows):
             total[digests["file"]] = np.add.reduceat(rows[name], bounds[:-1], dtype=np.int64)
     digest = _digest_column(digests, len(names))
-    table = pa.table([names.combine_chunks(), size, digest, lines, tokens], schema=INPUTS_SCHEMA)
-    sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
-    return sink.getvalue()
+    return encode_table(pa.table([names.combine_chunks(), size, digest, lines, tokens], schema=INPUTS_SCHEMA))
 
 
 def _digest_column(digests: Rows, files: int) -> pa.Array:

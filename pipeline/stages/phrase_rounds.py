@@ -14,10 +14,11 @@ from pipeline.dataset.publish import file_entries
 from pipeline.inputs.chunks import Chunk
 from pipeline.inputs.discover import InputFile
 from pipeline.phrases.join import Phrases
-from pipeline.phrases.score import PairCounter, as_phrases
+from pipeline.phrases.score import as_phrases
 from pipeline.results import PhraseFile
 from pipeline.stages import chunks
 from pipeline.storage import storage
+from pipeline.vocabulary.count import TokenCounter
 
 
 class ReadChunk(NamedTuple):
@@ -30,7 +31,7 @@ class ReadChunk(NamedTuple):
 
 
 def count_chunk_pairs(
-    file: InputFile, chunk: Chunk, config: Config, phrases: Phrases, counter: PairCounter
+    file: InputFile, chunk: Chunk, config: Config, phrases: Phrases, counter: TokenCounter
 ) -> ReadChunk:
     """Count one chunk's tokens and neighbours; what is set aside is reported by the counting pass."""
     tokens, _ = chunks.tokenize_chunk(file, chunk, config, phrases)

@@ -13,9 +13,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from pipeline.dataset.schema import DEAD_LETTERS_SCHEMA
+from pipeline.dataset.tables import encode_table
 from pipeline.text.normalize import DeadLetter
 
 #: A letter counts as its content and so many bytes more, about what it takes in memory: short ones have a bound too.
@@ -142,7 +142,5 @@ def encode_parts(letters: Iterable[tuple[str, DeadLetter]]) -> Iterator[tuple[st
 
 
 def _encode_part(number: int, rows: list[tuple[str, int, str, bytes]]) -> tuple[str, pa.Buffer]:
-    sink = pa.BufferOutputStream()
     table = pa.table(list(zip(*rows, strict=True)), schema=DEAD_LETTERS_SCHEMA)
-    pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
-    return f"dead-letters/part-{number:05d}.parquet", sink.getvalue()
+    return f"dead-letters/part-{number:05d}.parquet", encode_table(table)

@@ -6,24 +6,17 @@ and in the packages that it wires.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from pipeline.common.lazy import lazy
 
 if TYPE_CHECKING:
     from pipeline.transforms.read import ListInputs
-    from pipeline.transforms.text_to_pairs import (
-        COUNTS,
-        DEAD,
-        STATS,
-        CountTokens,
-        MergeCounts,
-    )
+    from pipeline.transforms.text_to_pairs import DEAD, STATS, CountTokens, MergeCounts
+    from pipeline.transforms.threads import COUNTS
 
 __all__ = ["COUNTS", "DEAD", "STATS", "CountTokens", "ListInputs", "MergeCounts"]
 
 
-def __getattr__(name: str) -> Any:
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = "read" if name == "ListInputs" else "text_to_pairs"
-    return getattr(importlib.import_module(f"pipeline.transforms.{module}"), name)
+_PLACES = dict.fromkeys(__all__, "pipeline.transforms.text_to_pairs") | {"ListInputs": "pipeline.transforms.read"}
+__getattr__ = lazy(__name__, _PLACES)

@@ -6,7 +6,6 @@ import functools
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
 
 import apache_beam as beam
 from apache_beam.metrics import Metrics
@@ -15,6 +14,7 @@ from apache_beam.pvalue import AsIter, AsList, AsSingleton
 from pipeline import progress
 from pipeline.config import Config
 from pipeline.inputs import read as reading
+from pipeline.inputs.chunks import Chunk
 from pipeline.inputs.discover import InputFile, Part
 from pipeline.pairs.chunk_stats import pack_rows
 from pipeline.phrases.join import Phrases, phrases_of
@@ -23,10 +23,10 @@ from pipeline.results import PhraseFile
 from pipeline.stages import phrase_rounds
 from pipeline.stages.spill import Spill, make_spill
 from pipeline.transforms.pack import Pack
-from pipeline.transforms.threads import PerThread, SpillingDoFn, Tagged, ThreadedDoFn
+from pipeline.transforms.threads import COUNTS, CountingDoFn, SpillingDoFn, Tagged
 from pipeline.vocabulary.count import table_from_bytes, table_to_bytes
 
-COUNTS, READ, PHRASES = "counts", "read", "phrases"
+READ, PHRASES = "read", "phrases"
 
 Rounds = tuple[PhraseFile, ...]
 
@@ -99,10 +99,6 @@ def _write_round(
 class _PhraseDoFn(SpillingDoFn):
     """Base of the DoFns here."""
 
-    def __init__(self, config: Config, spill: Spill) -> None:
-        super().__init__(config.threads, spill)
-        self._config = config
-
     def finish_bundle(self) -> Iterator[beam.pvalue.TaggedOutput]:
         yield from super().finish_bundle()
         # Idle threads would hold on to the memory that Arrow freed in them, round after round.
@@ -110,14 +106,12 @@ class _PhraseDoFn(SpillingDoFn):
         self.setup()
 
 
-class _CountPairs(_PhraseDoFn):
-    def __init__(self, number: int, config: Config, spill: Spill, partitions: int) -> None:
-        super().__init__(config, spill)
-        self._number, self._partitions = number, partitions
+class _CountPairs(_PhraseDoFn, CountingDoFn):
+    make_counter = PairCounter
 
-    def start_bundle(self) -> None:
-        super().start_bundle()
-        self._counters = PerThread(PairCounter)
+    def __init__(self, number: int, config: Config, spill: Spill, partitions: int) -> None:
+        CountingDoFn.__init__(self, config, spill, partitions)
+        self._number = number
 
     def process(self, batch: list[Part], earlier: Rounds) -> Iterator[beam.pvalue.TaggedOutput]:
         progress.begin(f"phrases {self._number}")
@@ -126,23 +120,9 @@ class _CountPairs(_PhraseDoFn):
             for chunk in reading.read_chunks(part, self._config):
                 yield from self.submit(self._count, part.file, chunk, phrases)
 
-    def finish_bundle(self) -> Iterator[beam.pvalue.TaggedOutput]:
-        yield from ThreadedDoFn.finish_bundle(self)  # all is counted; only then
-        self._pending.extend(self._pool.submit(self._hand_on, counter) for counter in self._counters)
-        yield from super().finish_bundle()
-        self._counters.forget()
-
-    def _count(self, file: InputFile, chunk: Any, phrases: Phrases) -> list[Tagged]:
-        counter = self._counters.mine()
-        result = [Tagged(READ, phrase_rounds.count_chunk_pairs(file, chunk, self._config, phrases, counter))]
-        if counter.is_large:
-            self._counters.drop_mine()
-            result += self._hand_on(counter)
-        return result
-
-    def _hand_on(self, counter: PairCounter) -> list[Tagged]:
-        parts = counter.parts(self._partitions)
-        return [Tagged(COUNTS, (part, self._spill.put(counts.to_bytes()))) for part, counts in parts]
+    def _count(self, file: InputFile, chunk: Chunk, phrases: Phrases) -> list[Tagged]:
+        count, config = phrase_rounds.count_chunk_pairs, self._config
+        return self.count_into(lambda counter: [Tagged(READ, count(file, chunk, config, phrases, counter))])
 
 
 class _Parts:

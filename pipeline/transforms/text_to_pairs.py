@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
 
 import apache_beam as beam
 from apache_beam.metrics import Metrics
@@ -12,8 +11,9 @@ from apache_beam.metrics import Metrics
 from pipeline import progress
 from pipeline.config import Config
 from pipeline.inputs import read
+from pipeline.inputs.chunks import Chunk
 from pipeline.inputs.discover import InputFile, Part
-from pipeline.pairs.sentences import run_from_bytes
+from pipeline.pairs.sentences import SentenceRun, run_from_bytes
 from pipeline.pairs.shard_plan import Plan, PlanFile, load_plan
 from pipeline.pairs.windows import PairRules
 from pipeline.phrases.join import Phrases, phrases_of
@@ -22,13 +22,13 @@ from pipeline.stages import chunks
 from pipeline.stages.spill import InlineSpill, Spill
 from pipeline.text.dead_letters import SetAside, set_aside
 from pipeline.transforms.read import NO_FILE, Strings, require_batch, require_text_elements
-from pipeline.transforms.threads import PerThread, SpillingDoFn, Tagged, ThreadedDoFn
+from pipeline.transforms.threads import COUNTS, CountingDoFn, SpillingDoFn, Tagged
 from pipeline.vocabulary.count import MERGE_ROWS, TokenCounter, merge_counts, table_from_bytes, table_to_bytes
 from pipeline.vocabulary.extend import Base
-from pipeline.vocabulary.lookup import load_lookup, load_thresholds
+from pipeline.vocabulary.lookup import TokenLookup, load_lookup, load_thresholds
 from pipeline.vocabulary.partitions import FEWEST_PARTITIONS
 
-COUNTS, STATS, DEAD, MERGED = "counts", "stats", "dead", "merged"
+STATS, DEAD, MERGED = "stats", "dead", "merged"
 RUNS, ENCODED, SHARDS = "runs", "encoded", "shards"
 
 
@@ -42,22 +42,23 @@ class CountTokens(beam.PTransform):  # type: ignore[misc]
     """
 
     def __init__(
-        self, config: Config, spill: Spill | None = None, phrases: Any = (), partitions: int = FEWEST_PARTITIONS
+        self, config: Config, spill: Spill | None = None, phrases: object = (), partitions: int = FEWEST_PARTITIONS
     ) -> None:
         super().__init__()
         self._do_fn = _CountTokens(config, spill or InlineSpill(), partitions)
         self._phrases = phrases
 
-    def expand(self, batches: beam.PCollection) -> Any:
+    def expand(self, batches: beam.PCollection) -> beam.pvalue.DoOutputsTuple:
         """Read, tokenise and count."""
         require_text_elements(batches, "CountTokens")
         return batches | beam.ParDo(self._do_fn, self._phrases).with_outputs(COUNTS, STATS, DEAD)
 
 
-class _CountTokens(SpillingDoFn):
+class _CountTokens(CountingDoFn):
+    make_counter = TokenCounter
+
     def __init__(self, config: Config, spill: Spill, partitions: int) -> None:
-        super().__init__(config.threads, spill)
-        self._config, self._partitions = config, partitions
+        super().__init__(config, spill, partitions)
         self._tokens = Metrics.counter("pairstream", "tokens")
         self._lines = Metrics.counter("pairstream", "lines")
         self._dead = Metrics.counter("pairstream", "dead_letters")
@@ -68,7 +69,6 @@ class _CountTokens(SpillingDoFn):
 
     def start_bundle(self) -> None:
         super().start_bundle()
-        self._counters = PerThread(TokenCounter)
         self._strings = Strings()
 
     def process(
@@ -94,25 +94,15 @@ class _CountTokens(SpillingDoFn):
     def finish_bundle(self) -> Iterator[beam.pvalue.TaggedOutput]:
         for chunk in self._strings.take():
             self._pending.append(self._pool.submit(self._count, NO_FILE, chunk, self._phrases))
-        yield from ThreadedDoFn.finish_bundle(self)  # all is counted; only then
-        self._pending.extend(self._pool.submit(self._hand_on, counter) for counter in self._counters)
         yield from super().finish_bundle()
-        self._counters.forget()
 
-    def _count(self, file: InputFile, chunk: Any, phrases: Phrases) -> list[Tagged]:
-        counter = self._counters.mine()
+    def _count(self, file: InputFile, chunk: Chunk, phrases: Phrases) -> list[Tagged]:
+        return self.count_into(lambda counter: self._count_chunk(file, chunk, phrases, counter))
+
+    def _count_chunk(self, file: InputFile, chunk: Chunk, phrases: Phrases, counter: TokenCounter) -> list[Tagged]:
         stats, letters = chunks.count_chunk(file, chunk, self._config, counter, phrases)
-        result = [Tagged(STATS, stats)]
-        if letters:
-            result.append(Tagged(DEAD, set_aside(self._config.max_dead_letter_bytes, file.name, letters)))
-        if counter.is_large:
-            self._counters.drop_mine()
-            result += self._hand_on(counter)
-        return result
-
-    def _hand_on(self, counter: TokenCounter) -> list[Tagged]:
-        dealt = counter.partitions(self._partitions)
-        return [Tagged(COUNTS, (part, self._spill.put(table_to_bytes(table)))) for part, table in dealt]
+        aside = [set_aside(self._config.max_dead_letter_bytes, file.name, letters)] if letters else []
+        return [Tagged(STATS, stats), *(Tagged(DEAD, one) for one in aside)]
 
     def count(self, item: Tagged) -> None:
         if item.tag == STATS:
@@ -143,8 +133,8 @@ class _MergeCounts(SpillingDoFn):
     """One element takes the sums of its partition, a few times over, and a bounded part of what is added to them."""
 
     def __init__(self, config: Config, spill: Spill, base: Base | None, partitions: int) -> None:
-        super().__init__(config.threads, spill)
-        self._config, self._base = config, base
+        super().__init__(config, spill)
+        self._base = base
         self._batch_rows = max(1, MERGE_ROWS // partitions)
 
     def process(self, element: tuple[int, Iterable[bytes]]) -> Iterator[beam.pvalue.TaggedOutput]:
@@ -195,20 +185,19 @@ class _Together(beam.CombineFn):  # type: ignore[misc]
 class EncodeChunks(beam.PTransform):  # type: ignore[misc]
     """Batches of Part → outputs ``runs`` (shard, what travels of its ids) and ``encoded``."""
 
-    def __init__(self, config: Config, spill: Spill, vocabulary: Any, plan: Any, phrases: Any) -> None:
+    def __init__(self, config: Config, spill: Spill, vocabulary: object, plan: object, phrases: object) -> None:
         super().__init__()
         self._do_fn = _EncodeChunks(config, spill)
         self._sides = (vocabulary, plan, phrases)
 
-    def expand(self, batches: beam.PCollection) -> Any:
+    def expand(self, batches: beam.PCollection) -> beam.pvalue.DoOutputsTuple:
         """Read, tokenise, encode and split among shards."""
         return batches | beam.ParDo(self._do_fn, *self._sides).with_outputs(RUNS, ENCODED)
 
 
 class _EncodeChunks(SpillingDoFn):
     def __init__(self, config: Config, spill: Spill) -> None:
-        super().__init__(config.threads, spill)
-        self._config = config
+        super().__init__(config, spill)
         self._known = Metrics.counter("pairstream", "in_vocabulary")
 
     def process(
@@ -221,7 +210,7 @@ class _EncodeChunks(SpillingDoFn):
             for chunk in read.read_chunks(part, self._config):
                 yield from self.submit(self._encode, part.file, chunk, lookup, plan, phrases)
 
-    def _encode(self, file: InputFile, chunk: Any, lookup: Any, plan: Plan, phrases: Phrases) -> list[Tagged]:
+    def _encode(self, file: InputFile, chunk: Chunk, lookup: TokenLookup, plan: Plan, phrases: Phrases) -> list[Tagged]:
         encoded, runs = chunks.encode_chunk(file, chunk, self._config, lookup, plan, phrases)
         result = [Tagged(RUNS, (shard, self._spill.put(run.to_bytes()))) for shard, run in runs]
         return [Tagged(ENCODED, encoded), *result]
@@ -234,7 +223,7 @@ class _EncodeChunks(SpillingDoFn):
 class WriteShards(beam.PTransform):  # type: ignore[misc]
     """(shard, what travels of its ids) → WrittenShard for every pass."""
 
-    def __init__(self, config: Config, spill: Spill, folder: str, vocabulary: Any, plan: Any) -> None:
+    def __init__(self, config: Config, spill: Spill, folder: str, vocabulary: object, plan: object) -> None:
         super().__init__()
         self._do_fn = _WriteShards(config, spill, folder)
         self._sides = (vocabulary, plan)
@@ -247,8 +236,8 @@ class WriteShards(beam.PTransform):  # type: ignore[misc]
 
 class _WriteShards(SpillingDoFn):
     def __init__(self, config: Config, spill: Spill, folder: str) -> None:
-        super().__init__(config.threads, spill)
-        self._config, self._folder = config, folder
+        super().__init__(config, spill)
+        self._folder = folder
         self._waiting = 1  # a shard's ids are large: no more of them than threads, and the next one's
         self._pairs = Metrics.counter("pairstream", "pairs")
         self._kept = Metrics.counter("pairstream", "kept")
@@ -270,7 +259,9 @@ class _WriteShards(SpillingDoFn):
         for pass_index in range(config.passes):
             yield from self.submit(self._write, runs, rules, pass_index, shard, plan.shards)
 
-    def _write(self, runs: Any, rules: PairRules, pass_index: int, shard: int, shards: int) -> list[Tagged]:
+    def _write(
+        self, runs: Sequence[SentenceRun], rules: PairRules, pass_index: int, shard: int, shards: int
+    ) -> list[Tagged]:
         described, kept = chunks.write_shard(runs, rules, pass_index, shard, shards, self._config, self._folder)
         return [Tagged(SHARDS, WrittenShard(pass_index, kept, described))]
 

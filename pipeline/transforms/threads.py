@@ -10,16 +10,18 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 import apache_beam as beam
 from apache_beam.transforms.window import GlobalWindows
 
+from pipeline.config import Config
 from pipeline.native.process import usable_cores
 from pipeline.progress import require_running
 from pipeline.stages.spill import InlineSpill, Spill
+from pipeline.vocabulary.count import TokenCounter
 
-T = TypeVar("T")
+COUNTS = "counts"
 
 
 class Tagged:
@@ -28,34 +30,6 @@ class Tagged:
     def __init__(self, tag: str, value: Any) -> None:
         self.tag = tag
         self.value = value
-
-
-class PerThread(Generic[T]):
-    """One object for each thread that asks, such as a table to count into."""
-
-    def __init__(self, make: Callable[[], T]) -> None:
-        self._make = make
-        self.forget()
-
-    def forget(self) -> None:
-        """Let go of all: a runner keeps a DoFn when it has no more work for it."""
-        self._all, self._of_thread = list[T](), threading.local()
-
-    def mine(self) -> T:
-        """Return this thread's, made at the first call."""
-        if not hasattr(self._of_thread, "found"):
-            self._of_thread.found = self._make()
-            self._all.append(self._of_thread.found)
-        found: T = self._of_thread.found
-        return found
-
-    def drop_mine(self) -> None:
-        """Let go of this thread's; it gets a new one when it asks again."""
-        self._all.remove(self._of_thread.found)
-        del self._of_thread.found
-
-    def __iter__(self) -> Iterator[T]:
-        return iter(self._all)
 
 
 class ThreadedDoFn(beam.DoFn):  # type: ignore[misc]
@@ -120,9 +94,9 @@ class ThreadedDoFn(beam.DoFn):  # type: ignore[misc]
 class SpillingDoFn(ThreadedDoFn):
     """Base of the DoFns whose payloads go through a spill."""
 
-    def __init__(self, threads: int, spill: Spill) -> None:
-        super().__init__(threads)
-        self._spill = spill
+    def __init__(self, config: Config, spill: Spill) -> None:
+        super().__init__(config.threads)
+        self._config, self._spill = config, spill
 
     def finish_bundle(self) -> Iterator[beam.pvalue.TaggedOutput]:
         """Wait for all work, and let go of what was written."""
@@ -145,6 +119,50 @@ class SpillingDoFn(ThreadedDoFn):
         for item in work(travellers, *arguments):
             self.count(item)
             yield beam.pvalue.TaggedOutput(item.tag, item.value)
+
+
+class CountingDoFn(SpillingDoFn):
+    """Base of the DoFns whose threads count, each into a table of its own.
+
+    A table's counts are emitted by partition when it is large, and at the end of the bundle.
+    """
+
+    make_counter: type[TokenCounter]
+
+    def __init__(self, config: Config, spill: Spill, partitions: int) -> None:
+        super().__init__(config, spill)
+        self._partitions = partitions
+
+    def start_bundle(self) -> None:
+        super().start_bundle()
+        self._forget()
+
+    def _forget(self) -> None:
+        """Let go of all tables: a runner keeps a DoFn when it has no more work for it."""
+        self._counters, self._of_thread = list[TokenCounter](), threading.local()
+
+    def finish_bundle(self) -> Iterator[beam.pvalue.TaggedOutput]:
+        yield from ThreadedDoFn.finish_bundle(self)  # all is counted; only then
+        self._pending.extend(self._pool.submit(self._emit, counter) for counter in self._counters)
+        yield from super().finish_bundle()
+        self._forget()
+
+    def count_into(self, count: Callable[[TokenCounter], list[Tagged]]) -> list[Tagged]:
+        """Call ``count`` with this thread's table; return what it emits, and the table's counts once it is large."""
+        if not hasattr(self._of_thread, "counter"):
+            self._of_thread.counter = self.make_counter()
+            self._counters.append(self._of_thread.counter)
+        counter = self._of_thread.counter
+        found = count(counter)
+        if counter.is_large:
+            self._counters.remove(counter)
+            del self._of_thread.counter
+            found += self._emit(counter)
+        return found
+
+    def _emit(self, counter: TokenCounter) -> list[Tagged]:
+        payloads = counter.payloads(self._partitions)
+        return [Tagged(COUNTS, (part, self._spill.put(payload))) for part, payload in payloads]
 
 
 def _run(work: Callable[..., list[Tagged]], *arguments: Any) -> list[Tagged]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -77,6 +77,10 @@ class TokenCounter:
         dealt = enumerate(deal(self.counts(), "token", number))
         return ((partition, table) for partition, table in dealt if len(table))
 
+    def payloads(self, number: int) -> Iterator[tuple[int, bytes]]:
+        """Yield what was counted by partition, encoded."""
+        return ((partition, table_to_bytes(table)) for partition, table in self.partitions(number))
+
     def _grow_slots(self) -> None:
         larger = empty_slots(2 * room_of(self._slots))
         move_slots(self._slots, larger)
@@ -104,16 +108,7 @@ def merge_counts(
         kept: tokens that stay whatever their count.
         max_rows: tokens at most, the most frequent ones, beside those of ``kept``; 0 for no limit.
     """
-    held, size, limit = [COUNTS_SCHEMA.empty_table()], 0, FOLD_BYTES
-    for table in tables:
-        held.append(table)
-        size += table.nbytes + TABLE_BYTES
-        if size > limit:
-            held = [_add_up(held)]
-            size = held[0].nbytes
-            limit = max(FOLD_BYTES, 2 * size)
-    total = _add_up(held)
-    held.clear()
+    [total] = add_up([COUNTS_SCHEMA], ([table] for table in tables))
     enough = pc.greater_equal(total["count"], min_count)
     if kept is not None:
         enough = pc.or_(enough, pa.array(kept.rows_of(total["token"]) >= 0))
@@ -124,17 +119,44 @@ def merge_counts(
     return ordered.combine_chunks()
 
 
-def _add_up(tables: list[pa.Table]) -> pa.Table:
-    total = pa.concat_tables(tables).group_by("token", use_threads=False).aggregate([("count", "sum")])
-    return total.rename_columns(["token", "count"]).select(COUNTS_SCHEMA.names)
+def add_up(schemas: Sequence[pa.Schema], parts: Iterable[Sequence[pa.Table]]) -> list[pa.Table]:
+    """Add up the counts of equal rows, a bounded amount of them at a time beside the sums.
+
+    Args:
+        schemas: of the tables of a part; the column ``count`` is the last one.
+        parts: a table of each schema.
+    """
+    held, size, limit = [[schema.empty_table() for schema in schemas]], 0, FOLD_BYTES
+    for part in parts:
+        held.append(list(part))
+        size += sum(table.nbytes + TABLE_BYTES for table in part)
+        if size > limit:
+            held = [_sums(schemas, held)]
+            size = sum(table.nbytes for table in held[0])
+            limit = max(FOLD_BYTES, 2 * size)
+    return _sums(schemas, held)
+
+
+def _sums(schemas: Sequence[pa.Schema], parts: Sequence[Sequence[pa.Table]]) -> list[pa.Table]:
+    sums = []
+    for schema, tables in zip(schemas, zip(*parts, strict=True), strict=True):
+        grouped = pa.concat_tables(tables).group_by(schema.names[:-1], use_threads=False)
+        sums.append(grouped.aggregate([("count", "sum")]).rename_columns(schema.names))
+    return sums
 
 
 def table_to_bytes(table: pa.Table, batch_rows: int = 0) -> bytes:
     """Encode a table as an Arrow IPC stream, in batches of BATCH_ROWS by default."""
+    return tables_to_bytes([table], batch_rows or BATCH_ROWS)
+
+
+def tables_to_bytes(tables: Iterable[pa.Table], batch_rows: int | None = None) -> bytes:
+    """Encode tables as Arrow IPC streams, one after the other."""
     sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, table.schema) as writer:
-        writer.write_table(table, max_chunksize=batch_rows or BATCH_ROWS)
-    return sink.getvalue().to_pybytes()  # type: ignore[no-any-return]
+    for table in tables:
+        with pa.ipc.new_stream(sink, table.schema) as writer:
+            writer.write_table(table, max_chunksize=batch_rows)
+    return bytes(sink.getvalue())
 
 
 def table_from_bytes(data: bytes) -> pa.Table:

@@ -138,7 +138,7 @@ def pairs_payload(number: int) -> bytes:
 
 def test_phrases_are_scored_a_few_payloads_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     payloads = [pairs_payload(number) for number in range(150)]
-    monkeypatch.setattr(score, "FOLD_BYTES", 2 * len(payloads[0]))
+    monkeypatch.setattr(score, "BATCH_BYTES", 2 * len(payloads[0]))
     shuffled = Shuffled(payloads)
     scoring = phrases._ScorePairs(1, Config((), "", phrases=1, threads=1), InlineSpill())
     [found] = emitted(scoring, (0, shuffled), 100_000)
@@ -154,7 +154,7 @@ def test_pairs_are_merged_a_few_payloads_at_a_time(monkeypatch: pytest.MonkeyPat
     words = pa.table([[b"%d" % n for n in range(100)], [2] * 100], schema=COUNTS_SCHEMA)
     pairs = pa.table([words["token"], words["token"], words["count"]], schema=PAIRS_SCHEMA)
     payload = Counts(words, pairs).to_bytes()
-    monkeypatch.setattr(score, "FOLD_BYTES", 3 * len(payload))
+    monkeypatch.setattr(count, "FOLD_BYTES", 3 * len(payload))
     merging = phrases._MergePairs(Config((), "", phrases=1, threads=1), InlineSpill(), 64)
     merged = emitted(merging, (0, Shuffled([payload] * 150)))
     counts = [score.counts_from_bytes(data).pairs["count"].to_pylist() for _, data in merged]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import gzip
 import json
 import os
@@ -14,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import apache_beam as beam
+import msgspec
 import pyarrow.parquet as pq
 import pytest
 
@@ -159,8 +159,8 @@ def test_equal_bytes_when_counters_are_handed_on_often(
 ) -> None:
     handed = []
     monkeypatch.setattr("pipeline.phrases.score.PAIR_LIMIT", 10)
-    put = phrase_transforms._CountPairs._hand_on
-    monkeypatch.setattr(phrase_transforms._CountPairs, "_hand_on", lambda *a: handed.append(a[1]) or put(*a))
+    put = phrase_transforms._CountPairs._emit
+    monkeypatch.setattr(phrase_transforms._CountPairs, "_emit", lambda *a: handed.append(a[1]) or put(*a))
     assert files_of(run(corpus, tmp_path)) == files_of(dataset)
     assert len(handed) == 2 * FILES
 
@@ -332,7 +332,7 @@ def list_again(dataset: Dataset, **files: bytes | None) -> None:
         if data is not None:
             storage.write_bytes(dataset.path_of(name), data)
             entries |= file_entries({name: data})
-    manifest = dataclasses.replace(dataset.manifest, files=entries)
+    manifest = msgspec.structs.replace(dataset.manifest, files=entries)
     publish_run(dataset.uri, dataset.run_id, manifest, storage.read_pointer(f"{dataset.uri}/LATEST.json"))
 
 

@@ -23,6 +23,7 @@ from pipeline.phrases.kernel import add_pairs, join_units, set_pairs, write_unit
 from pipeline.phrases.score import Counts, PairCounter, as_phrases, counts_from_bytes, merge_pairs, score_pairs
 from pipeline.text.normalize import pad_text
 from pipeline.text.tokenize import Tokens, scan_tokens, token_classes
+from pipeline.vocabulary import count
 
 Sentences = list[list[str]]
 Found = dict[tuple[str, str], tuple[int, float]]
@@ -128,7 +129,8 @@ def test_large_counts_come_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = find_phrases([tokens_of(sentences)], 2, 1.0)
     assert len(whole) > 1000
     assert found_of(whole) == phrases_in(sentences, 2, 1.0)
-    monkeypatch.setattr(phrase_counts, "FOLD_BYTES", 100)
+    monkeypatch.setattr(phrase_counts, "BATCH_BYTES", 100)
+    monkeypatch.setattr(count, "FOLD_BYTES", 100)
     pieces = [tokens_of(sentences[start : start + 57]) for start in range(0, len(sentences), 57)]
     assert found_of(find_phrases(pieces, 2, 1.0)) == found_of(whole)
 

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.dataset.schema import FormatError
+from pipeline.dataset.tables import encode_table
 from pipeline.storage import storage
 from trainer.errors import UserError
 
@@ -160,8 +161,6 @@ def load_files(uri: str) -> pa.Table | None:
 
 def save_files(uri: str, table: pa.Table) -> bytes:
     """Write a table of files, as --input-list reads it; return the bytes."""
-    sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
-    data: bytes = sink.getvalue().to_pybytes()
+    data = bytes(encode_table(table))
     storage.write_bytes(uri, data)
     return data

@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.common.exit import LostOutput, report_lost, say_error
 from pipeline.common.outputs import emit_result
@@ -20,6 +20,9 @@ from pipeline.inputs.discover import refuse_targets
 from pipeline.publishing.commands import COMMANDS, parse_command, run_command
 from pipeline.storage.redact import redact
 from pipeline.storage.storage import PointerMovedError
+
+if TYPE_CHECKING:
+    from pipeline.publishing.publish import Run
 
 _OURS = (PipelineError, FormatError, PointerMovedError)
 #: The name of a worker's error in the text that a runner passes on; the names of wrappers may come before it.
@@ -83,7 +86,7 @@ def _run(words: Sequence[str]) -> int:
         here = not any(flag.startswith("--runner") for flag in beam_flags)  # elsewhere, workers compile
         if here:
             compiling.expect(Path(__file__).parent / "text")
-        from pipeline.job import run_job, summary
+        from pipeline.job import run_job
         from pipeline.runners import IN_PROCESS, quieten_processes, quieten_threads
 
         if here:
@@ -117,6 +120,38 @@ def _run(words: Sequence[str]) -> int:
     text = describe(result)
     _say(json.dumps(result) if config.json else text, text.partition("\n")[0], config.report)
     return 0
+
+
+def summary(run: Run) -> dict[str, Any]:
+    """Read back what a finished run published, for the user."""
+    from pipeline.dataset.phrases import load_phrases, phrase_files
+    from pipeline.dataset.reader import open_manifest, read_run
+    from pipeline.publishing.publish import place_of
+
+    dataset = open_manifest(run.config.output, run.run_id)
+    described, corpus, passes = read_run(dataset), dataset.manifest.corpus, dataset.manifest.passes
+    passed_over = described["passed_over"]
+    totals = ("files", "bytes", "lines", "sentences", "tokens", "in_vocabulary", "dead_letters")
+    return {
+        "output": redact(run.config.output),
+        "run": run.run_id,
+        "dataset_id": dataset.dataset_id,
+        **{name: getattr(corpus, name) for name in totals},
+        "kept_dead_letters": {
+            "letters": sum((corpus.kept_dead_letters or corpus.dead_letters).values()),
+            "bytes": corpus.dead_letter_bytes if corpus.kept_dead_letters is None else corpus.kept_dead_letter_bytes,
+        },
+        "first_dead_letters": {
+            reason: place_of(file, offset, reason, run.config)
+            for reason, (file, offset) in described["first_dead_letters"].items()
+        },
+        "dead_letters_folder": redact(f"{run.folder}/dead-letters") if corpus.dead_letters else "",
+        "passed_over": passed_over | {"example": redact(passed_over["example"])},
+        "vocabulary": dataset.manifest.vocabulary.rows,
+        "phrases": [len(load_phrases(*file)) for file in phrase_files(dataset)],
+        **{name: [getattr(one, name) for one in passes] for name in ("kept", "pairs", "shards")},
+        "stage_seconds": run.stage_seconds,
+    }
 
 
 def account(stages: Mapping[str, float], total: float, compile_s: float) -> dict[str, float]:

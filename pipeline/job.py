@@ -10,7 +10,6 @@ import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import apache_beam as beam
 import pyarrow as pa
@@ -23,7 +22,7 @@ from pipeline.config import Config
 from pipeline.dataset.manifest import LATEST, MANIFEST, require_run_id
 from pipeline.dataset.schema import FormatError
 from pipeline.errors import ConfigError, LostJobError
-from pipeline.inputs import discover
+from pipeline.inputs import splits
 from pipeline.inputs.discover import list_inputs, refuse_output
 from pipeline.inputs.listing import load_listing, save_listing
 from pipeline.pairs.chunk_stats import pack_rows
@@ -39,7 +38,7 @@ from pipeline.stages.spill import make_spill
 from pipeline.stages.vocabulary import write_vocabulary
 from pipeline.storage import folders, storage
 from pipeline.storage.globs import absolute_glob
-from pipeline.transforms.pack import Pack
+from pipeline.transforms.pack import Pack, WriteDeadLetters
 from pipeline.transforms.phrases import find_phrases
 from pipeline.transforms.read import ReadListing, SplitRecords, SpreadChunks
 from pipeline.transforms.text_to_pairs import (
@@ -50,7 +49,6 @@ from pipeline.transforms.text_to_pairs import (
     CountTokens,
     EncodeChunks,
     MergeCounts,
-    WriteDeadLetters,
     WriteShards,
 )
 from pipeline.transforms.threads import COUNTS
@@ -69,11 +67,11 @@ def build(pipeline: beam.Pipeline, run: Run, spill_folder: str | None, one_proce
     """
     spill = make_spill(spill_folder)
     start = pipeline | "Start" >> beam.Create([None])
-    batches = pipeline | "ReadListing" >> ReadListing(run.listing, run.config, discover.PART_BYTES)
+    batches = pipeline | "ReadListing" >> ReadListing(run.listing, run.config, splits.PART_BYTES)
     if run.config.input_format != "text" and not one_process:
-        batches |= "SplitRecords" >> SplitRecords(run.config, discover.PART_BYTES)
+        batches |= "SplitRecords" >> SplitRecords(run.config, splits.PART_BYTES)
     if spill_folder is None:  # where there may be other workers; here, threads share the work on what one reads
-        batches |= "SpreadChunks" >> SpreadChunks(run.config, discover.PART_BYTES)
+        batches |= "SpreadChunks" >> SpreadChunks(run.config, splits.PART_BYTES)
 
     base = run.base
     if base is None or not base.phrases:
@@ -233,41 +231,3 @@ def _progress(run: Run, input_bytes: int) -> Iterator[None]:
         meter.close()
         progress.show(None)
         run.stage_seconds.update(meter.seconds)
-
-
-def summary(run: Run) -> dict[str, Any]:
-    """Read back what a finished run published, for the user."""
-    from pipeline.dataset.phrases import load_phrases, phrase_files
-    from pipeline.dataset.reader import open_manifest, read_run
-
-    dataset = open_manifest(run.config.output, run.run_id)
-    described = read_run(dataset)
-    corpus = dataset.manifest.corpus
-    return {
-        "output": storage.redact(run.config.output),
-        "run": run.run_id,
-        "dataset_id": dataset.dataset_id,
-        "files": corpus.files,
-        "bytes": corpus.bytes,
-        "lines": corpus.lines,
-        "sentences": corpus.sentences,
-        "tokens": corpus.tokens,
-        "in_vocabulary": corpus.in_vocabulary,
-        "dead_letters": corpus.dead_letters,
-        "kept_dead_letters": {
-            "letters": sum((corpus.kept_dead_letters or corpus.dead_letters).values()),
-            "bytes": corpus.dead_letter_bytes if corpus.kept_dead_letters is None else corpus.kept_dead_letter_bytes,
-        },
-        "first_dead_letters": {
-            reason: publish.place_of(file, offset, reason, run.config)
-            for reason, (file, offset) in described["first_dead_letters"].items()
-        },
-        "dead_letters_folder": storage.redact(storage.join(run.folder, "dead-letters")) if corpus.dead_letters else "",
-        "passed_over": described["passed_over"] | {"example": storage.redact(described["passed_over"]["example"])},
-        "vocabulary": dataset.manifest.vocabulary.rows,
-        "phrases": [len(load_phrases(*file)) for file in phrase_files(dataset)],
-        "kept": [totals.kept for totals in dataset.manifest.passes],
-        "pairs": [totals.pairs for totals in dataset.manifest.passes],
-        "shards": [totals.shards for totals in dataset.manifest.passes],
-        "stage_seconds": run.stage_seconds,
-    }

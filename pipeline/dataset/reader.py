@@ -267,8 +267,7 @@ def _read_checked(path: str, sha256: str | None, named_by: str) -> bytes:
         data = storage.read_bytes(path)
     except FileNotFoundError:
         raise FormatError(f"{storage.redact(path)}: found no file, expected {named_by}") from None
-    found = sha256_hex(data)
-    if sha256 is not None and found != sha256:
+    if sha256 is not None and (found := sha256_hex(data)) != sha256:
         raise FormatError(f"{storage.redact(path)}: found sha256 {found}, expected {sha256}, {named_by}")
     return data
 

@@ -9,40 +9,23 @@ import codecs
 import itertools
 import json
 import re
-import string
-import unicodedata
 from collections.abc import Iterable, Iterator
-
-import numpy as np
 
 from pipeline.errors import InputError
 from pipeline.inputs.decompress import format_of
 from pipeline.inputs.magic import Kind, likely_kind, named_kind, sure_kind
-from pipeline.text.encodings import UTF_8, decode_blocks, family_of
+from pipeline.text.encodings import (
+    UTF_8,
+    decode_blocks,
+    decoded,
+    found_encoding,
+    has_controls,
+    has_mark,
+    is_binary,
+)
 
 #: Bytes that are looked at.
 HEAD_BYTES = 64 << 10
-
-_MARKS = (
-    (codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"),
-    (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"),
-)  # fmt: skip
-_SWAPPED = {"utf-16-le": ("utf-16-be", 0), "utf-16-be": ("utf-16-le", 1)}  # the other order, the first low byte
-_ORDERED = {codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
-
-#: Control characters that text has no use for; ESC shifts between character sets and colours logs.
-_CONTROLS = bytes(set(range(32)) - set(b"\t\n\v\f\r\x1b")) + b"\x7f"
-_CONTROL_SHARE, _CONTROL_LEAST = 0.01, 3
-_PRINTABLE_SHARE = 0.99
-_LONG_HEAD = 8 << 10
-_SHIFTS = {b"\x1b$)C": "iso-2022-kr", b"\x1b$@": "iso-2022-jp", b"\x1b$B": "iso-2022-jp", b"\x1b$A": "iso-2022-jp-2"}
-
-_LETTERS = string.ascii_letters.encode()
-_EBCDIC_LETTERS = bytes(at + low for at in (0x80, 0x90, 0xA0, 0xC0, 0xD0, 0xE0) for low in range(1, 10))
-
-#: So many sequences of two bytes and more that are all UTF-8 are not another encoding by chance.
-_LEAST_SEQUENCES = 4
-_SEQUENCE = re.compile(rb"[\xc2-\xf4][\x80-\xbf]+")
 
 _OBJECT_START = re.compile(rb'\s*\{\s*"[^"\\]*"\s*:')
 _JSON_LINES_ENDINGS = (".jsonl", ".ndjson", ".jsonlines", ".json")
@@ -92,66 +75,14 @@ def require_encoding(head: bytes, name: str, wanted: str, encoding: str) -> None
     """
     if kind := sure_kind(head) or (_DOUBLE if format_of(head) else None):
         raise _refused(name, kind, wanted)
-    mark, marked = next(((mark, its) for mark, its in _MARKS if head.startswith(mark)), (b"", ""))
-    family = family_of(encoding)
-    if marked and (marked != family or (encoding in _ORDERED.values() and _ORDERED[mark] != encoding)):
-        raise _encoded(name, marked, encoding)
-    if encoding in ("utf-16", "utf-32") and not marked and head:
+    if encoding in ("utf-16", "utf-32") and head and not has_mark(head):
         advice = f"--encoding {encoding}-le or {encoding}-be names the order of its bytes"
         raise InputError(f"{name}: found no byte-order mark, expected {encoding}: {advice}")
-    if not marked and (found := _unmarked_encoding(head, encoding)):
-        raise _encoded(name, found, encoding)
-    if family != "utf-8" and not marked and _is_surely_utf8(head, family):
-        raise _encoded(name, UTF_8, encoding)
-
-
-def _unmarked_encoding(head: bytes, expected: str) -> str | None:
-    """Name the encoding of text that has no byte-order mark and is plainly not in the expected one."""
-    zeros = head.count(0) if b"\0" in head else 0  # to find none is much faster than to count
-    if expected == UTF_8:
-        if b"\x1b" in head and head.isascii() and (shift := next((shift for shift in _SHIFTS if shift in head), None)):
-            return _SHIFTS[shift]
-        if b"@" in head and _is_ebcdic(head):
-            return "cp037"
-        if not zeros and not _is_binary(head):
-            return None
-    elif expected in _SWAPPED:
-        low = head[_SWAPPED[expected][1] :: 2]
-        return _SWAPPED[expected][0] if low.count(0) > len(low) // 2 else None
-    elif family_of(expected) in ("utf-16", "utf-32") or zeros * 8 < len(head):
-        return None
-    letters = len(head) - len(head.translate(None, _LETTERS))
-    if zeros < len(head) // 3 and letters > len(head) // 2:  # zeros between words, not in each character
-        return None
-    # High bytes change least.
-    orders = sorted(("utf-16-le", "utf-16-be"), key=lambda order: len(set(head[order == "utf-16-le" :: 2])))
-    return next((name for name in ("utf-32-le", "utf-32-be", *orders) if _is_printable(head, name)), None)
-
-
-def _is_ebcdic(head: bytes) -> bool:
-    """Tell text whose spaces are Latin at signs, and whose letters are no Latin ones."""
-    return head.count(b"@") > len(head) // 20 and len(head.translate(None, _EBCDIC_LETTERS)) < len(head) // 2
-
-
-def _is_printable(head: bytes, encoding: str) -> bool:
-    try:
-        text = codecs.getincrementaldecoder(encoding)().decode(head[: len(head) & ~3 or 2])
-    except UnicodeDecodeError:
-        return False
-    odd = sum(unicodedata.category(sign) in ("Cc", "Cn", "Co", "Cs") and sign not in "\t\n\v\f\r" for sign in text)
-    return bool(text) and odd <= (1 - _PRINTABLE_SHARE) * len(text)
-
-
-def _is_surely_utf8(head: bytes, family: str) -> bool:
-    """Tell UTF-8 that would be read as another encoding, of whose text it has no sign."""
-    if _is_binary(head) or b"\0" in head:
-        return False
-    try:
-        codecs.getincrementaldecoder("utf-8")().decode(head)
-    except UnicodeDecodeError:
-        return False
-    wide = family in ("utf-16", "utf-32")
-    return len(head) > 3 if wide else len(_SEQUENCE.findall(head)) >= _LEAST_SEQUENCES
+    if found := found_encoding(head, encoding):
+        advice = f"--encoding {found} decodes it"
+        if found == UTF_8:
+            advice = "without --encoding it is read as such; files of other encodings need a run of their own"
+        raise InputError(f"{name}: found text in {found}, expected {encoding}: {advice}")
 
 
 def require_text(head: bytes, name: str, wanted: str, ended: bool) -> None:
@@ -219,31 +150,10 @@ def _feed_lines(blocks: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def _is_text(head: bytes, name: str) -> bool:
-    if _is_binary(head):
+    if is_binary(head):
         return False
     # Short brotli data may have no control characters, but it is hardly UTF-8.
-    return not (named_kind(name) and _is_broken(head))
-
-
-def _is_binary(head: bytes) -> bool:
-    if len(head) > _LONG_HEAD and _is_plainly_text(head):
-        return False
-    controls = len(head) - len(head.translate(None, _CONTROLS))
-    return controls >= _CONTROL_LEAST and controls > _CONTROL_SHARE * len(head)
-
-
-def _is_plainly_text(head: bytes) -> bool:
-    """Find no control character but line feeds, in a fourth of the time that counting them takes."""
-    codes = np.frombuffer(head, np.uint8)
-    return np.count_nonzero(codes < ord(" ")) == np.count_nonzero(codes == ord("\n")) and b"\x7f" not in head
-
-
-def _is_broken(head: bytes) -> bool:
-    try:
-        codecs.getincrementaldecoder("utf-8")().decode(head)
-    except UnicodeDecodeError:
-        return True
-    return len(head) != len(head.translate(None, _CONTROLS))
+    return not named_kind(name) or (decoded(head, UTF_8) is not None and not has_controls(head))
 
 
 def _first_lines(head: bytes, ended: bool) -> list[bytes]:
@@ -286,14 +196,6 @@ def _may_be_json_lines(lines: list[bytes]) -> bool:
         return found is not ValueError and not (isinstance(found, list) and found and isinstance(found[0], dict))
     parsed = sum(_parsed(line) is not ValueError for line in lines)
     return 2 * parsed >= len(lines) or any(line.lstrip().startswith(b"{") for line in lines)
-
-
-def _encoded(name: str, found: str, expected: str) -> InputError:
-    if found == UTF_8:
-        advice = "without --encoding it is read as such; files of other encodings need a run of their own"
-    else:
-        advice = f"--encoding {found} decodes it"
-    return InputError(f"{name}: found text in {found}, expected {expected}: {advice}")
 
 
 def _refused(name: str, kind: Kind, wanted: str) -> InputError:

@@ -1,4 +1,4 @@
-"""Listing the input files once, in the order that numbers them, and dealing them out in parts."""
+"""Listing the input files once, in the order that numbers them."""
 
 from __future__ import annotations
 
@@ -8,27 +8,19 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from pipeline.common.outputs import OutputError, refuse_inputs, refuse_owned, would_read
 from pipeline.dataset.manifest import LATEST, MANIFEST, OWN, VOCAB
 from pipeline.dataset.shards import shard_name
 from pipeline.errors import InputError
-from pipeline.inputs.chunks import CHUNK_BYTES, Chunk
 from pipeline.storage import storage
 from pipeline.storage.globs import is_marker, match_files, match_objects, matches_folder
 from pipeline.storage.retry import StoreError
 from pipeline.storage.storage import RealPaths
-from pipeline.text.dead_letters import SetAside
 
 if TYPE_CHECKING:
     from pipeline.config import Config
-
-#: Larger files are read in parts of about this many bytes, each by any worker, where their content can be split.
-PART_BYTES = 64 << 20
-
-#: What travels together is read in one go, and opening a file costs about as much as reading so many bytes.
-BATCH_BYTES, OPENING_BYTES = 8 << 20, 64 << 10
 
 #: Names as a run writes them below --output.
 _WRITTEN = (
@@ -56,62 +48,6 @@ class InputFile:
     name: str
     bytes: int
     modified: datetime.datetime | None = None
-
-
-class ReadText(NamedTuple):
-    """Text of a file that was read already: chunks, and what was set aside of the records between them."""
-
-    chunks: tuple[Chunk, ...]
-    aside: SetAside
-
-
-class Span(NamedTuple):
-    """Consecutive records of a file, which can be read by themselves.
-
-    Attributes:
-        begin: first row group of Parquet; of JSON lines, the byte at or after which the first line begins.
-        end: where the next span begins; None for all to the file's end.
-        bytes: stored ones, about.
-        start: bytes of text in the file before it; 0 until all spans of the file are measured.
-        size: bytes of its own text; None until it is measured.
-    """
-
-    begin: int
-    end: int | None
-    bytes: int
-    start: int = 0
-    size: int | None = None
-
-
-class Part(NamedTuple):
-    """Chunks of one file that are read together.
-
-    Attributes:
-        file: the file.
-        first: number of the first chunk.
-        end: number of the first chunk that is another part's; None for all to the file's end.
-        text: what was read, where another worker did; None where it is to be read.
-        span: the records in which the chunks begin; None where they are found without.
-    """
-
-    file: InputFile
-    first: int = 0
-    end: int | None = None
-    text: ReadText | None = None
-    span: Span | None = None
-
-    @property
-    def is_whole(self) -> bool:
-        """Whether it is all of the file, still to be read."""
-        return self.first == 0 and self.end is None and self.text is None and self.span is None
-
-    @property
-    def bytes(self) -> int:
-        """Stored bytes, about."""
-        if self.span is not None:
-            return self.span.bytes
-        end = self.file.bytes if self.end is None else min(self.end * CHUNK_BYTES, self.file.bytes)
-        return max(0, end - self.first * CHUNK_BYTES)
 
 
 def list_inputs(
@@ -215,21 +151,6 @@ def refuse_place(flag: str, place: str, config: Config) -> None:
     refuse_inputs(flag, place, [*sources, ("--input-list", config.input_list), ("--vocab", config.vocab)])
     for folder_flag, folder in (("--output", config.output), ("--vocab", config.vocab)):
         refuse_owned(flag, place, folder_flag, folder, OWN)
-
-
-def batch_parts(parts: Iterable[Part], batch_bytes: int = BATCH_BYTES) -> Iterator[list[Part]]:
-    """Group neighbours so that many small files travel together; a large part travels alone."""
-    batch: list[Part] = []
-    total = 0
-    for part in parts:
-        cost = part.bytes + OPENING_BYTES
-        if batch and total + cost > batch_bytes:
-            yield batch
-            batch, total = [], 0
-        batch.append(part)
-        total += cost
-    if batch:
-        yield batch
 
 
 def _fixed_length(pattern: str) -> int:

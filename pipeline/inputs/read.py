@@ -12,9 +12,10 @@ from pipeline.errors import InputError
 from pipeline.inputs.chunks import Chunk, cut_chunks, read_from, read_until
 from pipeline.inputs.content import HEAD_BYTES, require_parquet, text_of
 from pipeline.inputs.decompress import Limits, read_blocks
-from pipeline.inputs.discover import InputFile, Part, Span, unreadable
+from pipeline.inputs.discover import InputFile, unreadable
 from pipeline.inputs.parquet_rows import BATCH_ROWS, count_rows, open_parquet, read_groups, read_parquet
 from pipeline.inputs.records import RecordRules, pass_over, read_jsonl
+from pipeline.inputs.splits import Part, Span
 from pipeline.storage import storage
 from pipeline.text.normalize import DeadLetter
 

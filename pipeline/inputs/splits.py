@@ -8,17 +8,81 @@ first, and the sums say which chunks begin in it.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 from pipeline.config import Config
-from pipeline.inputs.chunks import CHUNK_BYTES, chunk_after
+from pipeline.inputs.chunks import CHUNK_BYTES, Chunk, chunk_after
 from pipeline.inputs.content import HEAD_BYTES, has_old_lines, require_encoding, require_parquet, require_text
 from pipeline.inputs.decompress import Limits, format_of
-from pipeline.inputs.discover import PART_BYTES, InputFile, Part, Span, unreadable
+from pipeline.inputs.discover import InputFile, unreadable
 from pipeline.inputs.parquet_rows import column_bytes, count_rows, open_parquet
 from pipeline.inputs.records import RecordRules
 from pipeline.storage import storage
+from pipeline.text.dead_letters import SetAside
 from pipeline.text.encodings import UTF_8
+
+#: Larger files are read in parts of about this many bytes, each by any worker, where their content can be split.
+PART_BYTES = 64 << 20
+
+#: What travels together is read in one go, and opening a file costs about as much as reading so many bytes.
+BATCH_BYTES, OPENING_BYTES = 8 << 20, 64 << 10
+
+
+class ReadText(NamedTuple):
+    """Text of a file that was read already: chunks, and what was set aside of the records between them."""
+
+    chunks: tuple[Chunk, ...]
+    aside: SetAside
+
+
+class Span(NamedTuple):
+    """Consecutive records of a file, which can be read by themselves.
+
+    Attributes:
+        begin: first row group of Parquet; of JSON lines, the byte at or after which the first line begins.
+        end: where the next span begins; None for all to the file's end.
+        bytes: stored ones, about.
+        start: bytes of text in the file before it; 0 until all spans of the file are measured.
+        size: bytes of its own text; None until it is measured.
+    """
+
+    begin: int
+    end: int | None
+    bytes: int
+    start: int = 0
+    size: int | None = None
+
+
+class Part(NamedTuple):
+    """Chunks of one file that are read together.
+
+    Attributes:
+        file: the file.
+        first: number of the first chunk.
+        end: number of the first chunk that is another part's; None for all to the file's end.
+        text: what was read, where another worker did; None where it is to be read.
+        span: the records in which the chunks begin; None where they are found without.
+    """
+
+    file: InputFile
+    first: int = 0
+    end: int | None = None
+    text: ReadText | None = None
+    span: Span | None = None
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it is all of the file, still to be read."""
+        return self.first == 0 and self.end is None and self.text is None and self.span is None
+
+    @property
+    def bytes(self) -> int:
+        """Stored bytes, about."""
+        if self.span is not None:
+            return self.span.bytes
+        end = self.file.bytes if self.end is None else min(self.end * CHUNK_BYTES, self.file.bytes)
+        return max(0, end - self.first * CHUNK_BYTES)
 
 
 def split_text(file: InputFile, part_bytes: int = PART_BYTES) -> Iterator[Part]:
@@ -81,6 +145,21 @@ def number_chunks(parts: Sequence[Part], config: Config) -> list[Part]:
         for part, start, (first, end) in zip(ordered, starts, itertools.pairwise(firsts), strict=False)
         if part.span is not None
     ]
+
+
+def batch_parts(parts: Iterable[Part], batch_bytes: int = BATCH_BYTES) -> Iterator[list[Part]]:
+    """Group neighbours so that many small files travel together; a large part travels alone."""
+    batch: list[Part] = []
+    total = 0
+    for part in parts:
+        cost = part.bytes + OPENING_BYTES
+        if batch and total + cost > batch_bytes:
+            yield batch
+            batch, total = [], 0
+        batch.append(part)
+        total += cost
+    if batch:
+        yield batch
 
 
 def _begin_of(part: Part) -> int:

@@ -20,8 +20,9 @@ import xxhash
 from pipeline.config import Config
 from pipeline.inputs.chunks import BOM
 from pipeline.inputs.decompress import LONGEST_MAGIC, format_of
-from pipeline.inputs.discover import InputFile, Part, unreadable
+from pipeline.inputs.discover import InputFile, unreadable
 from pipeline.inputs.read import read_chunks
+from pipeline.inputs.splits import Part
 from pipeline.storage import storage
 from pipeline.text.encodings import UTF_8
 

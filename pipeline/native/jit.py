@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import numba
 import numpy as np
 
-F = TypeVar("F", bound=Callable[..., Any])
+F = TypeVar("F", bound=Callable[..., object])
 
 #: Numba's int() leaves an unsigned operand unsigned, and unsigned with signed makes a float there; this does not.
 as_int: Callable[[Any], Any] = np.int64
@@ -27,7 +27,7 @@ def inlined(function: F) -> F:
     return _jit(function, inline="always")
 
 
-def _jit(function: F, **settings: Any) -> F:
+def _jit(function: F, **settings: object) -> F:
     settings |= {"nogil": True, "error_model": "numpy"}
     try:
         wrapped: F = numba.njit(cache=True, **settings)(function)

@@ -23,10 +23,13 @@ SEVERAL = 8
 
 _BYTE, _WORD = ir.IntType(8), ir.IntType(64)
 _BYTES = ir.VectorType(_BYTE, BLOCK)
+_DEFINED = ir.Constant(ir.IntType(1), 0)  # a word without a bit set has an answer too
+
+Node = Any  # of Numba and llvmlite, whose objects have no types
 
 
-def _multiply_high(_context: Any, _a: Any, _b: Any) -> Any:
-    def emit(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+def _multiply_high(_context: Node, _a: Node, _b: Node) -> Node:
+    def emit(_context: Node, builder: Node, _signature: Node, arguments: Node) -> Node:
         wide = ir.IntType(128)
         product = builder.mul(builder.zext(arguments[0], wide), builder.zext(arguments[1], wide))
         return builder.trunc(builder.lshr(product, ir.Constant(wide, 64)), _WORD)
@@ -34,41 +37,32 @@ def _multiply_high(_context: Any, _a: Any, _b: Any) -> Any:
     return types.uint64(types.uint64, types.uint64), emit
 
 
-def _trailing_zeros(_context: Any, _word: Any) -> Any:
-    def emit(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-        return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 0))
+def _bits(instruction: str, *flag: Node) -> Node:
+    """Make the function of a word that one of the machine's instructions is."""
 
-    return types.int64(types.uint64), emit
+    def typed(_context: Node, _word: Node) -> Node:
+        def emit(_context: Node, builder: Node, _signature: Node, arguments: Node) -> Node:
+            return getattr(builder, instruction)(arguments[0], *flag)
 
+        return types.int64(types.uint64), emit
 
-def _leading_zeros(_context: Any, _word: Any) -> Any:
-    def emit(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-        return builder.ctlz(arguments[0], ir.Constant(ir.IntType(1), 0))
-
-    return types.int64(types.uint64), emit
+    return typed
 
 
-def _count_ones(_context: Any, _word: Any) -> Any:
-    def emit(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-        return builder.ctpop(arguments[0])
-
-    return types.int64(types.uint64), emit
-
-
-def _address(context: Any, builder: Any, array_type: Any, array: Any, index: Any) -> Any:
+def _address(context: Node, builder: Node, array_type: Node, array: Node, index: Node) -> Node:
     return builder.gep(context.make_array(array_type)(context, builder, array).data, [index])
 
 
-def _load_word(_context: Any, array: Any, _index: Any) -> Any:
-    def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+def _load_word(_context: Node, array: Node, _index: Node) -> Node:
+    def emit(context: Node, builder: Node, signature: Node, arguments: Node) -> Node:
         place = _address(context, builder, signature.args[0], *arguments)
         return builder.load(builder.bitcast(place, _WORD.as_pointer()), align=1)
 
     return types.uint64(array, types.int64), emit
 
 
-def _prefetch(_context: Any, array: Any, _index: Any) -> Any:
-    def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+def _prefetch(_context: Node, array: Node, _index: Node) -> Node:
+    def emit(context: Node, builder: Node, signature: Node, arguments: Node) -> Node:
         place = _address(context, builder, signature.args[0], *arguments)
         number = ir.IntType(32)
         pointer = builder.bitcast(place, _BYTE.as_pointer())
@@ -81,60 +75,60 @@ def _prefetch(_context: Any, array: Any, _index: Any) -> Any:
     return types.void(array, types.int64), emit
 
 
-def _load_block(context: Any, builder: Any, array_type: Any, array: Any, index: Any) -> Any:
+def _load_block(context: Node, builder: Node, array_type: Node, array: Node, index: Node) -> Node:
     place = _address(context, builder, array_type, array, index)
     return builder.load(builder.bitcast(place, _BYTES.as_pointer()), align=1)
 
 
-def _splat(value: int) -> Any:
+def _splat(value: int) -> Node:
     return ir.Constant(_BYTES, [value & 0xFF] * BLOCK)
 
 
-def _in_range(builder: Any, block: Any, first: int, count: int) -> Any:
+def _in_range(builder: Node, block: Node, first: int, count: int) -> Node:
     """Bytes from ``first`` on, ``count`` of them: one subtraction and one unsigned comparison."""
     return builder.icmp_unsigned("<", builder.sub(block, _splat(first)), _splat(count))
 
 
-def _letter(builder: Any, block: Any) -> Any:
+def _letter(builder: Node, block: Node) -> Node:
     return _in_range(builder, builder.or_(block, _splat(0x20)), ord("a"), 26)
 
 
-def _digit(builder: Any, block: Any) -> Any:
+def _digit(builder: Node, block: Node) -> Node:
     return _in_range(builder, block, ord("0"), 10)
 
 
-def _space(builder: Any, block: Any) -> Any:
+def _space(builder: Node, block: Node) -> Node:
     controls = builder.or_(_in_range(builder, block, 0x09, 5), _in_range(builder, block, 0x1C, 4))
     return builder.or_(controls, builder.icmp_unsigned("==", block, _splat(0x20)))
 
 
-def _feed(builder: Any, block: Any) -> Any:
+def _feed(builder: Node, block: Node) -> Node:
     return builder.icmp_unsigned("==", block, _splat(0x0A))
 
 
-def _quote(builder: Any, block: Any) -> Any:
+def _quote(builder: Node, block: Node) -> Node:
     return builder.icmp_unsigned("==", block, _splat(0x27))
 
 
-def _foreign(builder: Any, block: Any) -> Any:
+def _foreign(builder: Node, block: Node) -> Node:
     return builder.icmp_signed("<", block, _splat(0))
 
 
-def _mask_of(question: Callable[[Any, Any], Any]) -> Callable[[Any, int], np.uint64]:
+def _mask_of(question: Callable[[Node, Node], Node]) -> Callable[[Node, int], np.uint64]:
     """Make the compiled function (array, index) → mask of the block there."""
 
-    def mask(_context: Any, array: Any, _index: Any) -> Any:
-        def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+    def mask(_context: Node, array: Node, _index: Node) -> Node:
+        def emit(context: Node, builder: Node, signature: Node, arguments: Node) -> Node:
             block = _load_block(context, builder, signature.args[0], *arguments)
             return builder.bitcast(question(builder, block), _WORD)
 
         return types.uint64(array, types.int64), emit
 
-    return cast(Callable[[Any, int], np.uint64], intrinsic(mask))
+    return cast(Callable[[Node, int], np.uint64], intrinsic(mask))
 
 
-def _lower_block(_context: Any, source: Any, _index: Any, target: Any, _position: Any) -> Any:
-    def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+def _lower_block(_context: Node, source: Node, _index: Node, target: Node, _position: Node) -> Node:
+    def emit(context: Node, builder: Node, signature: Node, arguments: Node) -> Node:
         block = _load_block(context, builder, signature.args[0], *arguments[:2])
         capital = _in_range(builder, block, ord("A"), 26)
         lower = builder.select(capital, builder.or_(block, _splat(0x20)), block)
@@ -149,8 +143,8 @@ _NUMBER = ir.IntType(32)
 _NUMBERS = ir.VectorType(_NUMBER, SEVERAL)
 
 
-def _copy_several(_context: Any, source: Any, _index: Any, target: Any, _position: Any) -> Any:
-    def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+def _copy_several(_context: Node, source: Node, _index: Node, target: Node, _position: Node) -> Node:
+    def emit(context: Node, builder: Node, signature: Node, arguments: Node) -> Node:
         found = _address(context, builder, signature.args[0], *arguments[:2])
         numbers = builder.load(builder.bitcast(found, _NUMBERS.as_pointer()), align=4)
         place = _address(context, builder, signature.args[2], *arguments[2:])
@@ -160,8 +154,8 @@ def _copy_several(_context: Any, source: Any, _index: Any, target: Any, _positio
     return types.void(source, types.int64, target, types.int64), emit
 
 
-def _fill_several(_context: Any, _number: Any, target: Any, _position: Any) -> Any:
-    def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+def _fill_several(_context: Node, _number: Node, target: Node, _position: Node) -> Node:
+    def emit(context: Node, builder: Node, signature: Node, arguments: Node) -> Node:
         one = builder.insert_element(ir.Constant(_NUMBERS, ir.Undefined), arguments[0], _NUMBER(0))
         lanes = ir.Constant(_NUMBERS, [0] * SEVERAL)
         numbers = builder.shuffle_vector(one, ir.Constant(_NUMBERS, ir.Undefined), lanes)
@@ -173,24 +167,24 @@ def _fill_several(_context: Any, _number: Any, target: Any, _position: Any) -> A
 
 
 # multiply_high(a, b): upper 64 bits of the product of two uint64
-multiply_high = cast(Callable[[Any, Any], np.uint64], intrinsic(_multiply_high))
+multiply_high = cast(Callable[[Node, Node], np.uint64], intrinsic(_multiply_high))
 # trailing_zeros(word): index of the lowest bit that is set, 64 for none
-trailing_zeros = cast(Callable[[Any], int], intrinsic(_trailing_zeros))
+trailing_zeros = cast(Callable[[Node], int], intrinsic(_bits("cttz", _DEFINED)))
 # leading_zeros(word): how many bits stand above the highest that is set, 64 for none
-leading_zeros = cast(Callable[[Any], int], intrinsic(_leading_zeros))
+leading_zeros = cast(Callable[[Node], int], intrinsic(_bits("ctlz", _DEFINED)))
 # count_ones(word): how many bits are set
-count_ones = cast(Callable[[Any], int], intrinsic(_count_ones))
+count_ones = cast(Callable[[Node], int], intrinsic(_bits("ctpop")))
 # load_word(array, index): eight bytes of a uint8 array from there on, the first one lowest
-load_word = cast(Callable[[Any, int], np.uint64], intrinsic(_load_word))
+load_word = cast(Callable[[Node, int], np.uint64], intrinsic(_load_word))
 # prefetch(array, index): ask for the item's cache line ahead of its use
-prefetch = cast(Callable[[Any, int], None], intrinsic(_prefetch))
+prefetch = cast(Callable[[Node, int], None], intrinsic(_prefetch))
 # Masks of the 64 bytes of a uint8 array from an index on: ASCII letters, digits, what str.split() splits at,
 # line feeds, apostrophes; and bytes that are no ASCII.
 letters, digits, spaces = _mask_of(_letter), _mask_of(_digit), _mask_of(_space)
 feeds, quotes, foreign = _mask_of(_feed), _mask_of(_quote), _mask_of(_foreign)
 # lower_block(source, index, target, position): copy 64 bytes, A–Z in lower case
-lower_block = cast(Callable[[Any, int, Any, int], None], intrinsic(_lower_block))
+lower_block = cast(Callable[[Node, int, Node, int], None], intrinsic(_lower_block))
 # copy_several(source, index, target, position): copy SEVERAL int32 from there on to there
-copy_several = cast(Callable[[Any, int, Any, int], None], intrinsic(_copy_several))
+copy_several = cast(Callable[[Node, int, Node, int], None], intrinsic(_copy_several))
 # fill_several(number, target, position): write an int32 SEVERAL times
-fill_several = cast(Callable[[int, Any, int], None], intrinsic(_fill_several))
+fill_several = cast(Callable[[int, Node, int], None], intrinsic(_fill_several))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import platform
 import unicodedata
@@ -149,11 +150,9 @@ def publish(
         run: to publish.
         counted: packed rows of ChunkStats.
         encoded: packed rows of EncodedChunk.
-        vocabulary: as it was written.
-        dead: files of dead letters.
+        vocabulary, dead, phrases: as they were written.
         written: packed shards.
-        phrases: files of the rounds of joining.
-        *read: packed rows of ReadChunk, of each of these rounds.
+        *read: packed rows of ReadChunk, of each round of phrases.
 
     Returns:
         The dataset's id.
@@ -221,7 +220,7 @@ def _write(run: Run, name: str, data: pa.Buffer, files: dict[str, FileEntry]) ->
     files |= file_entries({name: memoryview(data)})
 
 
-def _shaping_options(run: Run) -> dict[str, Any]:
+def _shaping_options(run: Run) -> dict[str, object]:
     options = {**run.config.shaping_options(), "chunk_bytes": CHUNK_BYTES, "row_group_pairs": ROW_GROUP_PAIRS}
     if run.base:
         options["vocab"] = {"digest": run.base.digest, "rows": run.base.rows}
@@ -239,7 +238,10 @@ def _require_same_text(listing: pa.Table, one: Rows, other: Rows, passes: str) -
 
 def _describe_run(run: Run, lengths: Sequence[int], dead: DeadLetters) -> dict[str, Any]:
     """Describe what may differ between two runs of equal bytes, and what nobody but a report asks for."""
-    packages = ("pairstream", "apache-beam", "numpy", "pyarrow", "numba", "regex")
+    versions = dict.fromkeys(("pairstream", "apache-beam", "numpy", "pyarrow", "numba", "regex"), "not installed")
+    for package in versions:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):  # a checkout may stand for it
+            versions[package] = importlib.metadata.version(package)
     return {
         "format_version": 1,
         "run": run.run_id,
@@ -249,13 +251,5 @@ def _describe_run(run: Run, lengths: Sequence[int], dead: DeadLetters) -> dict[s
         "passed_over": run.passed_over._asdict(),
         "first_dead_letters": {reason: list(place) for reason, place in dead.firsts.items()},
         "sentence_lengths": list(lengths),
-        "versions": {"python": platform.python_version(), **{p: _version(p) for p in packages}},
+        "versions": {"python": platform.python_version(), **versions},
     }
-
-
-def _version(package: str) -> str:
-    """Return what is installed; a checkout may stand for the package itself."""
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return "not installed"

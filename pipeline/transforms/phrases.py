@@ -15,7 +15,8 @@ from pipeline import progress
 from pipeline.config import Config
 from pipeline.inputs import read as reading
 from pipeline.inputs.chunks import Chunk
-from pipeline.inputs.discover import InputFile, Part
+from pipeline.inputs.discover import InputFile
+from pipeline.inputs.splits import Part
 from pipeline.pairs.chunk_stats import pack_rows
 from pipeline.phrases.join import Phrases, phrases_of
 from pipeline.phrases.score import Counts, PairCounter, counts_from_bytes, merge_pairs, score_pairs

@@ -11,9 +11,9 @@ from apache_beam.typehints import typehints
 from pipeline.config import Config
 from pipeline.inputs import read
 from pipeline.inputs.chunks import BOM, CHUNK_BYTES, Chunk, cut_chunks
-from pipeline.inputs.discover import PART_BYTES, InputFile, Part, ReadText, batch_parts, list_inputs
+from pipeline.inputs.discover import InputFile, list_inputs
 from pipeline.inputs.listing import SHARES, read_share
-from pipeline.inputs.splits import number_chunks, split_records, split_text
+from pipeline.inputs.splits import PART_BYTES, Part, ReadText, batch_parts, number_chunks, split_records, split_text
 from pipeline.text.dead_letters import SetAside
 from pipeline.text.encodings import UTF_8
 

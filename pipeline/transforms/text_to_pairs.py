@@ -12,7 +12,8 @@ from pipeline import progress
 from pipeline.config import Config
 from pipeline.inputs import read
 from pipeline.inputs.chunks import Chunk
-from pipeline.inputs.discover import InputFile, Part
+from pipeline.inputs.discover import InputFile
+from pipeline.inputs.splits import Part
 from pipeline.pairs.sentences import SentenceRun, run_from_bytes
 from pipeline.pairs.shard_plan import Plan, PlanFile, load_plan
 from pipeline.pairs.windows import PairRules
@@ -145,41 +146,6 @@ class _MergeCounts(SpillingDoFn):
         kept = load_lookup(self._base.uri, self._base.sha256) if self._base else None
         merged = merge_counts(tables, self._config.min_count, kept, self._config.max_vocab)
         return [Tagged(MERGED, self._spill.put(table_to_bytes(merged, self._batch_rows)))]
-
-
-class WriteDeadLetters(beam.PTransform):  # type: ignore[misc]
-    """SetAside of every chunk and file with dead letters → DeadLetters, as written below ``folder``; none without any.
-
-    They come together in one place, but each worker first puts together its own: what travels of each, and what the one
-    place holds, has --max-dead-letter-bytes for its bound.
-    """
-
-    def __init__(self, config: Config, folder: str) -> None:
-        super().__init__()
-        self._limit, self._folder = config.max_dead_letter_bytes, folder
-
-    def expand(self, found: beam.PCollection) -> beam.PCollection:
-        """Combine and write."""
-        together = found | beam.Map(lambda aside: (None, aside)) | beam.CombinePerKey(_Together(self._limit))
-        return together | beam.MapTuple(lambda _, aside: chunks.write_dead_letters(self._folder, aside))
-
-
-class _Together(beam.CombineFn):  # type: ignore[misc]
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-
-    def create_accumulator(self) -> SetAside:
-        return SetAside(self._limit)
-
-    def add_input(self, accumulator: SetAside, aside: SetAside) -> SetAside:
-        accumulator.merge(aside)
-        return accumulator
-
-    def merge_accumulators(self, accumulators: Iterable[SetAside]) -> SetAside:
-        return functools.reduce(self.add_input, accumulators, SetAside(self._limit))
-
-    def extract_output(self, accumulator: SetAside) -> SetAside:
-        return accumulator
 
 
 class EncodeChunks(beam.PTransform):  # type: ignore[misc]

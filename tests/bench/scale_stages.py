@@ -12,14 +12,15 @@ from unittest import mock
 
 import numpy as np
 
-from pipeline import job
+from pipeline import cli, job
 from pipeline.config import Config
 from pipeline.dataset.manifest import FileEntry, VocabularyTotals
 from pipeline.dataset.reader import open_dataset
 from pipeline.dataset.vocabulary import order_rows
 from pipeline.inputs import discover
-from pipeline.inputs.discover import PART_BYTES, InputFile, Part
+from pipeline.inputs.discover import InputFile
 from pipeline.inputs.listing import SHARES, read_share
+from pipeline.inputs.splits import PART_BYTES, Part
 from pipeline.pairs.sentences import SentenceRun
 from pipeline.pairs.shard_plan import ChunkStats
 from pipeline.phrases.score import FIRST_PARTS, PAIR_LIMIT, PAIRS_SCHEMA, SECOND_SHARE, Counts
@@ -33,8 +34,9 @@ from pipeline.storage import storage
 from pipeline.text.dead_letters import SetAside, set_aside
 from pipeline.text.normalize import DeadLetter
 from pipeline.transforms import read
+from pipeline.transforms.pack import _Together
 from pipeline.transforms.phrases import _MergePairs, _ScorePairs
-from pipeline.transforms.text_to_pairs import _CountTokens, _EncodeChunks, _MergeCounts, _Together, _WriteShards
+from pipeline.transforms.text_to_pairs import _CountTokens, _EncodeChunks, _MergeCounts, _WriteShards
 from pipeline.vocabulary.count import MERGE_ROWS, table_to_bytes
 from pipeline.vocabulary.partitions import deal, partition_count
 from tests.bench import made
@@ -356,7 +358,7 @@ def tell(passes: int, groups: int) -> Callable[[Sizes, Path], Fed]:
 
     def run(sizes: Sizes, work: Path) -> Fed:
         with mock.patch.object(storage, "is_local", return_value=False):
-            said = job.summary(run_of(work, passes=passes, output=str(work / f"out-{passes}-{groups}")))
+            said = cli.summary(run_of(work, passes=passes, output=str(work / f"out-{passes}-{groups}")))
         return Fed(sum(said["shards"]), 0)
 
     return run

@@ -23,9 +23,9 @@ from unittest import mock
 
 from pipeline import job, runners
 from pipeline.config import Config
-from pipeline.inputs import discover
+from pipeline.inputs import splits
 from pipeline.inputs.chunks import CHUNK_BYTES
-from pipeline.inputs.discover import Part
+from pipeline.inputs.splits import Part
 from pipeline.stages import spill
 from pipeline.transforms import text_to_pairs
 from tests.bench import made
@@ -141,9 +141,9 @@ def measure(share: float, workers: int, folder: Path) -> int:
         input=(f"{folder}/text/**",), output=f"{folder}/data", tokenizer="whitespace", threads=1, shard_pairs=1 << 20
     )
     patched = {name: tallied(name, do_fn, Tally(stage, folder / "tally")) for stage, (name, do_fn) in STAGES.items()}
-    part_bytes = max(CHUNK_BYTES, round(share * discover.PART_BYTES))
+    part_bytes = max(CHUNK_BYTES, round(share * splits.PART_BYTES))
     runners.quieten_processes()
-    with mock.patch.multiple(job, **patched), mock.patch.object(discover, "PART_BYTES", part_bytes):
+    with mock.patch.multiple(job, **patched), mock.patch.object(splits, "PART_BYTES", part_bytes):
         job.run_job(config, flags)
     print("| stage | elements | largest, MB | each worker, of an even share |\n|---|---|---|---|")
     worst = dict[str, float]()

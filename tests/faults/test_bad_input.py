@@ -19,7 +19,7 @@ from pipeline import job
 from pipeline.cli import main
 from pipeline.config import Config
 from pipeline.dataset.reader import Dataset, open_dataset
-from pipeline.inputs import discover
+from pipeline.inputs import splits
 from pipeline.inputs.chunks import CHUNK_BYTES, cut_chunks
 from pipeline.inputs.discover import list_inputs
 from pipeline.inputs.read import read_chunks
@@ -249,7 +249,7 @@ def giant(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_one_line_gives_the_pairs_of_its_pieces(
     kind: str, options: dict[str, object], giant: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(discover, "PART_BYTES", 2 << 20)  # the plain line is read in five parts
+    monkeypatch.setattr(splits, "PART_BYTES", 2 << 20)  # the plain line is read in five parts
     options = {"max_sentence_tokens": 1000, "shard_pairs": 1 << 20, **options}
     one, many = (run(giant / name, tmp_path.name + name, **options) for name in (kind, "lines"))
     text = (giant / "line" / "in" / "a.txt").read_text(encoding="utf-8")
@@ -269,7 +269,7 @@ def test_an_input_that_grows_between_the_passes(
     make_old(tmp_path)
     source = tmp_path / "in" / "a.txt"
     source.write_bytes(DATA * 50)
-    monkeypatch.setattr(discover, "PART_BYTES", 1 << 20)  # read in parts, of which only the last one changes
+    monkeypatch.setattr(splits, "PART_BYTES", 1 << 20)  # read in parts, of which only the last one changes
     plan = publish.plan_shards
 
     def grow(*arguments: object) -> object:

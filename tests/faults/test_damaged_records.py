@@ -15,9 +15,10 @@ import pytest
 from pipeline.config import Config
 from pipeline.errors import InputError
 from pipeline.inputs import read as reading
-from pipeline.inputs.discover import InputFile, Part
+from pipeline.inputs.discover import InputFile
 from pipeline.inputs.parquet_rows import read_parquet
 from pipeline.inputs.records import RecordRules
+from pipeline.inputs.splits import Part
 from pipeline.storage import storage
 from pipeline.text.normalize import DeadLetter
 from tests.faults.test_compression import FORMATS, every_format

@@ -25,8 +25,8 @@ from pipeline.errors import InputError
 from pipeline.inputs import read as reading
 from pipeline.inputs.chunks import CHUNK_BYTES
 from pipeline.inputs.content import HEAD_BYTES
-from pipeline.inputs.discover import InputFile, Part
-from pipeline.inputs.splits import split_text
+from pipeline.inputs.discover import InputFile
+from pipeline.inputs.splits import Part, split_text
 from pipeline.text.encodings import UTF_8, canonical_name
 from pipeline.text.normalize import DeadLetter
 from pipeline.transforms.read import make_batches

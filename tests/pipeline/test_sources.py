@@ -16,10 +16,10 @@ from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 from pipeline import job, runners
 from pipeline.config import Config
 from pipeline.dataset.reader import Dataset, open_dataset
-from pipeline.inputs import discover
 from pipeline.inputs import read as reading
+from pipeline.inputs import splits
 from pipeline.inputs.chunks import BOM
-from pipeline.inputs.discover import Part
+from pipeline.inputs.splits import Part
 from pipeline.storage import storage
 
 WORDS = ["the", "quick", "brown", "fox", "naïve", "Ωmega", "don't", "日本", "été", "42"]
@@ -75,7 +75,7 @@ def test_parts_of_a_file_give_its_bytes(
     part_mib: int, whole: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read = count_reads(monkeypatch)
-    monkeypatch.setattr(discover, "PART_BYTES", part_mib << 20)
+    monkeypatch.setattr(splits, "PART_BYTES", part_mib << 20)
     write_corpus(tmp_path / "in", "text")
     dataset = run(tmp_path / "in", tmp_path / "out", read_block_bytes=300_000)
     assert shown(dataset) == shown(whole)
@@ -88,7 +88,7 @@ def test_chunks_that_another_worker_read(
     kind: str, whole: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read = count_reads(monkeypatch)
-    monkeypatch.setattr(discover, "PART_BYTES", 1000)
+    monkeypatch.setattr(splits, "PART_BYTES", 1000)
     write_corpus(tmp_path / "in", kind)
     dataset = run(tmp_path / "in", tmp_path / "out", ELSEWHERE)
     assert shown(dataset) == shown(whole)
@@ -97,7 +97,7 @@ def test_chunks_that_another_worker_read(
 
 @pytest.mark.parametrize("elsewhere", [False, True])
 def test_records_are_set_aside_once(elsewhere: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(discover, "PART_BYTES", 100_000)
+    monkeypatch.setattr(splits, "PART_BYTES", 100_000)
     (tmp_path / "in").mkdir()
     records = [json.dumps({"text": line}).encode() for line in LINES]
     records[1:1], records[9000:9000] = [b"{"], [b"[]"]
@@ -141,7 +141,7 @@ def test_spans_of_records_give_the_bytes_of_the_whole(
     part_kib: int, flags: tuple[str, ...], whole_records: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read = count_reads(monkeypatch)
-    monkeypatch.setattr(discover, "PART_BYTES", part_kib << 10)
+    monkeypatch.setattr(splits, "PART_BYTES", part_kib << 10)
     input_format = str(whole_records.manifest.options["input_format"])
     write_records(tmp_path / "in", input_format)
     dataset = run(tmp_path / "in", tmp_path / "out", *flags, input_format=input_format)
@@ -151,7 +151,7 @@ def test_spans_of_records_give_the_bytes_of_the_whole(
 
 
 def test_letters_of_a_file_without_text_still_arrive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(discover, "PART_BYTES", 3)
+    monkeypatch.setattr(splits, "PART_BYTES", 3)
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "a.jsonl").write_bytes(b"[]\n[]\n")
     (tmp_path / "in" / "b.jsonl").write_bytes(b'{"text": "a b a b a b a b a b a b"}\n')

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from pipeline.errors import InputError
 from pipeline.inputs.chunks import CHUNK_BYTES
-from pipeline.inputs.discover import InputFile, Part, batch_parts, list_inputs
+from pipeline.inputs.discover import InputFile, list_inputs
 from pipeline.inputs.listing import read_listing, read_share, save_listing
-from pipeline.inputs.splits import split_text
+from pipeline.inputs.splits import Part, batch_parts, split_text
 
 
 def make_files(root: Path, *names: str) -> None:

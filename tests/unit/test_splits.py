@@ -24,8 +24,8 @@ from pipeline.errors import InputError
 from pipeline.inputs import chunks, parquet_rows, records, splits
 from pipeline.inputs import read as reading
 from pipeline.inputs.chunks import BOM, Chunk
-from pipeline.inputs.discover import InputFile, Part
-from pipeline.inputs.splits import number_chunks, split_records
+from pipeline.inputs.discover import InputFile
+from pipeline.inputs.splits import Part, number_chunks, split_records
 from pipeline.storage import storage
 from pipeline.text.normalize import DeadLetter
 

@@ -8,7 +8,7 @@ import encodings.aliases
 import math
 import os
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pipeline.text.encodings import UTF_8, canonical_name
 
@@ -33,9 +33,9 @@ RANGES: dict[str, tuple[float, float]] = {
 }  # fmt: skip
 
 
-def in_one_form(config: Config) -> dict[str, Any]:
+def in_one_form(config: Config) -> dict[str, object]:
     """Return fields that may be written in several ways: 1 for 1.0, a list for a tuple, UTF8 for utf-8."""
-    forms: dict[str, Any] = {}
+    forms: dict[str, object] = {}
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
         if isinstance(field.default, float) and type(value) is int:

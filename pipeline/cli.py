@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pipeline.publishing.publish import Run
 
 _OURS = (PipelineError, FormatError, PointerMovedError)
+Result = dict[str, Any]  # as --json prints it
 #: The name of a worker's error in the text that a runner passes on; the names of wrappers may come before it.
 _RAISED = re.compile(r"^(?:RuntimeError: )*([A-Za-z_][\w.]*(?:Error|Exception|Moved)): (.*)$", re.MULTILINE)
 _KNOWN = re.compile(
@@ -122,7 +123,7 @@ def _run(words: Sequence[str]) -> int:
     return 0
 
 
-def summary(run: Run) -> dict[str, Any]:
+def summary(run: Run) -> Result:
     """Read back what a finished run published, for the user."""
     from pipeline.dataset.phrases import load_phrases, phrase_files
     from pipeline.dataset.reader import open_manifest, read_run
@@ -194,7 +195,7 @@ def _describe_phrases(rounds: Sequence[int]) -> str:
     return ", ".join(f"{count:,} in round {number}" for number, count in enumerate(rounds, 1))
 
 
-def describe_left_out(result: dict[str, Any]) -> list[str]:
+def describe_left_out(result: Result) -> list[str]:
     """Say what of the input is not in the dataset, and where to look at it."""
     lines = [
         f"  set aside   {count:,} {reason}, first in {result['first_dead_letters'].get(reason, '?')}"
@@ -208,7 +209,7 @@ def describe_left_out(result: dict[str, Any]) -> list[str]:
     return lines + ([f"  not read    {files:,} files that are not data, such as {example}"] if files else [])
 
 
-def describe(result: dict[str, Any]) -> str:
+def describe(result: Result) -> str:
     """Format a run's summary for people."""
     coverage = result["in_vocabulary"] / max(1, result["tokens"])
     rate = result["tokens"] / result["seconds"]

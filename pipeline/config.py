@@ -8,7 +8,6 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from pipeline.checks import NO_FIELD, faults, in_one_form
 from pipeline.common.flags import (
@@ -144,7 +143,7 @@ class Config:
         for name, fault in faults(self):
             raise ConfigError(f"{flag_of(name)}: {fault}")
 
-    def shaping_options(self) -> dict[str, Any]:
+    def shaping_options(self) -> dict[str, object]:
         """Return the options that decide the dataset's bytes, by name; some only where they are used."""
         fields = [field.name for field in dataclasses.fields(self) if field.metadata.get("shapes")]
         idle = {"input_format", "text_field"} if self.input_format == "text" else set()

@@ -10,7 +10,6 @@ import socket
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import grpc
 from apache_beam.options.pipeline_options import (
@@ -116,7 +115,7 @@ def stopping(soft: bool) -> Iterator[None]:
 class _QuietWorkers(SubprocessSdkWorkerHandler):  # type: ignore[misc]
     """Worker processes of the local runner that are ours: Beam's log 20 lines each."""
 
-    def __init__(self, worker_command_line: bytes, *arguments: Any) -> None:
+    def __init__(self, worker_command_line: bytes, *arguments: object) -> None:
         # Not by -m: a file pipeline.py in the folder that the launcher runs in would be taken for the package.
         code = f"import sys; sys.path[0] = {str(Path(__file__).parents[1])!r}; from {worker.__name__} import run; run()"
         beams = f"-m {sdk_worker_main.__name__}"

@@ -14,9 +14,12 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, TextIO
 
 from pipeline.common.terminal import compiling
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 #: Set by --debug.
 debugging = threading.Event()
@@ -36,7 +39,7 @@ class LostOutput(OSError):  # noqa: N818  (what happened)
 class _Checked(io.FileIO):
     """Standard output, whose errors are told from those of other files."""
 
-    def write(self, data: Any) -> int:
+    def write(self, data: ReadableBuffer) -> int:
         try:
             return super().write(data)
         except OSError as error:
@@ -46,7 +49,7 @@ class _Checked(io.FileIO):
 class _Forgiving(io.FileIO):
     """Standard error: there is no way to say that it cannot be written, and no reason to stop."""
 
-    def write(self, data: Any) -> int:
+    def write(self, data: ReadableBuffer) -> int:
         try:
             return super().write(data)
         except OSError:
@@ -120,7 +123,7 @@ def _guard_streams() -> None:
     sys.stderr = _text(io.BufferedWriter(_Forgiving(2, "wb", closefd=False)), sys.stderr, line_buffering=True)
 
 
-def _text(raw: io.BufferedWriter, before: Any, line_buffering: bool = False) -> io.TextIOWrapper:
+def _text(raw: io.BufferedWriter, before: TextIO | None, line_buffering: bool = False) -> io.TextIOWrapper:
     """Wrap bytes as the stream before did, but that a character without a code is escaped: all is done by then."""
     errors = getattr(before, "errors", "strict")
     return io.TextIOWrapper(

@@ -12,10 +12,13 @@ import re
 import sys
 import textwrap
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from pipeline.dataset import __version__
 from pipeline.dataset.schema import FORMAT_VERSION
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance, SupportsWrite
 
 _SIZE = re.compile(r"(\d+)(Ki|Mi|Gi)?")
 _PATHS = frozenset({"URI", "PATH", "GLOB", "DIR", "FILE", "MODEL"})  # metavars of flags that take a path
@@ -35,7 +38,7 @@ class OneLineParser(argparse.ArgumentParser):
             self.error(f"unrecognized arguments: {' '.join(unknown)}{hint(unknown, self)}")
         return namespace
 
-    def _print_message(self, message: str, file: Any = None) -> None:
+    def _print_message(self, message: str, file: SupportsWrite[str] | None = None) -> None:
         """Print; argparse's own hides the error where standard output is full or closed."""
         (file or sys.stderr).write(message or "")
 
@@ -121,7 +124,7 @@ def parse_path(text: str) -> str:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
-def expand_paths(values: Mapping[str, Any], kind: type[Any]) -> dict[str, Any]:
+def expand_paths(values: Mapping[str, Any], kind: type[DataclassInstance]) -> dict[str, Any]:
     """Apply `expand_home` to those values that are paths by a dataclass's fields, whatever they were read from.
 
     Raises:
@@ -145,7 +148,7 @@ def parse_flag(text: str) -> bool:
     return text.lower() == "true"
 
 
-def add_flags(parser: argparse._ActionsContainer, kind: type[Any], but: Collection[str] = ()) -> None:
+def add_flags(parser: argparse._ActionsContainer, kind: type[DataclassInstance], but: Collection[str] = ()) -> None:
     """Add one flag for each field of a dataclass ``but`` some, with the string below the field as its help.
 
     A field's metadata may hold ``choices``, ``parse`` (a function of the text), ``shown`` (the default as such a text)
@@ -193,7 +196,7 @@ def with_dashes(words: Sequence[str], parser: argparse.ArgumentParser) -> list[s
     return result
 
 
-def field_docs(kind: type[Any]) -> dict[str, str]:
+def field_docs(kind: type[DataclassInstance]) -> dict[str, str]:
     """Read the strings below a dataclass's fields, so that its help and its source say one thing."""
     [node] = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
     assert isinstance(node, ast.ClassDef)

@@ -58,7 +58,7 @@ def sha256_hex(data: bytes | memoryview | pa.Buffer) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def canonical_json(value: Mapping[str, Any]) -> bytes:
+def canonical_json(value: Mapping[str, object]) -> bytes:
     """Encode ``value`` so that equal values are equal bytes: sorted keys, one space of indent, LF at the end."""
     text = json.dumps(value, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False)
     return (text + "\n").encode("utf-8")

@@ -53,12 +53,15 @@ class Limits:
             )
 
 
-def _feed_bounded(decoder: Any, data: Any) -> bytes:
+_Decoder = Any  # zlib's, bz2's, lzma's or zstandard's
+
+
+def _feed_bounded(decoder: _Decoder, data: memoryview | bytes) -> bytes:
     result: bytes = decoder.decompress(data, _STEP_BYTES)
     return result
 
 
-def _feed_all(decoder: Any, data: Any) -> bytes:
+def _feed_all(decoder: _Decoder, data: memoryview | bytes) -> bytes:
     result: bytes = decoder.decompress(data)
     return result
 
@@ -74,16 +77,16 @@ class _Format(NamedTuple):
 
     magic: bytes
     extension: str
-    make: Callable[[int], Any]
-    feed: Callable[[Any, Any], bytes] = _feed_bounded
+    make: Callable[[int], _Decoder]
+    feed: Callable[[_Decoder, memoryview | bytes], bytes] = _feed_bounded
     feed_bytes: int = 16 << 10
 
 
-def _make_zstd(memory: int) -> Any:
+def _make_zstd(memory: int) -> _Decoder:
     return zstandard.ZstdDecompressor(max_window_size=min(memory, 1 << 31)).decompressobj()
 
 
-def _make_xz(memory: int) -> Any:
+def _make_xz(memory: int) -> _Decoder:
     return lzma.LZMADecompressor(lzma.FORMAT_XZ, memory)
 
 
@@ -170,7 +173,7 @@ def _decompress(
         raise InputError(f"{name}: found the end of the file inside {kind} member {members}: it is truncated")
 
 
-def _steps(decoder: Any, data: memoryview, kind: _Format) -> Iterator[tuple[int, bytes]]:
+def _steps(decoder: _Decoder, data: memoryview, kind: _Format) -> Iterator[tuple[int, bytes]]:
     """Feed a decoder until the bytes or its stream end; yield how many were fed, and what a step gave."""
     for start in range(0, len(data), kind.feed_bytes):
         piece: memoryview | bytes = data[start : start + kind.feed_bytes]

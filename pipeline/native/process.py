@@ -6,9 +6,9 @@ import functools
 import math
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 _CGROUPS = Path("/sys/fs/cgroup")
 
@@ -48,7 +48,7 @@ def once_a_process(held: int) -> Callable[[Callable[..., T]], Callable[..., T]]:
         kept, lock = functools.lru_cache(maxsize=held)(load), threading.Lock()
 
         @functools.wraps(load)
-        def load_once(*key: Any) -> T:
+        def load_once(*key: Hashable) -> T:
             with lock:
                 return kept(*key)
 

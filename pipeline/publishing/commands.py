@@ -6,7 +6,6 @@ import argparse
 import dataclasses
 import re
 from collections.abc import Sequence
-from typing import Any
 
 import pyarrow as pa
 
@@ -117,7 +116,7 @@ def parse_keep(text: str) -> int:
     return int(text)
 
 
-def run_command(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
+def run_command(args: argparse.Namespace) -> tuple[dict[str, object], str]:
     """Run a command; return its result, for --json and for people.
 
     Raises:
@@ -135,7 +134,7 @@ def run_command(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
     return _publish(args.output, args.run)
 
 
-def _list(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
+def _list(args: argparse.Namespace) -> tuple[dict[str, object], str]:
     refuse_place("--to", args.to, args.config)
     refuse_inputs("--to", args.to, [("--known", args.known or "")])
     _set_file_systems(args.beam_flags)
@@ -147,7 +146,7 @@ def _list(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
     return _describe_list(args, files, size)
 
 
-def _list_texts(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
+def _list_texts(args: argparse.Namespace) -> tuple[dict[str, object], str]:
     """List with the texts' digests, as far as they are needed."""
     known = load_known(read_table(args.known))
     twice, real = list[list[str]](), storage.RealPaths()
@@ -168,7 +167,7 @@ def _list_texts(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
     return result | {"twice": twice}, text
 
 
-def _describe_list(args: argparse.Namespace, files: int, size: int) -> tuple[dict[str, Any], str]:
+def _describe_list(args: argparse.Namespace, files: int, size: int) -> tuple[dict[str, object], str]:
     text = f"listed {files:,} files, {size:,} bytes in {storage.redact(args.to)}"
     return {"to": storage.redact(args.to), "files": files, "bytes": size}, text
 
@@ -180,7 +179,7 @@ def _set_file_systems(beam_flags: Sequence[str]) -> None:
     FileSystems.set_options(PipelineOptions(list(beam_flags)))
 
 
-def _clean(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
+def _clean(args: argparse.Namespace) -> tuple[dict[str, object], str]:
     _set_file_systems(args.beam_flags)
     removed = clean.clean(args.output, args.older_than, args.keep, args.dry_run)
     verb = "would remove" if args.dry_run else "removed"
@@ -197,10 +196,10 @@ def _describe(item: clean.Removed) -> str:
     return f"{what}: {item.files:,} files, {item.bytes:,} bytes{letters}"
 
 
-def _publish(uri: str, run_id: str) -> tuple[dict[str, Any], str]:
+def _publish(uri: str, run_id: str) -> tuple[dict[str, object], str]:
     expected = storage.read_pointer(storage.join(uri, LATEST))
     dataset = open_dataset(uri, run_id)
-    result: dict[str, Any] = {"run": run_id, "dataset_id": dataset.dataset_id}
+    result: dict[str, object] = {"run": run_id, "dataset_id": dataset.dataset_id}
     if expected is not None and _published_run(uri) == run_id:
         return result | {"status": "published before"}, f"run {run_id} is the published one already"
     require_whole(dataset)

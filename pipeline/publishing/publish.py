@@ -8,7 +8,6 @@ import platform
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import pyarrow as pa
 
@@ -144,15 +143,8 @@ def publish(
 ) -> str:
     """Hold the passes against each other, write the tables and the manifest, swap the pointer.
 
-    One large input is held at a time: first what is known of the chunks, then what is known of the shards.
-
-    Args:
-        run: to publish.
-        counted: packed rows of ChunkStats.
-        encoded: packed rows of EncodedChunk.
-        vocabulary, dead, phrases: as they were written.
-        written: packed shards.
-        *read: packed rows of ReadChunk, of each round of phrases.
+    What is known of the chunks is packed: rows of ChunkStats counted, of EncodedChunk encoded, and of ReadChunk read by
+    each round of phrases. So are the shards written. One of these large inputs is held at a time.
 
     Returns:
         The dataset's id.
@@ -236,7 +228,7 @@ def _require_same_text(listing: pa.Table, one: Rows, other: Rows, passes: str) -
         raise InputError(f"{uri}: changed between {passes}")
 
 
-def _describe_run(run: Run, lengths: Sequence[int], dead: DeadLetters) -> dict[str, Any]:
+def _describe_run(run: Run, lengths: Sequence[int], dead: DeadLetters) -> dict[str, object]:
     """Describe what may differ between two runs of equal bytes, and what nobody but a report asks for."""
     versions = dict.fromkeys(("pairstream", "apache-beam", "numpy", "pyarrow", "numba", "regex"), "not installed")
     for package in versions:

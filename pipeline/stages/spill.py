@@ -12,12 +12,15 @@ import struct
 import threading
 import uuid
 import weakref
-from typing import IO, Any, Protocol
+from typing import IO, TYPE_CHECKING, Protocol
 
 import pyarrow as pa
 
 from pipeline.storage import storage
 from pipeline.storage.local import make_in
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
 
 _PLACE = struct.Struct("<qq")
 
@@ -137,7 +140,7 @@ class _From(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer: Any) -> int:
+    def readinto(self, buffer: WriteableBuffer) -> int:
         size = os.preadv(self._shared.descriptor, [buffer], self._place)
         self._place += size
         return size

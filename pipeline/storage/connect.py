@@ -24,10 +24,12 @@ _WRITE_SILENCE = 4  # times READ_SECONDS: a store says nothing while a body is s
 _PREFIXES = ("AWS_", "AZURE_", "GOOGLE_", "STORAGE_EMULATOR_HOST", "REQUESTS_CA_BUNDLE")
 _TOKEN_TIME = timedelta(minutes=5)  # until a key or token is asked for again; the clouds' libraries renew theirs
 
-Settings = tuple[dict[str, Any], Callable[[], Any] | None]  # of a store, and what gives it its keys
+Store = Any  # obstore's classes and modules have types that only its compiled part knows
+Credentials = Callable[[], dict[str, object]]
+Settings = tuple[Mapping[str, object], Credentials | None]  # of a store, and what gives it its keys
 
 
-def connect(scheme: str, bucket: str, purpose: str) -> Any:
+def connect(scheme: str, bucket: str, purpose: str) -> Store:
     """Return obstore's store of a bucket, kept for the next time.
 
     Args:
@@ -47,9 +49,9 @@ def connect(scheme: str, bucket: str, purpose: str) -> Any:
 def _connect(
     _process: int, scheme: str, bucket: str, purpose: str, environment: tuple[tuple[str, str], ...],
     connect_s: float, silence_s: float,
-) -> Any:  # fmt: skip
+) -> Store:  # fmt: skip
     kind, variables = SCHEMES[scheme], dict(environment)
-    options: dict[str, Any] = {
+    options: dict[str, object] = {
         "connect_timeout": timedelta(seconds=connect_s), "read_timeout": timedelta(seconds=silence_s),
         "timeout": timedelta(days=1),  # what is slow may take its time
     }  # fmt: skip
@@ -60,8 +62,9 @@ def _connect(
             with open(bundle, "rb") as file:
                 options["root_certificate"] = file.read()
         if metadata.version("obstore").startswith("0.10."):  # Python 3.10's last one limits the whole alone
-            options["timeout"] = _WRITE_SILENCE * options.pop("read_timeout")
-            options.pop("root_certificate", None)
+            options["timeout"] = timedelta(seconds=_WRITE_SILENCE * silence_s)
+            for name in ("read_timeout", "root_certificate"):
+                options.pop(name, None)
         config, provider = {"S3Store": _s3, "GCSStore": _gcs, "AzureStore": _azure}[kind](bucket, variables)
         options["allow_http"] = not str(config.get("endpoint") or config.get("base_url") or "").startswith("https://")
         return getattr(library()._store, kind)(
@@ -74,7 +77,7 @@ def _connect(
         raise StoreError(f"{scheme}://{bucket}: found {short_text(error)}, expected to be able to use it") from None
 
 
-def _repeats(in_parts: bool) -> dict[str, Any]:
+def _repeats(in_parts: bool) -> dict[str, object]:
     """Say how often obstore itself repeats a request: never, but for parts of large writes; `retry` does the rest."""
     if not in_parts:
         return {"max_retries": 0}
@@ -97,7 +100,7 @@ def _unlock() -> None:
 os.register_at_fork(after_in_child=_unlock)
 
 
-def library() -> Any:
+def library() -> Store:
     """Return obstore's compiled module; a process that was forked, as PyTorch's loaders are, gets a copy of its own.
 
     obstore's threads stay behind in the parent, and the child would wait for them for ever. A module that is loaded
@@ -108,7 +111,7 @@ def library() -> Any:
 
 
 @functools.lru_cache(maxsize=1)
-def _load(process: int) -> Any:
+def _load(process: int) -> Store:
     import obstore._obstore as compiled
 
     _first_process.append(process)
@@ -153,7 +156,7 @@ def _s3(_bucket: str, variables: Mapping[str, str]) -> Settings:
     config["region"] = config["region"] or session.get_config_variable("region")
     credentials: Any = None if has_keys else session.get_credentials()
 
-    def provide() -> dict[str, Any]:
+    def provide() -> dict[str, object]:
         keys = credentials.get_frozen_credentials()
         names = {"access_key_id": keys.access_key, "secret_access_key": keys.secret_key, "token": keys.token}
         return {**names, "expires_at": _expiry()}
@@ -174,7 +177,7 @@ def _gcs(_bucket: str, variables: Mapping[str, str]) -> Settings:
         with contextlib.suppress(DefaultCredentialsError):
             credentials, _ = google.auth.default(scopes=["https://www.googleapis.com/auth/devstorage.read_write"])
 
-            def provide() -> dict[str, Any]:
+            def provide() -> dict[str, object]:
                 if not credentials.valid:
                     credentials.refresh(Request())
                 return {"token": credentials.token, "expires_at": _expiry()}
@@ -192,7 +195,7 @@ def _azure(container: str, variables: Mapping[str, str]) -> Settings:
         return next(filter(None, (variables.get(f"AZURE_STORAGE_{name}") for name in names)), None)
 
     account, _, host = container.partition("@")[2].partition(".")  # NAME.dfs.core.windows.net
-    config: dict[str, Any] = {
+    config: dict[str, object] = {
         "account_name": account or first("ACCOUNT_NAME", "ACCOUNT") or parts.get("AccountName"),
         "account_key": first("ACCOUNT_KEY", "KEY", "ACCESS_KEY") or parts.get("AccountKey"),
         "sas_key": first("SAS_TOKEN", "SAS_KEY") or parts.get("SharedAccessSignature"),
@@ -210,7 +213,7 @@ def _azure(container: str, variables: Mapping[str, str]) -> Settings:
 
         credential = DefaultAzureCredential()
 
-        def provide() -> dict[str, Any]:
+        def provide() -> dict[str, object]:
             return {"token": credential.get_token("https://storage.azure.com/.default").token, "expires_at": _expiry()}
 
         return config, provide

@@ -65,7 +65,7 @@ def split(uri: str) -> tuple[str, str]:
     return bucket, key
 
 
-def _ask(action: str, uri: str, *arguments: Any, purpose: str = "read", **options: Any) -> Any:
+def _ask(action: str, uri: str, *arguments: object, purpose: str = "read", **options: object) -> Any:
     """Call a function of obstore's for an object.
 
     Raises:
@@ -138,7 +138,7 @@ def swap(uri: str, expected: bytes | None, new: bytes) -> None:
 
 
 def _swap(uri: str, expected: bytes | None, new: bytes) -> None:
-    mode: Any = "create"
+    mode: str | dict[str, str] = "create"
     found = None
     with contextlib.suppress(FileNotFoundError):
         found, _, e_tag, version = _get(uri, 0, _SMALL_BYTES, None)

@@ -7,7 +7,7 @@ import http.client
 import re
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from pipeline.storage.redact import redact
 
@@ -107,10 +107,10 @@ def transient_reason(error: BaseException) -> str | None:
     return None
 
 
-def _chain(error: BaseException) -> Iterator[Any]:
+def _chain(error: BaseException) -> Iterator[BaseException]:
     """An error and those behind it; smart-open keeps a store's own one in an attribute."""
     seen: list[BaseException] = []
-    one: Any = error
+    one: BaseException | None = error
     while isinstance(one, BaseException) and one not in seen:
         seen.append(one)
         yield one
@@ -118,7 +118,7 @@ def _chain(error: BaseException) -> Iterator[Any]:
         one = getattr(one, "backend_error", None) or one.__cause__ or behind
 
 
-def _status(error: Any) -> int | None:
+def _status(error: BaseException) -> int | None:
     if type(error).__module__.split(".")[0] == "obstore":
         said = _SAID.search(str(error).partition("\n\nDebug source:")[0])
         return None if said is None else int(said[1] or (said[2] if said[2].isdigit() else _CODES.get(said[2], 400)))

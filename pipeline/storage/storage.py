@@ -13,7 +13,7 @@ import os
 import shutil
 import urllib.parse
 from collections.abc import Iterator, Sequence
-from typing import IO, Any
+from typing import IO
 
 from pipeline.storage import connect, local, objects
 from pipeline.storage.local import naming
@@ -84,7 +84,7 @@ def open_binary(uri: str) -> IO[bytes]:
     return _smart_open(uri, "rb", {"timeout": connect.READ_SECONDS} if uri.startswith("http") else {})
 
 
-def _smart_open(uri: str, mode: str, params: dict[str, Any]) -> IO[bytes]:
+def _smart_open(uri: str, mode: str, params: dict[str, float]) -> IO[bytes]:
     from smart_open import open as smart_open
 
     quieten_libraries()

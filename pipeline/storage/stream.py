@@ -5,9 +5,12 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING
 
 from pipeline.storage.objects import Piece
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
 
 #: The first range after a seek, and the longest: doubled from one to the next while a file is read on.
 FIRST_BYTES, LONGEST_BYTES = 1 << 20, 8 << 20
@@ -38,15 +41,16 @@ class RangedStream(io.RawIOBase):
         self._place = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._place, os.SEEK_END: self._size}[whence]
         return self._place
 
-    def readinto(self, buffer: Any) -> int:
+    def readinto(self, buffer: WriteableBuffer) -> int:
         """Read some bytes, at least one unless the file ends here."""
-        if self._place >= self._size or not len(buffer):
+        view = memoryview(buffer).cast("B")
+        if self._place >= self._size or not len(view):
             return 0
         if not self._start <= self._place < self._start + len(self._data):
-            self._load(len(buffer))
+            self._load(len(view))
         skip = self._place - self._start
-        piece = memoryview(self._data)[skip : skip + len(buffer)]
-        buffer[: len(piece)] = piece
+        piece = memoryview(self._data)[skip : skip + len(view)]
+        view[: len(piece)] = piece
         self._place += len(piece)
         return len(piece)
 

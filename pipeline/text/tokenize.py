@@ -9,7 +9,6 @@ Shape suffixes: T tokens of a chunk, S sentences of a chunk.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,7 +54,7 @@ def token_classes(tokenizer: str) -> NDArray[np.uint8]:
     return {"unicode": word_classes, "whitespace": whitespace_classes}[tokenizer]()
 
 
-def describe_tokenizer(tokenizer: str) -> dict[str, Any]:
+def describe_tokenizer(tokenizer: str) -> dict[str, object]:
     """Name, version and the digest of the Unicode data that it cuts by."""
     return {
         "name": tokenizer,

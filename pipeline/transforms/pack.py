@@ -16,6 +16,9 @@ from pipeline.text.dead_letters import SetAside
 _BATCH_ROWS = 1 << 14
 
 
+Packer = Callable[[Sequence[Any]], bytes]  # of records of one kind
+
+
 class Pack(beam.PTransform):  # type: ignore[misc]
     """Records → bytes of some thousand of them each.
 
@@ -23,7 +26,7 @@ class Pack(beam.PTransform):  # type: ignore[misc]
         pack: encodes a list of records; a function of a module, perhaps with arguments by functools.partial.
     """
 
-    def __init__(self, pack: Callable[[Sequence[Any]], bytes]) -> None:
+    def __init__(self, pack: Packer) -> None:
         super().__init__()
         self._pack = pack
 
@@ -33,18 +36,18 @@ class Pack(beam.PTransform):  # type: ignore[misc]
 
 
 class _Pack(beam.DoFn):  # type: ignore[misc]
-    def __init__(self, pack: Callable[[Sequence[Any]], bytes]) -> None:
+    def __init__(self, pack: Packer) -> None:
         self._pack = pack
 
     def start_bundle(self) -> None:
-        self._records: list[Any] = []
+        self._records: list[object] = []
 
-    def process(self, record: Any) -> Iterator[bytes]:
+    def process(self, record: object) -> Iterator[bytes]:
         self._records.append(record)
         if len(self._records) == _BATCH_ROWS:
             yield self._take()
 
-    def finish_bundle(self) -> Iterator[Any]:
+    def finish_bundle(self) -> Iterator[object]:
         if self._records:
             yield GlobalWindows.windowed_value(self._take())
 

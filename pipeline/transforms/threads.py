@@ -65,7 +65,7 @@ class ThreadedDoFn(beam.DoFn):  # type: ignore[misc]
         wait(self._pending)
         self._pending.clear()
 
-    def submit(self, work: Callable[..., list[Tagged]], *arguments: Any) -> Iterator[beam.pvalue.TaggedOutput]:
+    def submit(self, work: Callable[..., list[Tagged]], *arguments: object) -> Iterator[beam.pvalue.TaggedOutput]:
         """Start one piece of work; wait only while too many are in flight; yield what is done.
 
         Raises whatever a piece of work raised.
@@ -104,7 +104,7 @@ class SpillingDoFn(ThreadedDoFn):
         self._spill.close()
 
     def work_on(
-        self, travellers: Iterable[bytes], work: Callable[..., Iterable[Tagged]], *arguments: Any
+        self, travellers: Iterable[bytes], work: Callable[..., Iterable[Tagged]], *arguments: object
     ) -> Iterator[beam.pvalue.TaggedOutput]:
         """Call ``work`` with what travelled to one key, however much it is.
 
@@ -165,7 +165,7 @@ class CountingDoFn(SpillingDoFn):
         return [Tagged(COUNTS, (part, self._spill.put(payload))) for part, payload in payloads]
 
 
-def _run(work: Callable[..., list[Tagged]], *arguments: Any) -> list[Tagged]:
+def _run(work: Callable[..., list[Tagged]], *arguments: object) -> list[Tagged]:
     require_running()
     return work(*arguments)
 

@@ -57,13 +57,10 @@ from pipeline.vocabulary.partitions import partition_count
 
 
 def build(pipeline: beam.Pipeline, run: Run, spill_folder: str | None, one_process: bool = False) -> None:
-    """Add the whole job to ``pipeline``: two readings of the text, or --phrases more, each with a barrier behind it.
+    """Add the whole job to ``pipeline``: two readings of the text, or --phrases more, each with a barrier after it.
 
-    Args:
-        pipeline: to add to.
-        run: what to build.
-        spill_folder: local folder for the ids on their way to the shards; None sends them through the shuffle.
-        one_process: threads of one process do all the work: they share it whatever one of them reads.
+    Ids go to the shards through files in ``spill_folder``, or through the shuffle where it is None. In ``one_process``,
+    threads share the work, whatever one of them reads.
     """
     spill = make_spill(spill_folder)
     start = pipeline | "Start" >> beam.Create([None])

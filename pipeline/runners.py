@@ -145,14 +145,10 @@ def naming(runner: str) -> Iterator[None]:
 
 
 def wait_for(result: PipelineResult, folder: str) -> None:
-    """Wait until a job is done.
-
-    Args:
-        result: of the submission.
-        folder: of the run, for messages.
+    """Wait until the job of a run's folder is done.
 
     Raises:
-        LostJobError: nobody can say whether the job goes on.
+        LostJobError: nothing says whether the job goes on.
         Exception: the job failed; whatever its runner made of the reason.
     """
     try:

@@ -79,11 +79,7 @@ def say_error(line: str) -> None:
 
 
 def emit(text: str, done: str = "") -> None:
-    """Print a result to standard output, now.
-
-    Args:
-        text: the result.
-        done: what the command has done by now, to be said where the result cannot be.
+    """Print a result to standard output, now; ``done`` says what is done by then where it cannot be printed.
 
     Raises:
         LostOutput: it cannot be written.

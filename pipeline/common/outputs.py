@@ -69,9 +69,6 @@ def emit_result(text: str, done: str, target: str) -> None:
         text: the result.
         done: the same in one line for people.
         target: the path or URI of what was written; "" for nothing.
-
-    Raises:
-        LostOutput: it cannot be printed.
     """
     if target and storage.is_local(target) and _descriptor_of(storage.local_path(target)) == 1:
         print(text, file=sys.stderr)
@@ -171,10 +168,7 @@ def _upload(spool: IO[bytes], uri: str) -> None:
 def refuse_inputs(flag: str, target: str, sources: Iterable[tuple[str, str]]) -> None:
     """Refuse to write onto what the same command reads, or where its next run would read it.
 
-    Args:
-        flag: what names the target.
-        target: a path or URI.
-        sources: flags and what they name: paths, URIs or globs; "" names nothing.
+    ``sources`` are flags and what they name: paths, URIs or globs; "" names nothing.
 
     Raises:
         OutputError: the target is one of the sources by its name, through links, or by a hard link, or a glob
@@ -191,14 +185,7 @@ def refuse_inputs(flag: str, target: str, sources: Iterable[tuple[str, str]]) ->
 
 
 def refuse_owned(flag: str, target: str, folder_flag: str, folder: str, names: Sequence[str]) -> None:
-    """Refuse to write onto the files of a dataset or a model.
-
-    Args:
-        flag: what names the target.
-        target: a path or URI.
-        folder_flag: what names the folder.
-        folder: the folder; "" is none.
-        names: files and folders in it that are its own.
+    """Refuse to write onto one of the files and folders, ``names``, that a dataset or a model has in its folder.
 
     Raises:
         OutputError: the target is one of them, or lies in one.
@@ -255,15 +242,11 @@ def _identity_of(uri: str, shared: bool = False) -> tuple[int, int] | None:
 def _identities_of(pattern: str) -> Iterator[tuple[int, int]]:
     if storage.is_local(pattern):
         path = storage.local_path(pattern)
-        for found in [path] if os.path.exists(path) else glob.iglob(path, recursive=True):
-            identity = _identity_of(found)
-            if identity is not None:
-                yield identity
+        yield from filter(None, map(_identity_of, [path] if os.path.exists(path) else glob.iglob(path, recursive=True)))
 
 
 def _identities_below(uri: str) -> Iterator[tuple[int, int]]:
     if storage.is_local(uri):
         yield from _identities_of(glob.escape(storage.local_path(uri)))
         for folder, _, names in os.walk(storage.local_path(uri)):
-            for name in names:
-                yield from filter(None, [_identity_of(os.path.join(folder, name))])
+            yield from filter(None, (_identity_of(os.path.join(folder, name)) for name in names))

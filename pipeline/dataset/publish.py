@@ -19,25 +19,13 @@ def file_entries(files: Mapping[str, storage.Bytes]) -> dict[str, FileEntry]:
 
 
 def pass_totals(kept: int, rows_S: NDArray[np.int64], digests: str) -> PassTotals:
-    """Add up one pass.
-
-    Args:
-        kept: tokens left after subsampling.
-        rows_S: of its shards.
-        digests: the shards' logical ones, hexadecimal, end to end in order of the shards' names.
-    """
+    """Add up one pass; ``digests`` are the shards' logical ones, end to end in order of their names."""
     digest = hashlib.sha256(digests.encode("ascii")).hexdigest()
     return PassTotals(kept=kept, pairs=int(rows_S.sum()), shards=len(rows_S), digest=digest)
 
 
 def publish_run(uri: str, run_id: str, manifest: Manifest, expected: bytes | None) -> None:
-    """Write the run's manifest, then swap LATEST.json to it.
-
-    Args:
-        uri: the dataset's folder.
-        run_id: the run, whose other files are all written.
-        manifest: what to publish.
-        expected: the pointer's content when the run started, None where there was none.
+    """Write the manifest of a run whose other files are all written, then swap LATEST.json to it.
 
     Raises:
         PointerMovedError: another run was published meanwhile; this one stays complete, and unpublished.

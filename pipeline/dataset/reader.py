@@ -91,7 +91,7 @@ class RowGroups(Sequence[RowGroupRef]):
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """One published run, verified against its pointer and manifest.
+    """One published run; what is read of it is checked against its pointer and manifest, or a FormatError says why.
 
     Attributes:
         uri: the dataset's folder, the pipeline's --output.
@@ -106,11 +106,7 @@ class Dataset:
 
     @functools.cached_property
     def shards(self) -> ShardTable:
-        """The list of shards; read when it is asked for, by open_dataset at once.
-
-        Raises:
-            FormatError: it is missing, or not the file that the manifest names.
-        """
+        """The list of shards; read when it is asked for, by open_dataset at once."""
         return parse_shards(self._read_listed(SHARDS), self.shown(SHARDS))
 
     @property
@@ -128,11 +124,7 @@ class Dataset:
         return self.manifest.passes[pass_index].pairs
 
     def vocabulary(self) -> Vocabulary:
-        """Read the vocabulary.
-
-        Raises:
-            FormatError: it is missing, or not the file that the manifest names.
-        """
+        """Read the vocabulary."""
         vocabulary = parse_vocab(self._read_listed(VOCAB), self.shown(VOCAB))
         listed = self.manifest.vocabulary
         if len(vocabulary) != listed.rows:
@@ -157,11 +149,7 @@ class Dataset:
         return self.decode_row_group(ref, self._read_range(ref.path, group.offset, group.bytes))
 
     def decode_row_group(self, ref: RowGroupRef, data: bytes) -> Pairs:
-        """Check and decode the bytes of one row group, as read_row_group does with those it fetched.
-
-        Raises:
-            FormatError: as read_row_group.
-        """
+        """Check and decode the bytes of one row group, as read_row_group does with those it fetched."""
         group, path = self.shards[ref.shard].row_groups[ref.group], self.shown(ref.path)
         require_checksum(data, group, ref.group, path)
         pairs = decode_row_group(data, ref.group, self.footer(ref.shard), group.offset, path)
@@ -182,11 +170,7 @@ class Dataset:
         return {}
 
     def footer(self, number: int) -> pq.FileMetaData:
-        """Read the footer of one shard, by its number; the newest MOST_FOOTERS are kept.
-
-        Raises:
-            FormatError: the shard is missing, truncated, or its footer is not the one listed.
-        """
+        """Read the footer of one shard, by its number; the newest MOST_FOOTERS are kept."""
         found = self._footers.get(number)
         if found is None:
             shard = self.shards[number]
@@ -257,8 +241,7 @@ def read_run(dataset: Dataset) -> dict[str, Any]:
     Raises:
         FormatError: there is none, or it is no JSON object.
     """
-    path = dataset.path_of(RUN)
-    return parse_json_object(_read_checked(storage.join(dataset.uri, "runs", dataset.run_id, RUN), None, "one"), path)
+    return parse_json_object(_read_checked(dataset.path_of(RUN), None, "one"), dataset.shown(RUN))
 
 
 def _read_checked(path: str, sha256: str | None, named_by: str) -> bytes:

@@ -25,11 +25,7 @@ _XXH3 = "^[0-9a-f]{16}$"
 
 
 def save_shards(tables: Iterable[pa.Table]) -> pa.Buffer:
-    """Encode the bytes of shards.parquet.
-
-    Args:
-        tables: of SHARDS_SCHEMA, ordered by pass and name; each becomes one row group.
-    """
+    """Encode shards.parquet from tables of SHARDS_SCHEMA, ordered by pass and name; each becomes one row group."""
     sink = pa.BufferOutputStream()
     with pq.ParquetWriter(sink, SHARDS_SCHEMA, compression="zstd", write_page_checksum=True) as writer:
         for table in tables:

@@ -65,16 +65,9 @@ def shard_name(pass_index: int, index: int, count: int) -> str:
 
 
 def encode_shard(pass_index: int, name: str, groups: Iterable[Pairs], compression: str) -> tuple[pa.Buffer, Shard]:
-    """Encode row groups as one Parquet file in memory.
+    """Encode row groups, ``(center_N, context_N)`` int32 and none empty, as one Parquet file in memory.
 
-    Args:
-        pass_index: the pass that the shard belongs to.
-        name: its path relative to the run's folder.
-        groups: ``(center_N, context_N)`` int32 arrays, one row group each, none empty.
-        compression: one of COMPRESSIONS. zstd at level 1: higher levels cost time and gain no size here.
-
-    Returns:
-        The file's bytes and its description.
+    zstd is at level 1: higher levels cost time and gain no size here.
     """
     sink = pa.BufferOutputStream()
     # Plain pages: dictionaries, delta and byte-stream-split encodings came out larger and slower, since LZ
@@ -101,16 +94,9 @@ def encode_shard(pass_index: int, name: str, groups: Iterable[Pairs], compressio
 
 
 def decode_row_group(data: bytes, group: int, footer: pq.FileMetaData, offset: int, path: str) -> Pairs:
-    """Decode one row group from its bytes alone.
+    """Decode one row group from its bytes alone, which start at ``offset`` of the shard and have the right checksum.
 
     Pages' own checksums are left alone: CRC-32 takes up to half of the time, and `require_checksum` has seen the bytes.
-
-    Args:
-        data: the bytes of the row group, which start at ``offset`` of the shard; of the right checksum.
-        group: its index in the shard.
-        footer: the shard's metadata.
-        offset: where ``data`` starts.
-        path: names the shard in errors.
 
     Raises:
         FormatError: the pages are damaged, or the columns hold nulls.

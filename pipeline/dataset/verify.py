@@ -42,11 +42,7 @@ class Verified:
 
 
 def verify_run(uri: str, run_id: str | None = None) -> Verified:
-    """Read all that a run's manifest names, several files at once, each thread no more than a row group at a time.
-
-    Args:
-        uri: the dataset's folder.
-        run_id: the run; None for the published one.
+    """Read all that a manifest names, several files at once, each thread no more than a row group at a time.
 
     Raises:
         FormatError: names the first file, in the order of the manifest and then of the shards, that is not as it says.

@@ -82,11 +82,7 @@ def make_vocabulary(tokens: Iterable[str], counts: Iterable[int]) -> Vocabulary:
 
 
 def order_rows(table: pa.Table) -> pa.Table:
-    """Put counted tokens into the order of a fresh vocabulary: count descending, then token bytes ascending.
-
-    Args:
-        table: columns ``token`` (string or binary UTF-8, each once) and ``count`` (int64).
-    """
+    """Put counted tokens into the order of a fresh vocabulary: count descending, then token bytes ascending."""
     # Binary columns compare bytewise, which for UTF-8 is code point order; no locale has a say.
     keys = pa.table({"token": table["token"].cast(pa.binary()), "count": table["count"]})
     return table.take(pc.sort_indices(keys, sort_keys=[("count", "descending"), ("token", "ascending")]))
@@ -113,15 +109,9 @@ def save_vocab(vocabulary: Vocabulary) -> pa.Buffer:
 
 
 def save_vocab_rows(tables: Iterable[pa.Table], sink: IO[bytes] | pa.NativeFile) -> int:
-    """Write ``vocab.parquet`` from tables of rows in id order, held in memory a row group at a time.
+    """Write ``vocab.parquet`` from tables of rows in id order, a row group at a time in memory; return how many.
 
-    Args:
-        tables: columns ``token`` (string or binary UTF-8) and ``count`` (int64), of any lengths: the bytes written do
-            not depend on how the rows are dealt to tables.
-        sink: to write to.
-
-    Returns:
-        The number of rows.
+    The bytes written do not depend on how the rows are divided into tables; tokens are string or binary UTF-8.
 
     Raises:
         FormatError: more rows than int32 ids can number.

@@ -41,14 +41,8 @@ def text_of(blocks: Iterable[bytes], name: str, wanted: str, encoding: str) -> I
 
     Carriage returns become line feeds in a file whose first HEAD_BYTES have the one and not the other.
 
-    Args:
-        blocks: the decompressed file.
-        name: of the file, for errors.
-        wanted: "text" or "jsonl".
-        encoding: from encodings.canonical_name.
-
     Raises:
-        InputError: the file is something else.
+        InputError: the file is not "text" or "jsonl", as ``wanted`` says, in that encoding.
     """
     head, blocks = _take_head(blocks)
     require_encoding(head, name, wanted, encoding)
@@ -86,13 +80,9 @@ def require_encoding(head: bytes, name: str, wanted: str, encoding: str) -> None
 
 
 def require_text(head: bytes, name: str, wanted: str, ended: bool) -> None:
-    """Refuse a file whose first characters are no text, or not of the wanted format.
+    """Refuse a file whose first characters are no text, or not of the wanted format, "text" or "jsonl".
 
-    Args:
-        head: the first bytes as UTF-8, well or badly formed.
-        name: of the file.
-        wanted: "text" or "jsonl".
-        ended: the file has no more.
+    ``head`` is UTF-8, well or badly formed; ``ended`` says that the file has no more.
 
     Raises:
         InputError: it is something else.

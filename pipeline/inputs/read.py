@@ -26,11 +26,8 @@ _BEYOND_BYTES = 256 << 10
 def read_chunks(part: Part, config: Config, set_aside: Callable[[DeadLetter], None] = pass_over) -> Iterator[Chunk]:
     """Read a part's chunks, and report how much of it is read.
 
-    Args:
-        part: to read.
-        config: format of its content.
-        set_aside: takes the records without text, before or between the chunks or behind the last one; those of a part
-            that another worker read are in the part.
+    ``set_aside`` takes the records without text, before or between the chunks or after the last one; those of a part
+    that another worker read are in the part.
 
     Raises:
         InputError: the file is missing, unreadable or damaged, or holds a bad record under --encoding-errors fail.

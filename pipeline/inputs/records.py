@@ -57,10 +57,7 @@ class BadRecordError(Exception):
 def read_jsonl(blocks: Iterable[bytes], rules: RecordRules, offset: int = 0) -> Iterator[bytes]:
     """Yield the text of JSON lines, in blocks of any size; lines of white space alone are no records.
 
-    Args:
-        blocks: whole lines; only the last one may lack its line feed.
-        rules: a dead letter's offset is that of its line in the file.
-        offset: of the first block in the file.
+    The blocks are whole lines, from ``offset`` of the file on; only the last one may lack its line feed.
 
     Raises:
         InputError: a bad record under "fail", or a line that is too long for a record.

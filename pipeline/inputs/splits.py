@@ -124,14 +124,10 @@ def split_records(file: InputFile, config: Config, part_bytes: int = PART_BYTES)
 
 
 def number_chunks(parts: Sequence[Part], config: Config) -> list[Part]:
-    """Return the measured spans of a whole file, in order, each with the chunks that begin in it.
-
-    Args:
-        parts: all that split_records made of the file, in any order.
-        config: the limit of what Parquet may grow to.
+    """Return all spans of a file, measured, in order, each with the chunks that begin in it.
 
     Raises:
-        InputError: it grows beyond that.
+        InputError: its Parquet grows beyond the limit.
     """
     ordered = sorted(parts, key=_begin_of)
     sizes = [part.span.size or 0 for part in ordered if part.span is not None]

@@ -52,11 +52,7 @@ def find_texts(
 ) -> list[Text]:
     """Return the texts of files, as far as it takes to find those that are equal to known ones or to each other.
 
-    Args:
-        files: to look at.
-        places: where each lies when all links are followed.
-        known: of earlier runs.
-        config: how the files are read.
+    ``places`` says where each lies when all links are followed.
 
     Raises:
         InputError: a file cannot be read.

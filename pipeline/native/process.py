@@ -36,12 +36,8 @@ def _quota() -> float:
 def once_a_process(held: int) -> Callable[[Callable[..., T]], Callable[..., T]]:
     """Decorate a function that loads what all threads share: one loads, the others wait for it.
 
-    (functools.lru_cache alone lets all that come before the first is done load it again.)
-
-    The function's ``forget()`` lets go of all results.
-
-    Args:
-        held: results that are kept, the last ones asked for; older ones are let go of.
+    (functools.lru_cache alone lets all that come before the first is done load it again.) The last results are
+    ``held``; the function's ``forget()`` lets go of all.
     """
 
     def decorate(load: Callable[..., T]) -> Callable[..., T]:

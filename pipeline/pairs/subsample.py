@@ -41,14 +41,10 @@ def keep_thresholds(counts_V: NDArray[np.int64], sample: float) -> NDArray[np.ui
 
 
 def kept_tokens(here_V: NDArray[np.int64], counts_V: NDArray[np.int64], sample: float) -> float:
-    """Return how many tokens subsampling is expected to keep.
+    """Return how many tokens of a text subsampling is expected to keep.
 
-    Summed in integers of 2^-20 tokens: a float sum's last bits would depend on numpy's way of adding.
-
-    Args:
-        here_V: how often each word occurs in the text.
-        counts_V: the counts that it is kept by.
-        sample: see keep_probabilities.
+    Of a word that occurs ``here_V`` times, by the probability that ``counts_V`` gives it. Summed in integers of 2^-20
+    tokens: a float sum's last bits would depend on numpy's way of adding.
     """
     kept, total = 0, int(counts_V.sum())
     for start in range(0, len(counts_V), _BLOCK):

@@ -44,11 +44,7 @@ class Phrases:
     """The phrases of all rounds; read-only once made, so any number of threads may share them."""
 
     def __init__(self, rounds: Iterable[pa.Table]) -> None:
-        """Build the lookup tables.
-
-        Args:
-            rounds: one table of PHRASES_SCHEMA each, in order.
-        """
+        """Build the lookup tables from tables of PHRASES_SCHEMA, one a round, in order."""
         tables = [table for table in rounds if len(table)]
         if not tables:
             self._rounds: list[tuple[NDArray[np.int64], NDArray[np.int64]]] = []

@@ -128,16 +128,7 @@ def encode_chunk(
 def write_shard(
     runs: Sequence[SentenceRun], rules: PairRules, pass_index: int, shard: int, shards: int, config: Config, folder: str
 ) -> tuple[Shard | None, int]:
-    """Write one pass's pairs of a shard.
-
-    Args:
-        runs: the shard's sentences, in any order.
-        rules: of subsampling and windows.
-        pass_index: the pass.
-        shard: number of the shard.
-        shards: how many there are.
-        config: compression and seed.
-        folder: the run's folder.
+    """Write one pass's pairs of a shard's sentences, which come in any order.
 
     Returns:
         The shard, None where no pair came out; and the tokens kept by subsampling.
@@ -169,14 +160,9 @@ def write_dead_letters(folder: str, found: SetAside) -> DeadLetters:
 
 
 def describe_inputs(names: pa.ChunkedArray, rows: Rows, digests: Rows) -> pa.Buffer:
-    """Encode inputs.parquet: a row for each file.
+    """Encode inputs.parquet, a row for each file, from names by ordinal, rows of ChunkStats and their file_digests.
 
     A file's digest is XXH3-128 over its chunks' digests, so that files may be read in pieces.
-
-    Args:
-        names: of the files, by ordinal.
-        rows: of ChunkStats, one of each chunk.
-        digests: the files', which file_digests makes of the rows.
     """
     bounds = file_bounds(rows)
     size, lines, tokens = (np.zeros(len(names), np.int64) for _ in range(3))

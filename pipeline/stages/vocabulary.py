@@ -33,15 +33,9 @@ _Key = tuple[int, bytes]
 def write_vocabulary(
     config: Config, folder: str, base: Base | None, partitions: Sequence[bytes], spill: Spill, set_aside: str = ""
 ) -> VocabularyFile:
-    """Write vocab.parquet from the counts of each partition, which are in a vocabulary's order already.
+    """Write vocab.parquet from the counts of each partition: spilled Arrow streams in a vocabulary's order.
 
-    Args:
-        config: limits.
-        folder: the run's.
-        base: the vocabulary to extend.
-        partitions: what travelled of each one's table, an Arrow stream of COUNTS_SCHEMA.
-        spill: to read it from.
-        set_aside: the dead letters in words, for the error where no token is left.
+    ``set_aside`` is the dead letters in words, for the error where no token is left.
 
     Raises:
         ConfigError: no token is left.
@@ -66,10 +60,9 @@ def write_vocabulary(
 
 
 def merge_ordered(streams: Iterable[Iterator[pa.Table]]) -> Iterator[pa.Table]:
-    """Merge streams of rows in a vocabulary's order into one, with a table of each in memory, and half of another.
+    """Merge streams of rows in a vocabulary's order, no token twice, into one.
 
-    Args:
-        streams: of tables of COUNTS_SCHEMA, none empty; no token twice.
+    In memory are a table of each stream, and half of another.
     """
     heads = [head for head in map(_Head, streams) if head.fill()]
     while heads:

@@ -38,10 +38,7 @@ class StoreError(OSError):
 def retrying(name: str, action: Callable[[], T], sleep: Callable[[float], None] | None = None) -> T:
     """Return what an action returns, trying it again after what may pass by itself; it must be safe to repeat.
 
-    Args:
-        name: what the action works on, for the message.
-        action: called ATTEMPTS times at most; three times where it takes longer than GIVE_UP_S.
-        sleep: time.sleep, but for tests.
+    It is called ATTEMPTS times at most; three times where it takes longer than GIVE_UP_S.
 
     Raises:
         StoreError: it never went through, or the store refuses it.

@@ -66,17 +66,9 @@ def _decompose(text: str, form: str) -> str:
 
 
 def normalize_lines(data: bytes, offset: int, rules: TextRules) -> tuple[NDArray[np.uint8], list[DeadLetter]]:
-    """Normalise whole lines of raw bytes; lines that are set aside become empty ones.
+    """Normalise whole lines of raw bytes; lines that are set aside become empty ones, so that line feeds stay as many.
 
     Nearly all characters have a place in a table; only lines with others take the way through str.
-
-    Args:
-        data: lines, each ended by a line feed but the last.
-        offset: of the first byte in the decompressed file.
-        rules: what to apply.
-
-    Returns:
-        Padded UTF-8 with as many line feeds as ``data``, and what was set aside.
 
     Raises:
         InputError: bytes that are no UTF-8, under the policy "fail".

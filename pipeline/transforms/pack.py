@@ -20,11 +20,7 @@ Packer = Callable[[Sequence[Any]], bytes]  # of records of one kind
 
 
 class Pack(beam.PTransform):  # type: ignore[misc]
-    """Records → bytes of some thousand of them each.
-
-    Args:
-        pack: encodes a list of records; a function of a module, perhaps with arguments by functools.partial.
-    """
+    """Records → bytes of some thousand of them each, by a function of a module, perhaps in functools.partial."""
 
     def __init__(self, pack: Packer) -> None:
         super().__init__()

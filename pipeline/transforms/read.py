@@ -25,9 +25,7 @@ _LARGE_SPAN = 8
 class ListInputs(beam.PTransform):  # type: ignore[misc]
     """A pipeline → batches of Part: the files that globs match, listed when the pipeline runs.
 
-    Args:
-        config: names the globs and how their content is read.
-        part_bytes: plain text of more bytes is read in parts.
+    Plain text of more than ``part_bytes`` is read in parts.
     """
 
     def __init__(self, config: Config, part_bytes: int = PART_BYTES) -> None:

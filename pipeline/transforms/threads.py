@@ -39,11 +39,7 @@ class ThreadedDoFn(beam.DoFn):  # type: ignore[misc]
     """
 
     def __init__(self, threads: int) -> None:
-        """Remember what was asked for.
-
-        Args:
-            threads: 0 for one a core of the worker, which is not the machine that this object is made on.
-        """
+        """Take 0 threads for one a core of the worker, which is not the machine that this object is made on."""
         self._asked = threads
         self._waiting: int | None = None  # pieces of work that may wait for a thread; as many as threads by default
 

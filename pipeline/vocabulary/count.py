@@ -100,13 +100,8 @@ def merge_counts(
 ) -> pa.Table:
     """Add up partial counts of one partition, drop the tokens below ``min_count``, order the rest as a vocabulary is.
 
-    Each token lies in one partition alone, so that pruning there is exact.
-
-    Args:
-        tables: of COUNTS_SCHEMA; FOLD_BYTES of them, or as much as the sums take, are held beside the sums.
-        min_count: see above.
-        kept: tokens that stay whatever their count.
-        max_rows: tokens at most, the most frequent ones, beside those of ``kept``; 0 for no limit.
+    Each token lies in one partition alone, so that pruning there is exact. Tokens that are ``kept`` stay whatever their
+    count; of the others, ``max_rows`` stay at most, the most frequent ones; 0 is no limit.
     """
     [total] = add_up([COUNTS_SCHEMA], ([table] for table in tables))
     enough = pc.greater_equal(total["count"], min_count)
@@ -122,9 +117,7 @@ def merge_counts(
 def add_up(schemas: Sequence[pa.Schema], parts: Iterable[Sequence[pa.Table]]) -> list[pa.Table]:
     """Add up the counts of equal rows, a bounded amount of them at a time beside the sums.
 
-    Args:
-        schemas: of the tables of a part; the column ``count`` is the last one.
-        parts: a table of each schema.
+    Each part has a table of each schema, whose last column is ``count``.
     """
     held, size, limit = [[schema.empty_table() for schema in schemas]], 0, FOLD_BYTES
     for part in parts:

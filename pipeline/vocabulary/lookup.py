@@ -26,11 +26,7 @@ class TokenLookup:
     """
 
     def __init__(self, column: pa.ChunkedArray) -> None:
-        """Build the table.
-
-        Args:
-            column: tokens (string or binary), by id.
-        """
+        """Build the table of tokens, string or binary, by id."""
         self._fill(*unpack_tokens(column))
 
     def _fill(self, arena: NDArray[np.uint8], ends: NDArray[np.int64]) -> None:

@@ -63,12 +63,9 @@ def open_output(uri: str) -> Iterator[IO[bytes]]:
 
 
 def emit_result(text: str, done: str, target: str) -> None:
-    """Print what a command has done, on standard error where the file itself went to standard output.
+    """Print a result, on standard error where ``target``, what was written, went to standard output itself.
 
-    Args:
-        text: the result.
-        done: the same in one line for people.
-        target: the path or URI of what was written; "" for nothing.
+    ``done`` is the same in one line for people.
     """
     if target and storage.is_local(target) and _descriptor_of(storage.local_path(target)) == 1:
         print(text, file=sys.stderr)

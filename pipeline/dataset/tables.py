@@ -22,11 +22,7 @@ def encode_table(table: pa.Table, **options: object) -> pa.Buffer:
 
 
 def read_table(data: bytes | pa.Buffer, schema: pa.Schema, path: str) -> pa.Table:
-    """Decode the bytes of a Parquet file; ``path`` names them in errors.
-
-    Raises:
-        FormatError: as read_batches.
-    """
+    """Decode the bytes of a Parquet file; ``path`` names them in errors."""
     batches = list(read_batches(data, schema, path))
     return pa.Table.from_batches(batches, batches[0].schema if batches else schema)
 

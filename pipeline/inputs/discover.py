@@ -107,11 +107,7 @@ def _no_file(pattern: str, passed_over: Sequence[str]) -> InputError:
 
 
 def refuse_output(files: Iterable[InputFile], output: str) -> Iterator[InputFile]:
-    """Pass files on, unless one is the output's own: the next run over the same folder would read what this one wrote.
-
-    Raises:
-        InputError: it is.
-    """
+    """Pass files on, unless one is the output's own: the next run over the folder would read what this one wrote."""
     real = RealPaths()
     top = os.path.realpath(storage.local_path(output)) if storage.is_local(output) else output
     own = tuple(storage.join(top, name) for name in ("runs/", LATEST))

@@ -48,11 +48,7 @@ def read_chunks(part: Part, config: Config, set_aside: Callable[[DeadLetter], No
 
 
 def measure_span(part: Part, config: Config) -> Part:
-    """Read a part's records, and return it with the size of their text.
-
-    Raises:
-        InputError: as read_chunks does.
-    """
+    """Read a part's records, and return it with the size of their text."""
     assert part.span is not None
     try:
         with storage.open_binary(part.file.uri) as stream:

@@ -94,11 +94,7 @@ NO_PHRASES = Phrases([])
 
 @once_a_process(held=2)
 def read_phrases(files: tuple[tuple[str, str], ...]) -> Phrases:
-    """Load phrases once per process, from URI and SHA-256 of each round's file, in order.
-
-    Raises:
-        FormatError: as dataset.phrases.load_phrases.
-    """
+    """Load phrases once per process, from URI and SHA-256 of each round's file, in order."""
     return Phrases(load_phrases(uri, sha256) for uri, sha256 in files)
 
 

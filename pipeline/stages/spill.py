@@ -12,7 +12,7 @@ import struct
 import threading
 import uuid
 import weakref
-from typing import IO, TYPE_CHECKING, Protocol
+from typing import IO, TYPE_CHECKING
 
 import pyarrow as pa
 
@@ -25,27 +25,11 @@ if TYPE_CHECKING:
 _PLACE = struct.Struct("<qq")
 
 
-class Spill(Protocol):
-    """Turns payloads into what travels, and back; safe to use from several threads."""
+class Spill:
+    """Turns payloads into what travels, and back; safe to use from several threads. Here the payload itself travels."""
 
     def put(self, payload: bytes) -> bytes:
         """Return what travels in the payload's stead."""
-
-    def get(self, traveller: bytes) -> bytes:
-        """Return the payload."""
-
-    def open(self, traveller: bytes) -> pa.NativeFile:
-        """Return a stream that starts with the payload, to be read piece by piece."""
-
-    def close(self) -> None:
-        """Let go of what was written; payloads can still be read, and more be put."""
-
-
-class InlineSpill:
-    """The payload itself travels."""
-
-    def put(self, payload: bytes) -> bytes:
-        """Return the payload."""
         return payload
 
     def get(self, traveller: bytes) -> bytes:
@@ -53,14 +37,14 @@ class InlineSpill:
         return traveller
 
     def open(self, traveller: bytes) -> pa.NativeFile:
-        """Return the payload as a stream."""
+        """Return a stream that starts with the payload, to be read piece by piece."""
         return pa.BufferReader(traveller)
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Let go of what was written; payloads can still be read, and more be put."""
 
 
-class FileSpill:
+class FileSpill(Spill):
     """Payloads are appended to a file of this process; their path, offset and length travel."""
 
     def __init__(self, folder: str) -> None:
@@ -70,7 +54,6 @@ class FileSpill:
         self._read: weakref.WeakValueDictionary[bytes, _Opened] = weakref.WeakValueDictionary()
 
     def put(self, payload: bytes) -> bytes:
-        """Append the payload."""
         with self._lock:
             if self._file is None:
                 path = os.path.join(self._folder, f"ids-{uuid.uuid4().hex}.bin")
@@ -84,7 +67,6 @@ class FileSpill:
             return _PLACE.pack(offset, len(payload)) + os.fsencode(self._file.name)
 
     def get(self, traveller: bytes) -> bytes:
-        """Read the payload back."""
         offset, length = _PLACE.unpack_from(traveller)
         with open(traveller[_PLACE.size :], "rb") as file:
             file.seek(offset)
@@ -93,19 +75,14 @@ class FileSpill:
         return payload
 
     def open(self, traveller: bytes) -> pa.NativeFile:
-        """Open the file where the payload starts; others may follow it.
-
-        All streams of a file share its descriptor: a merge reads from thousands of places at once.
-        """
         path = traveller[_PLACE.size :]
         with self._lock:
-            file = self._read.get(path)
+            file = self._read.get(path)  # all streams of a file share its descriptor: a merge has thousands
             if file is None:
                 file = self._read[path] = _Opened(path)
         return pa.PythonFile(_From(file, _PLACE.unpack_from(traveller)[0]), mode="r")
 
     def close(self) -> None:
-        """Close this process's file; the next payload opens a new one."""
         with self._lock:
             if self._file is not None:
                 self._file.close()
@@ -148,4 +125,4 @@ class _From(io.RawIOBase):
 
 def make_spill(folder: str | None) -> Spill:
     """Return a spill through files below ``folder``, or an inline one for None."""
-    return InlineSpill() if folder is None else FileSpill(folder)
+    return Spill() if folder is None else FileSpill(folder)

@@ -203,11 +203,7 @@ def _pages(uri: str, folder: str, after: str, by_name: bool) -> Iterator[dict[st
 
 
 def require_expected(uri: str, found: bytes | None, expected: bytes | None, new: bytes) -> None:
-    """Refuse to swap a pointer that is neither as its mover saw it nor as it shall be.
-
-    Raises:
-        PointerMovedError: it is so.
-    """
+    """Refuse to swap a pointer that is neither as its mover saw it nor as it shall be."""
     if found not in (expected, new):
         raise PointerMovedError(f"{uri}: was swapped by another publisher since this command started")
 

@@ -22,15 +22,17 @@ from pipeline.text.encodings import UTF_8
 _LARGE_SPAN = 8
 
 
-class ListInputs(beam.PTransform):  # type: ignore[misc]
+class _OfParts(beam.PTransform):  # type: ignore[misc]
+    def __init__(self, config: Config, part_bytes: int = PART_BYTES) -> None:
+        super().__init__()
+        self._config, self._part_bytes = config, part_bytes
+
+
+class ListInputs(_OfParts):
     """A pipeline → batches of Part: the files that globs match, listed when the pipeline runs.
 
     Plain text of more than ``part_bytes`` is read in parts.
     """
-
-    def __init__(self, config: Config, part_bytes: int = PART_BYTES) -> None:
-        super().__init__()
-        self._config, self._part_bytes = config, part_bytes
 
     def expand(self, pipeline: beam.Pipeline) -> beam.PCollection:
         """List on one worker, spread over all."""
@@ -41,12 +43,12 @@ class ListInputs(beam.PTransform):  # type: ignore[misc]
         return make_batches(list_inputs(patterns), self._config, self._part_bytes)
 
 
-class ReadListing(beam.PTransform):  # type: ignore[misc]
+class ReadListing(_OfParts):
     """A pipeline → batches of Part: the files of a listing that the launcher wrote, which the graph need not hold."""
 
     def __init__(self, uri: str, config: Config, part_bytes: int = PART_BYTES) -> None:
-        super().__init__()
-        self._uri, self._config, self._part_bytes = uri, config, part_bytes
+        super().__init__(config, part_bytes)
+        self._uri = uri
 
     def expand(self, pipeline: beam.Pipeline) -> beam.PCollection:
         """Read shares of the list, find out what can be split, spread over all workers."""
@@ -63,15 +65,11 @@ def make_batches(files: Iterable[InputFile], config: Config, part_bytes: int) ->
     return batch_parts(part for file in files for part in split_text(file, part_bytes))
 
 
-class SplitRecords(beam.PTransform):  # type: ignore[misc]
+class SplitRecords(_OfParts):
     """Batches of Part → batches of the same records, where large files that can be split are.
 
     Their text is read once more for that: what comes before a span says which chunks begin in it.
     """
-
-    def __init__(self, config: Config, part_bytes: int = PART_BYTES) -> None:
-        super().__init__()
-        self._config, self._part_bytes = config, part_bytes
 
     def expand(self, batches: beam.PCollection) -> beam.PCollection:
         """Cut, measure on all workers, add up what comes before each span of a file."""
@@ -102,15 +100,11 @@ class SplitRecords(beam.PTransform):  # type: ignore[misc]
         return ([part] for part in number_chunks([part for batch in batches for part in batch], self._config))
 
 
-class SpreadChunks(beam.PTransform):  # type: ignore[misc]
+class SpreadChunks(_OfParts):
     """Batches of Part → batches of the same text, where a large file that cannot be split was read, chunk by chunk.
 
     One worker must read such a file from end to end; the work on its text, which is most of it, is for all of them.
     """
-
-    def __init__(self, config: Config, large_bytes: int = PART_BYTES) -> None:
-        super().__init__()
-        self._config, self._large_bytes = config, large_bytes
 
     def expand(self, batches: beam.PCollection) -> beam.PCollection:
         """Read what is large, deal its chunks out anew, and with them all that is still to be read."""
@@ -127,8 +121,8 @@ class SpreadChunks(beam.PTransform):  # type: ignore[misc]
 
     def _is_large(self, part: Part) -> bool:
         if part.span is not None:  # a row group that nothing cuts
-            return (part.span.size or 0) > _LARGE_SPAN * self._large_bytes
-        return part.is_whole and part.file.bytes > self._large_bytes
+            return (part.span.size or 0) > _LARGE_SPAN * self._part_bytes
+        return part.is_whole and part.file.bytes > self._part_bytes
 
     def _read(self, part: Part) -> Iterator[list[Part]]:
         limit, name = self._config.max_dead_letter_bytes, part.file.name

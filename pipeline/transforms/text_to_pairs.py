@@ -20,7 +20,7 @@ from pipeline.pairs.windows import PairRules
 from pipeline.phrases.join import Phrases, phrases_of
 from pipeline.results import PhraseFile, VocabularyFile, WrittenShard
 from pipeline.stages import chunks
-from pipeline.stages.spill import InlineSpill, Spill
+from pipeline.stages.spill import Spill
 from pipeline.text.dead_letters import SetAside, set_aside
 from pipeline.transforms.read import NO_FILE, Strings, require_batch, require_text_elements
 from pipeline.transforms.threads import COUNTS, CountingDoFn, SpillingDoFn, Tagged
@@ -46,7 +46,7 @@ class CountTokens(beam.PTransform):  # type: ignore[misc]
         self, config: Config, spill: Spill | None = None, phrases: object = (), partitions: int = FEWEST_PARTITIONS
     ) -> None:
         super().__init__()
-        self._do_fn = _CountTokens(config, spill or InlineSpill(), partitions)
+        self._do_fn = _CountTokens(config, spill or Spill(), partitions)
         self._phrases = phrases
 
     def expand(self, batches: beam.PCollection) -> beam.pvalue.DoOutputsTuple:
@@ -122,7 +122,7 @@ class MergeCounts(beam.PTransform):  # type: ignore[misc]
         self, config: Config, spill: Spill | None = None, base: Base | None = None, partitions: int = FEWEST_PARTITIONS
     ) -> None:
         super().__init__()
-        self._do_fn = _MergeCounts(config, spill or InlineSpill(), base, partitions)
+        self._do_fn = _MergeCounts(config, spill or Spill(), base, partitions)
 
     def expand(self, counts: beam.PCollection) -> beam.PCollection:
         """Group by partition, add up, prune."""

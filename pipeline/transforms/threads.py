@@ -18,7 +18,7 @@ from apache_beam.transforms.window import GlobalWindows
 from pipeline.config import Config
 from pipeline.native.process import usable_cores
 from pipeline.progress import require_running
-from pipeline.stages.spill import InlineSpill, Spill
+from pipeline.stages.spill import FileSpill, Spill
 from pipeline.vocabulary.count import TokenCounter
 
 COUNTS = "counts"
@@ -107,7 +107,7 @@ class SpillingDoFn(ThreadedDoFn):
         Payloads that travel themselves are worked on here, while the runner hands them on: they need not be in memory
         together. Places of payloads are few bytes each, and go to a thread.
         """
-        if not isinstance(self._spill, InlineSpill):
+        if isinstance(self._spill, FileSpill):
             places = list(travellers)
             yield from self.submit(lambda: list(work(places, *arguments)))
             return

@@ -6,8 +6,8 @@ import unicodedata
 from dataclasses import dataclass
 
 from pipeline.config import Config
-from pipeline.dataset.manifest import VOCAB, FileEntry
-from pipeline.dataset.phrases import phrase_files
+from pipeline.dataset.manifest import VOCAB
+from pipeline.dataset.phrases import load_phrases, phrase_files
 from pipeline.dataset.publish import file_entries
 from pipeline.dataset.reader import Dataset, open_dataset
 from pipeline.dataset.schema import FormatError, sha256_hex
@@ -64,17 +64,12 @@ def copy_phrases(base: Base, folder: str) -> tuple[PhraseFile, ...]:
     Raises:
         FormatError: a file is missing or not the one of its digest.
     """
-    return tuple(_copy(uri, storage.join(folder, name), name, sha256) for uri, name, sha256 in base.phrases)
-
-
-def _copy(source: str, target: str, name: str, sha256: str) -> PhraseFile:
-    from pipeline.dataset.phrases import load_phrases
-
-    rows = len(load_phrases(source, sha256))
-    data = storage.read_bytes(source)
-    entry: FileEntry = file_entries({name: data})[name]
-    storage.write_bytes(target, data)
-    return PhraseFile(name, target, entry, rows)
+    copied = []
+    for source, name, sha256 in base.phrases:
+        rows, data, target = len(load_phrases(source, sha256)), storage.read_bytes(source), storage.join(folder, name)
+        storage.write_bytes(target, data)
+        copied.append(PhraseFile(name, target, file_entries({name: data})[name], rows))
+    return tuple(copied)
 
 
 def _open_base(uri: str) -> Dataset:

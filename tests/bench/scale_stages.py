@@ -29,7 +29,7 @@ from pipeline.publishing.publish import Run
 from pipeline.results import NO_DEAD_LETTERS, VocabularyFile
 from pipeline.stages import vocabulary
 from pipeline.stages.chunks import EncodedChunk, write_dead_letters
-from pipeline.stages.spill import InlineSpill
+from pipeline.stages.spill import Spill
 from pipeline.storage import storage
 from pipeline.text.dead_letters import SetAside, set_aside
 from pipeline.text.normalize import DeadLetter
@@ -208,7 +208,7 @@ def text_batches(work: Path) -> tuple[list[list[Part]], int]:
 def count_tokens(sizes: Sizes, work: Path) -> Fed:
     """A worker counts a bundle."""
     batches, size = text_batches(work)
-    drive(_CountTokens(config_of(work), InlineSpill(), sizes.partitions), batches, ())
+    drive(_CountTokens(config_of(work), Spill(), sizes.partitions), batches, ())
     return Fed(len(batches) * FILE_TOKENS, size, len(batches) * FILE_TOKENS / sizes.of(1e12))
 
 
@@ -220,7 +220,7 @@ def merge_counts(sizes: Sizes, work: Path) -> Fed:
         return (table_to_bytes(made.counted_words(rows, words, 1, number)) for number in range(sizes.bundles))
 
     source = Made(payloads)
-    drive(_MergeCounts(config_of(work), InlineSpill(), None, sizes.partitions), [(0, source)])
+    drive(_MergeCounts(config_of(work), Spill(), None, sizes.partitions), [(0, source)])
     return Fed(source.elements, source.bytes, 1 / sizes.partitions, source.seconds)
 
 
@@ -241,7 +241,7 @@ def merge_pairs(sizes: Sizes, work: Path) -> Fed:
     """A worker merges pairs of one part by first word: ten billion different ones are in all of them."""
     parts, payloads = FIRST_PARTS * sizes.partitions, sizes.of(4000)
     source = Made(lambda: pair_payloads(payloads, PAIR_LIMIT // parts, max(2, sizes.of(2e5))))
-    drive(_MergePairs(config_of(work, phrases=1), InlineSpill(), sizes.partitions), [(0, source)])
+    drive(_MergePairs(config_of(work, phrases=1), Spill(), sizes.partitions), [(0, source)])
     return Fed(source.elements, source.bytes, payloads / sizes.of(125_000) / parts, source.seconds)
 
 
@@ -250,7 +250,7 @@ def score_pairs(sizes: Sizes, work: Path) -> Fed:
     payloads, parts = FIRST_PARTS * sizes.partitions, max(1, sizes.partitions // SECOND_SHARE)
     pairs = max(1, sizes.of(5e8) // payloads // parts)
     source = Made(lambda: pair_payloads(payloads, pairs, sizes.of(2e5), ["first_count"]))
-    drive(_ScorePairs(1, config_of(work, phrases=1), InlineSpill()), [(0, source)], 10**12)
+    drive(_ScorePairs(1, config_of(work, phrases=1), Spill()), [(0, source)], 10**12)
     return Fed(source.elements, source.bytes, 1 / parts, source.seconds)
 
 
@@ -280,7 +280,7 @@ def make_kept(sizes: Sizes, work: Path) -> None:
 def write_vocabulary(sizes: Sizes, work: Path) -> Fed:
     """One worker merges all partitions' words."""
     partitions, run = kept(work, "kept"), run_of(work)
-    keep(work, "vocabulary", vocabulary.write_vocabulary(run.config, run.folder, None, partitions, InlineSpill()))
+    keep(work, "vocabulary", vocabulary.write_vocabulary(run.config, run.folder, None, partitions, Spill()))
     return Fed(sizes.words, sum(map(len, partitions)))
 
 
@@ -300,7 +300,7 @@ def described(sizes: Sizes) -> VocabularyFile:
 def encode_chunks(sizes: Sizes, work: Path) -> Fed:
     """A worker encodes a bundle, with the whole vocabulary and the whole plan."""
     batches, size = text_batches(work)
-    drive(_EncodeChunks(config_of(work), InlineSpill()), batches, kept(work, "vocabulary"), kept(work, "plan"), ())
+    drive(_EncodeChunks(config_of(work), Spill()), batches, kept(work, "vocabulary"), kept(work, "plan"), ())
     return Fed(len(batches) * FILE_TOKENS, size, len(batches) * FILE_TOKENS / sizes.of(1e12))
 
 
@@ -317,7 +317,7 @@ def write_shards(pairs: int, shards: int) -> Callable[[Sizes, Path], Fed]:
                 yield SentenceRun(shard, number, 0, lengths, ids).to_bytes()
 
         sources_ = [Made(lambda shard=shard: runs(shard)) for shard in range(shards)]
-        do_fn = _WriteShards(config_of(work), InlineSpill(), run_of(work).folder)
+        do_fn = _WriteShards(config_of(work), Spill(), run_of(work).folder)
         drive(do_fn, enumerate(sources_), kept(work, "vocabulary"), kept(work, "plan"))
         size, making = (sum(getattr(one, name) for one in sources_) for name in ("bytes", "seconds"))
         return Fed(shards, size, min(1.0, shards * tokens / sizes.of(1e12)), making)

@@ -24,7 +24,7 @@ from pipeline.pairs.sentences import SentenceRun
 from pipeline.pairs.subsample import keep_thresholds
 from pipeline.pairs.windows import PairRules, sentence_pairs
 from pipeline.publishing import publish as finish
-from pipeline.stages.spill import InlineSpill
+from pipeline.stages.spill import Spill
 from pipeline.storage import storage
 from pipeline.storage.storage import PointerMovedError
 from pipeline.text.normalize import TextRules, normalize_text
@@ -168,7 +168,7 @@ def test_equal_bytes_when_ids_go_through_the_shuffle(
     corpus: Path, dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     used = []
-    monkeypatch.setattr(job, "make_spill", lambda folder: used.append(folder) or InlineSpill())
+    monkeypatch.setattr(job, "make_spill", lambda folder: used.append(folder) or Spill())
     assert files_of(run(corpus, tmp_path)) == files_of(dataset)
     assert len(used) == 1
 

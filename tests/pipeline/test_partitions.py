@@ -19,7 +19,7 @@ from pipeline.dataset.reader import open_dataset
 from pipeline.dataset.vocabulary import order_rows
 from pipeline.phrases import score
 from pipeline.phrases.score import PAIRS_SCHEMA, Counts, PairCounter
-from pipeline.stages.spill import FileSpill, InlineSpill
+from pipeline.stages.spill import FileSpill, Spill
 from pipeline.stages.vocabulary import merge_ordered
 from pipeline.transforms import phrases, text_to_pairs
 from pipeline.vocabulary import count, partitions
@@ -120,7 +120,7 @@ def test_merging_holds_a_few_payloads(monkeypatch: pytest.MonkeyPatch) -> None:
     table = pa.table([[b"%d" % n for n in range(500)], np.ones(500, np.int64)], schema=COUNTS_SCHEMA)
     monkeypatch.setattr(count, "FOLD_BYTES", 3 * table.nbytes)
     shuffled = Shuffled([table_to_bytes(table)] * 150)
-    merging = text_to_pairs._MergeCounts(Config((), "", threads=1), InlineSpill(), None, 64)
+    merging = text_to_pairs._MergeCounts(Config((), "", threads=1), Spill(), None, 64)
     [merged] = emitted(merging, (0, shuffled))
     assert set(count.table_from_bytes(merged)["count"].to_pylist()) == {150}
     assert Payload.most <= 5
@@ -140,7 +140,7 @@ def test_phrases_are_scored_a_few_payloads_at_a_time(monkeypatch: pytest.MonkeyP
     payloads = [pairs_payload(number) for number in range(150)]
     monkeypatch.setattr(score, "BATCH_BYTES", 2 * len(payloads[0]))
     shuffled = Shuffled(payloads)
-    scoring = phrases._ScorePairs(1, Config((), "", phrases=1, threads=1), InlineSpill())
+    scoring = phrases._ScorePairs(1, Config((), "", phrases=1, threads=1), Spill())
     [found] = emitted(scoring, (0, shuffled), 100_000)
     table = count.table_from_bytes(found)
     assert len(table) == 15_000
@@ -155,7 +155,7 @@ def test_pairs_are_merged_a_few_payloads_at_a_time(monkeypatch: pytest.MonkeyPat
     pairs = pa.table([words["token"], words["token"], words["count"]], schema=PAIRS_SCHEMA)
     payload = Counts(words, pairs).to_bytes()
     monkeypatch.setattr(count, "FOLD_BYTES", 3 * len(payload))
-    merging = phrases._MergePairs(Config((), "", phrases=1, threads=1), InlineSpill(), 64)
+    merging = phrases._MergePairs(Config((), "", phrases=1, threads=1), Spill(), 64)
     merged = emitted(merging, (0, Shuffled([payload] * 150)))
     counts = [score.counts_from_bytes(data).pairs["count"].to_pylist() for _, data in merged]
     assert [one for part in counts for one in part] == [300] * 100

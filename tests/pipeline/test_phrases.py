@@ -26,7 +26,7 @@ from pipeline.dataset.verify import verify_run
 from pipeline.inputs.chunks import cut_chunks
 from pipeline.phrases.join import join_sentence, read_phrases
 from pipeline.stages import phrase_rounds
-from pipeline.stages.spill import InlineSpill
+from pipeline.stages.spill import Spill
 from pipeline.storage import storage
 from pipeline.text.normalize import TextRules, normalize_text
 from pipeline.text.tokenize import split_tokens
@@ -149,7 +149,7 @@ def test_equal_bytes_when_counts_go_through_the_shuffle(
     corpus: Path, dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     used = []
-    monkeypatch.setattr(phrase_transforms, "make_spill", lambda folder: used.append(folder) or InlineSpill())
+    monkeypatch.setattr(phrase_transforms, "make_spill", lambda folder: used.append(folder) or Spill())
     assert files_of(run(corpus, tmp_path)) == files_of(dataset)
     assert [os.path.basename(folder) for folder in used] == ["phrases-1", "phrases-2"]
 

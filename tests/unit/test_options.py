@@ -12,7 +12,7 @@ import pytest
 from pipeline.checks import RANGES
 from pipeline.config import Config, parse_arguments
 from pipeline.errors import ConfigError
-from pipeline.stages.spill import FileSpill, InlineSpill
+from pipeline.stages.spill import FileSpill, Spill
 
 BASE = ["--input", "a/*.gz", "--output", "out"]
 
@@ -115,7 +115,7 @@ def test_wrong_usage_is_one_line(words: list[str], message: str, capsys: pytest.
 
 @pytest.mark.parametrize("kind", ["inline", "file"])
 def test_payloads_come_back(kind: str, tmp_path: Path) -> None:
-    spill = InlineSpill() if kind == "inline" else FileSpill(str(tmp_path / "spill"))
+    spill = Spill() if kind == "inline" else FileSpill(str(tmp_path / "spill"))
     payloads = [b"one", b"", b"three" * 1000]
     travellers = [spill.put(payload) for payload in payloads]
     spill.close()

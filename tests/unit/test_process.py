@@ -19,13 +19,13 @@ from pipeline.dataset.vocabulary import Vocabulary, make_vocabulary
 from pipeline.native import process
 from pipeline.native.process import once_a_process, usable_cores
 from pipeline.phrases import join
-from pipeline.stages.spill import InlineSpill
+from pipeline.stages.spill import Spill
 from pipeline.transforms import phrases as phrase_transforms
 from pipeline.transforms import text_to_pairs
 from pipeline.transforms.threads import ThreadedDoFn
 from pipeline.vocabulary import lookup
 
-SPILL = InlineSpill()
+SPILL = Spill()
 MAKERS = {
     "count": lambda config: text_to_pairs._CountTokens(config, SPILL, 64),
     "merge": lambda config: text_to_pairs._MergeCounts(config, SPILL, None, 64),

@@ -18,7 +18,7 @@ from pipeline.dataset.schema import FormatError
 from pipeline.dataset.vocabulary import load_vocab, order_rows, save_vocab_rows
 from pipeline.errors import ConfigError
 from pipeline.stages import vocabulary
-from pipeline.stages.spill import FileSpill, InlineSpill, Spill
+from pipeline.stages.spill import FileSpill, Spill
 from pipeline.stages.vocabulary import merge_ordered, read_batches, write_vocabulary
 from pipeline.vocabulary import count as counting
 from pipeline.vocabulary.count import COUNTS_SCHEMA, merge_counts, table_to_bytes
@@ -52,7 +52,7 @@ def test_the_file_is_the_whole_order(
 ) -> None:
     monkeypatch.setattr(counting, "BATCH_ROWS", 3)
     counts = {f"w{n}": 1 + n % 5 for n in range(100)}
-    through: Spill = InlineSpill() if spill == "inline" else FileSpill(str(tmp_path / "tmp"))
+    through: Spill = Spill() if spill == "inline" else FileSpill(str(tmp_path / "tmp"))
     partitions = [
         through.put(table_to_bytes(merge_counts([table_of(dict(list(counts.items())[n::4]))], 1))) for n in range(4)
     ]
@@ -69,7 +69,7 @@ def test_the_file_is_the_whole_order(
 def test_no_token_left(tmp_path: Path) -> None:
     nothing = [table_to_bytes(COUNTS_SCHEMA.empty_table())]
     with pytest.raises(ConfigError, match="--min-count 5: found no token that frequent"):
-        write_vocabulary(Config((), str(tmp_path)), str(tmp_path), None, nothing, InlineSpill())
+        write_vocabulary(Config((), str(tmp_path)), str(tmp_path), None, nothing, Spill())
     assert list(tmp_path.iterdir()) == []
 
 
@@ -114,6 +114,6 @@ def test_counts_add_up_however_they_are_folded(parts: list[dict[str, int]], min_
 def test_a_stream_is_read_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(counting, "BATCH_ROWS", 4)
     data = table_to_bytes(table_of({f"w{n}": 1 for n in range(10)}))
-    assert [len(table) for table in read_batches(InlineSpill().open(data))] == [4, 4, 2]
+    assert [len(table) for table in read_batches(Spill().open(data))] == [4, 4, 2]
     assert vocabulary.read_batches is read_batches
     assert np.array_equal(TokenLookup(pa.chunked_array([["x", "y"]])).rows_of(pa.chunked_array([["y", "z"]])), [1, -1])

@@ -15,8 +15,10 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import msgspec
+
 from pipeline.dataset.manifest import LATEST, MANIFEST, MODELS, parse_pointer
-from pipeline.dataset.schema import FormatError, parse_json_object
+from pipeline.dataset.schema import FormatError, parse_json_object, parse_struct
 from pipeline.publishing.lease import LEASE, Writer, probe_lease
 from pipeline.storage import storage
 from pipeline.storage.folders import StoredFile, list_files, remove_empty, remove_files
@@ -50,6 +52,14 @@ class Removed:
     files: int
     bytes: int
     dead_letters: int
+
+
+class _Uses(msgspec.Struct):
+    """The record of a model that retrain writes: its files, by run, which are there as long as it uses the run."""
+
+    model: str
+    host: str
+    uses: dict[str, list[str]]
 
 
 def clean(output: str, older_than_s: float, keep: int = 0, dry_run: bool = False) -> list[Removed]:
@@ -117,15 +127,9 @@ def models_of(output: str, run: str) -> list[str]:
         uri = storage.join(folder, file.name)
         if not file.name.endswith(".json") or "/" in file.name or file.name.startswith("."):
             continue
-        record = parse_json_object(storage.read_bytes(uri), storage.redact(uri))
-        try:
-            model, host, proofs = str(record["model"]), record["host"], record["uses"].get(run, [])
-            if any(_is_there(model, host, str(proof)) for proof in proofs):
-                found.append(model)
-        except (KeyError, TypeError, AttributeError):
-            raise FormatError(
-                f"{storage.redact(uri)}: found no valid record of a model, expected one that retrain wrote"
-            ) from None
+        record = parse_struct(storage.read_bytes(uri), _Uses, storage.redact(uri))
+        if any(_is_there(record.model, record.host, proof) for proof in record.uses.get(run, [])):
+            found.append(record.model)
     return sorted(found)
 
 

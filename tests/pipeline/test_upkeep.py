@@ -363,7 +363,7 @@ def test_runs_that_models_were_trained_on_stay(tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "m")
     clean.try_remove_old_runs(str(output), 1)  # --keep of a run
     assert runs_of(output) == ["run-3", "run-5", "run-7"]
-    (output / "models" / "9.json").write_text('{"uses": 1}')
-    with pytest.raises(FormatError, match=r"models/9\.json: found no valid record of a model"):
+    (output / "models" / "9.json").write_text('{"format_version": 1, "model": "m", "host": "", "uses": 1}')
+    with pytest.raises(FormatError, match=r"models/9\.json: uses: found int, expected object"):
         clean.clean(str(output), DAY, keep=1)
     assert runs_of(output) == ["run-3", "run-5", "run-7"]

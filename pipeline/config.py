@@ -154,7 +154,6 @@ class Config:
 
     @property
     def phrase_thresholds(self) -> tuple[float, ...]:
-        """The threshold of each round."""
         return self.phrase_threshold * self.phrases if len(self.phrase_threshold) == 1 else self.phrase_threshold
 
 

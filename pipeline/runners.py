@@ -56,7 +56,6 @@ def read_options(flags: Sequence[str]) -> PipelineOptions:
 
 
 def name_of(options: PipelineOptions) -> str:
-    """Return the runner that the flags name."""
     return options.view_as(StandardOptions).runner or IN_PROCESS
 
 

@@ -81,7 +81,6 @@ def command_name(package: str) -> str:
 
 
 def add_version(parser: argparse.ArgumentParser) -> None:
-    """Add --version."""
     text = f"pairstream {__version__} (dataset and model format {FORMAT_VERSION})"
     parser.add_argument("--version", action="version", version=text, help="Print the package and format versions.")
 
@@ -181,7 +180,6 @@ def add_flags(parser: argparse._ActionsContainer, kind: type[DataclassInstance],
 
 
 def flag_of(field: str) -> str:
-    """Return the flag that sets a field."""
     return "--" + field.replace("_", "-")
 
 

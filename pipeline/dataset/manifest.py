@@ -111,7 +111,6 @@ class Manifest(_Record, frozen=True, omit_defaults=False):
     format_version: int = FORMAT_VERSION
 
     def to_json(self) -> bytes:
-        """Encode canonically."""
         return canonical_json(msgspec.to_builtins(self))
 
     @property
@@ -146,7 +145,6 @@ class Pointer(_Record, frozen=True, omit_defaults=False):
     format_version: int = FORMAT_VERSION
 
     def to_json(self) -> bytes:
-        """Encode canonically."""
         return canonical_json(msgspec.to_builtins(self))
 
 

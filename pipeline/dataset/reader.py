@@ -120,11 +120,9 @@ class Dataset:
         return self.manifest.corpus.tokens
 
     def pairs_in_pass(self, pass_index: int) -> int:
-        """Return how many pairs one pass has."""
         return self.manifest.passes[pass_index].pairs
 
     def vocabulary(self) -> Vocabulary:
-        """Read the vocabulary."""
         vocabulary = parse_vocab(self._read_listed(VOCAB), self.shown(VOCAB))
         listed = self.manifest.vocabulary
         if len(vocabulary) != listed.rows:

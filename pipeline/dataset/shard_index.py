@@ -59,7 +59,6 @@ class ShardTable(Sequence[Shard]):
 
     @property
     def names(self) -> list[str]:
-        """All names, in order."""
         found: list[str] = self._table["shard"].to_pylist()
         return found
 

@@ -49,7 +49,6 @@ class Vocabulary:
         return {token: row for row, token in enumerate(self.tokens)}
 
     def token(self, row: int) -> str:
-        """Return the token of one id."""
         return str(self.column[row].as_py())
 
     def id_of(self, token: str) -> int | None:

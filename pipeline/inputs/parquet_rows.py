@@ -49,7 +49,6 @@ def open_parquet(stream: IO[bytes], rules: RecordRules) -> pq.ParquetFile:
 
 
 def count_rows(file: pq.ParquetFile) -> list[int]:
-    """Return the rows of each row group."""
     return [file.metadata.row_group(number).num_rows for number in range(file.metadata.num_row_groups)]
 
 

@@ -41,7 +41,6 @@ _DURATION = re.compile(r"(\d+)([smhd])")
 
 
 def make_command_parser(command: str) -> OneLineParser:
-    """Return the parser of one of these commands."""
     parser = OneLineParser(
         prog=f"{command_name('pipeline')} {command}", description=_ABOUT[command], allow_abbrev=False
     )

@@ -61,7 +61,6 @@ class Run:
 
     @property
     def folder(self) -> str:
-        """URI of the run's folder."""
         return storage.join(self.config.output, "runs", self.run_id)
 
     @property

@@ -159,7 +159,6 @@ def _all_rows(
 def _publish_file(
     config: Config, folder: str, data: memoryview, earlier: Vocabulary | None, found: NDArray[np.int64]
 ) -> VocabularyFile:
-    """Write the file, and describe it."""
     uri = storage.join(folder, VOCAB)
     storage.write_bytes(uri, data)
     entry = FileEntry(data.nbytes, sha256_hex(data))

@@ -58,7 +58,6 @@ def is_marker(path: str) -> bool:
 
 
 def matches_folder(pattern: str) -> bool:
-    """Tell whether a pattern matches a local folder."""
     return any(os.path.isdir(path) for path in glob.iglob(pattern))
 
 

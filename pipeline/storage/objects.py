@@ -209,7 +209,6 @@ def require_expected(uri: str, found: bytes | None, expected: bytes | None, new:
 
 
 def is_match(pattern: str, key: str) -> bool:
-    """Tell whether a store's key matches a pattern."""
     return key == pattern or _parts_match(pattern.split("/"), key.split("/"))
 
 

@@ -25,7 +25,6 @@ class RangedStream(io.RawIOBase):
         self._data, self._size, self._version, _ = fetch(0, FIRST_BYTES, None)
 
     def readable(self) -> bool:
-        """Yes."""
         return True
 
     def seekable(self) -> bool:
@@ -37,7 +36,6 @@ class RangedStream(io.RawIOBase):
         return self._place
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Go elsewhere."""
         self._place = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._place, os.SEEK_END: self._size}[whence]
         return self._place
 

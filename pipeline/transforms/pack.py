@@ -27,7 +27,6 @@ class Pack(beam.PTransform):  # type: ignore[misc]
         self._pack = pack
 
     def expand(self, records: beam.PCollection) -> beam.PCollection:
-        """Gather the records of each bundle."""
         return records | beam.ParDo(_Pack(self._pack))
 
 
@@ -64,7 +63,6 @@ class WriteDeadLetters(beam.PTransform):  # type: ignore[misc]
         self._limit, self._folder = config.max_dead_letter_bytes, folder
 
     def expand(self, found: beam.PCollection) -> beam.PCollection:
-        """Combine and write."""
         together = found | beam.Map(lambda aside: (None, aside)) | beam.CombinePerKey(_Together(self._limit))
         return together | beam.MapTuple(lambda _, aside: chunks.write_dead_letters(self._folder, aside))
 

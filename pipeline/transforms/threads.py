@@ -51,7 +51,6 @@ class ThreadedDoFn(beam.DoFn):  # type: ignore[misc]
         self._pending: deque[Future[list[Tagged]]] = deque()
 
     def teardown(self) -> None:
-        """End the threads."""
         self._pool.shutdown(cancel_futures=True)
 
     def start_bundle(self) -> None:

@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from trainer.evaluation.command import RankedVectors, check_analogies, compose, fold_upper, known_pairs, rank_tables
 from trainer.evaluation.eval_sets import parse_analogies, parse_similarity, read_text
+from trainer.evaluation.ranked import RankedVectors, compose, fold_upper, rank_tables
+from trainer.evaluation.scores import check_analogies, known_pairs
 from trainer.keyed_vectors.similarity import Similarities
 from trainer.vectors.arguments import Key, as_uri, require_keys, require_size, unit
 

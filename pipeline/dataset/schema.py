@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
+import msgspec
 import pyarrow as pa
 
 FORMAT_VERSION = 1
@@ -42,6 +44,11 @@ PHRASES_SCHEMA = _required(first=pa.string(), second=pa.string(), count=pa.int64
 DEAD_LETTERS_SCHEMA = _required(file=pa.string(), offset=pa.int64(), reason=pa.string(), content=pa.binary())
 
 
+T = TypeVar("T")
+
+_MISMATCH = re.compile(r"Expected (.*?)(?:, got (.*))?")
+
+
 class FormatError(Exception):
     """A file is not what the format, the manifest or the pointer says; the message is one line."""
 
@@ -57,6 +64,16 @@ def canonical_json(value: Mapping[str, Any]) -> bytes:
     return (text + "\n").encode("utf-8")
 
 
+def require_sha256(found: str, expected: str, path: str) -> None:
+    """Refuse a file of another SHA-256.
+
+    Raises:
+        FormatError: with the beginnings of both.
+    """
+    if found != expected:
+        raise FormatError(f"{path}: found SHA-256 {found[:16]}…, expected {expected[:16]}…")
+
+
 def parse_json_object(data: bytes, path: str) -> dict[str, Any]:
     """Decode one JSON object.
 
@@ -70,6 +87,33 @@ def parse_json_object(data: bytes, path: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise FormatError(f"{path}: found a JSON {type(value).__name__}, expected an object")
     return value
+
+
+def parse_struct(data: bytes, kind: type[T], path: str) -> T:
+    """Decode one JSON object of this format version as a msgspec struct.
+
+    Raises:
+        FormatError: no such object, another version, a missing, unknown or mistyped field.
+    """
+    fields = parse_json_object(data, path)
+    require_version(fields.get("format_version"), path)
+    return to_struct(fields, kind, path)
+
+
+def to_struct(value: object, kind: type[T], path: str) -> T:
+    """Check what was decoded from JSON against a type, and make one of it.
+
+    Raises:
+        FormatError: a missing, unknown or mistyped field.
+    """
+    try:
+        return msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        text, _, place = str(error).replace("`", "").partition(" - at $")
+        if mismatch := _MISMATCH.fullmatch(text):
+            text = f"found {mismatch[2] or 'another number'}, expected {mismatch[1]}"
+        where = f"{path}: {place.strip('.')}" if place else path
+        raise FormatError(f"{where}: {text[:200]}") from None
 
 
 def require_version(found: object, path: str) -> None:

@@ -16,7 +16,7 @@ from trainer.checkpoints.write import Unfinished, find_unfinished, remove_checkp
 from trainer.config import SHAPING, TrainConfig
 from trainer.errors import UserError
 from trainer.models.pointer import read_pointer
-from trainer.models.store import finished_version
+from trainer.models.store import Info, finished_version
 from trainer.progress.meter import warn
 
 _DEFAULTS: dict[str, Any] = {
@@ -69,7 +69,7 @@ class Decision:
     ``live`` is the version that is live now, "" for none.
     """
 
-    finished: dict[str, Any] | None = None
+    finished: Info | None = None
     unfinished: Unfinished | None = None
     live: str = ""
 

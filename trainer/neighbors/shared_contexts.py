@@ -23,7 +23,7 @@ from pipeline.dataset.vocabulary import Vocabulary
 from pipeline.storage import storage
 from trainer.data.order import Place, read_ahead
 from trainer.errors import UserError
-from trainer.models.store import read_run
+from trainer.models.store import Info, read_run
 from trainer.vectors.search import Doubles, Ids, top_rows
 
 
@@ -80,7 +80,7 @@ class Contexts:
         ]
 
 
-def open_lineage(model_uri: str, info: dict[str, Any], data: str | None) -> Dataset:
+def open_lineage(model_uri: str, info: Info, data: str | None) -> Dataset:
     """Open the dataset that a model was trained on, where run.json says that it lay; or another one, at ``data``.
 
     Raises:

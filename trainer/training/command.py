@@ -21,7 +21,7 @@ from trainer.distributed.group import join, speaks
 from trainer.errors import Stopped
 from trainer.models.environment import library_versions
 from trainer.models.lock import lock_folder
-from trainer.models.store import Model, finished_version, save_model
+from trainer.models.store import Info, Model, finished_version, save_model
 from trainer.progress.curve import columns
 from trainer.progress.meter import warn
 from trainer.training.callbacks import Results
@@ -107,7 +107,7 @@ def _publish(session: Session, start_up_s: float) -> dict[str, Any]:
     dataset, pairs = loop.dataset, progress.epoch_pairs
     losses = [loss / count if count else 0.0 for loss, count in zip(progress.losses, pairs, strict=True)]
     followed = {"followed": progress.followed} if progress.followed else {}
-    info = {
+    info: Info = {
         "config": session.identity.config,
         "training": loop.checkpoints.training,
         "lineage": {"dataset_id": dataset.dataset_id, "passes": dataset.passes, **followed},

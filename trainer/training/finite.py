@@ -9,8 +9,8 @@ from pipeline.dataset.schema import FormatError
 from trainer.checkpoints.write import find_unfinished
 from trainer.config import TrainConfig
 from trainer.engines.base import Engine
-from trainer.engines.init import is_finite
 from trainer.errors import UserError
+from trainer.models.tensors import is_finite
 
 
 def require_finite(config: TrainConfig, engine: Engine) -> None:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from pipeline.common.terminal import compiling
 from pipeline.dataset.reader import Dataset, open_dataset
 from pipeline.dataset.vocabulary import Vocabulary
@@ -24,7 +26,7 @@ from trainer.engines.base import Engine, State
 from trainer.engines.choose import make_engine, require_memory
 from trainer.engines.init import initial_tables, warm_tables
 from trainer.errors import UserError
-from trainer.models.store import Model, load_model
+from trainer.models.store import Info, Model, load_model
 from trainer.models.tensors import fill_arrays
 from trainer.progress.meter import warn
 from trainer.training.audit import PREFIX, Audit
@@ -43,7 +45,7 @@ class Session:
     resumed: bool
 
 
-def begin(asked: TrainConfig, config: TrainConfig, processes: Processes) -> Session | tuple[Dataset, dict[str, Any]]:
+def begin(asked: TrainConfig, config: TrainConfig, processes: Processes) -> Session | tuple[Dataset, Info]:
     """Make everything ready; where the same training has finished before, return its dataset and model.json.
 
     Args:
@@ -79,7 +81,7 @@ def begin(asked: TrainConfig, config: TrainConfig, processes: Processes) -> Sess
     loop = _make_loop(config, dataset, base, checkpoints, processes)
     loop.rate = rate
     resumed = processes.rank == 0 and _restore(loop, decision)
-    resumed, fields = json.loads(processes.broadcast_text(json.dumps([resumed, vars(loop.progress)])))
+    resumed, fields = json.loads(processes.broadcast_text(json.dumps([resumed, msgspec.to_builtins(loop.progress)])))
     if processes.rank:
         _read_run(loop, fields["run"])
         loop.progress = Progress(**fields)

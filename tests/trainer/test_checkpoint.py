@@ -20,7 +20,6 @@ from msgspec.structs import replace
 from pipeline.dataset.schema import FormatError
 from trainer.checkpoints.write import Checkpoints, find_unfinished, load_checkpoint, remove_checkpoints
 from trainer.data.position import Progress
-from trainer.engines.base import State
 
 CONFIG = {"dim": 2, "learning_rate": 0.025}
 PROGRESS = Progress(
@@ -34,7 +33,7 @@ PROGRESS = Progress(
 )
 
 
-def arrays(value: float = 1.0) -> State:
+def arrays(value: float = 1.0) -> dict[str, np.ndarray]:
     return {"input": np.full((3, 2), value, np.float32), "output.step": np.array(7.0, np.float32)}
 
 
@@ -45,10 +44,10 @@ def write(folder: Path, *pairs: int, keep: int = 2) -> Checkpoints:
     return checkpoints
 
 
-def load(folder: Path) -> tuple[Progress | None, State, list[str]]:
+def load(folder: Path) -> tuple[Progress | None, dict[str, np.ndarray], list[str]]:
     unfinished = find_unfinished(str(folder))
     assert unfinished is not None
-    found: State = {}
+    found: dict[str, np.ndarray] = {}
     warnings: list[str] = []
     progress = load_checkpoint(str(folder), unfinished, lambda _, arrays: found.update(arrays), warnings.append)
     return progress, found, warnings
@@ -161,7 +160,7 @@ def test_arrays_that_are_no_safetensors_are_refused_even_with_a_right_checksum(t
 def test_one_that_the_engine_refuses_is_passed_over(tmp_path: Path) -> None:
     write(tmp_path, 10)
 
-    def refuse(_: Progress, __: State) -> None:
+    def refuse(_: Progress, __: dict[str, np.ndarray]) -> None:
         raise FormatError("found other shapes")
 
     unfinished = find_unfinished(str(tmp_path))

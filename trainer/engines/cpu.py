@@ -13,8 +13,8 @@ import numpy.typing as npt
 
 from trainer.config import TrainConfig
 from trainer.data.order import Ids
-from trainer.engines.base import State, require_state
 from trainer.engines.init import Tables
+from trainer.models.tensors import AnyArray
 
 
 class FusedEngine:
@@ -86,19 +86,7 @@ class FusedEngine:
         self._wait()
         return self._tables
 
-    def live(self) -> dict[str, Any]:
+    def live(self) -> dict[str, AnyArray]:
         """See Engine."""
         self._wait()
-        return dict(zip(("input", "output"), self._tables, strict=True))
-
-    def state(self) -> State:
-        """See Engine."""
-        self._wait()
-        return {"input": self._tables[0].copy(), "output": self._tables[1].copy()}
-
-    def load_state(self, state: State) -> None:
-        """See Engine."""
-        self._wait()
-        require_state(state, dict(zip(("input", "output"), self._tables, strict=True)))
-        for table_VD, name in zip(self._tables, ("input", "output"), strict=True):
-            table_VD[:] = state[name]
+        return {"input": self._tables[0], "output": self._tables[1]}

@@ -135,6 +135,11 @@ def encode_header(heads: Mapping[str, Head]) -> bytes:
     return len(text).to_bytes(_LENGTH_BYTES, "little") + text
 
 
+def copy_arrays(live: Mapping[str, AnyArray]) -> dict[str, Array]:
+    """Copies of an engine's arrays, on the host."""
+    return {name: np.array(_to_host(array)) for name, array in live.items()}
+
+
 def fill_arrays(live: Mapping[str, AnyArray], found: Mapping[str, Array]) -> None:
     """Copy arrays into those of an engine, in place and block by block.
 

@@ -145,7 +145,7 @@ def _published_version(model_uri: str) -> str:
     return ""
 
 
-def _summary(config: TrainConfig, dataset: Dataset, info: dict[str, Any], status: str) -> dict[str, Any]:
+def _summary(config: TrainConfig, dataset: Dataset, info: Info, status: str) -> dict[str, Any]:
     return {
         "status": status,
         "model": storage.redact(config.model),

@@ -16,6 +16,7 @@ from trainer.data.order import pairs_to_come
 from trainer.engines.base import Engine
 from trainer.engines.choose import make_engine
 from trainer.engines.init import initial_tables
+from trainer.models.tensors import Array, copy_arrays, fill_arrays
 from trainer.progress.meter import warn
 from trainer.training.loop import Loop
 
@@ -64,16 +65,15 @@ def carry_rows(loop: Loop, vocabulary: Vocabulary, rows_V: npt.NDArray[np.int32]
     config, old = loop.config, loop.vocabulary
     if np.array_equal(rows_V, np.arange(len(vocabulary))) and np.array_equal(vocabulary.counts, old.counts):
         return loop.engine
-    state = loop.engine.state()
     tables = initial_tables(config.init, len(vocabulary), config.dim, config.seed)
-    new = dict(zip(("input", "output"), (table_VD.copy() for table_VD in tables), strict=True))
+    new: dict[str, Array] = dict(zip(("input", "output"), (table_VD.copy() for table_VD in tables), strict=True))
     engine = make_engine(config, tables, vocabulary.counts)
-    for name, array in state.items():
+    for name, array in copy_arrays(loop.engine.live()).items():
         if array.ndim == 2:
             new.setdefault(name, np.zeros((len(vocabulary), array.shape[1]), array.dtype))[rows_V] = array
         else:
             new[name] = array
-    engine.load_state(new)
+    fill_arrays(engine.live(), new)
     return engine
 
 

@@ -22,12 +22,12 @@ from trainer.data.order import pairs_to_come
 from trainer.data.position import Progress
 from trainer.distributed.group import Processes, speaks
 from trainer.distributed.merge_plan import rate_factor
-from trainer.engines.base import Engine, State
+from trainer.engines.base import Engine
 from trainer.engines.choose import make_engine, require_memory
 from trainer.engines.init import initial_tables, warm_tables
 from trainer.errors import UserError
 from trainer.models.store import Info, Model, load_model
-from trainer.models.tensors import fill_arrays
+from trainer.models.tensors import Array, fill_arrays
 from trainer.progress.meter import warn
 from trainer.training.audit import PREFIX, Audit
 from trainer.training.follow import follow_latest
@@ -137,7 +137,7 @@ def _restore(loop: Loop, decision: Decision) -> bool:
     """Go on from the newest whole checkpoint, if there is one."""
     config = loop.config
 
-    def restore(progress: Progress, arrays: State) -> None:
+    def restore(progress: Progress, arrays: dict[str, Array]) -> None:
         _read_run(loop, progress.run)
         own = {name: array for name, array in arrays.items() if not name.startswith(PREFIX)}
         fill_arrays(loop.engine.live(), own)

@@ -10,7 +10,7 @@ import mmap
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from typing import IO, TypeAlias
+from typing import IO
 
 import msgspec
 import xxhash
@@ -26,6 +26,7 @@ from pipeline.dataset.schema import (
 )
 from pipeline.storage import storage
 from pipeline.storage.retry import retrying
+from trainer.config import Settings
 from trainer.data.position import Progress, parse_progress
 from trainer.models.pointer import read_whole
 from trainer.models.tensors import Array, map_arrays
@@ -36,8 +37,6 @@ STATE = "state.json"
 ARRAYS = "state.safetensors"
 
 _CHUNK_BYTES = 1 << 22
-
-Settings: TypeAlias = dict[str, str | int | float | bool | None]
 
 
 class Listed(msgspec.Struct, frozen=True):

@@ -31,7 +31,6 @@ from trainer.checkpoints.unfinished import (
     POINTER,
     STATE,
     Listed,
-    Settings,
     State,
     Summary,
     Unfinished,
@@ -39,6 +38,7 @@ from trainer.checkpoints.unfinished import (
     load_checkpoint,
     path_of,
 )
+from trainer.config import Settings
 from trainer.data.position import Progress
 from trainer.models.environment import library_versions
 from trainer.models.tensors import AnyArray, TensorFile

@@ -177,13 +177,15 @@ class Vectors(WordTests):
         Raises:
             FormatError: a token with white space, which no reader of the format could find.
         """
+        from trainer.exporting.formats import Export
         from trainer.exporting.word2vec import write_vectors, write_vocabulary
 
         order_V = self.order if sort_attr == "count" else np.arange(len(self), dtype=np.int64)
+        export = Export(self.vectors, self.vocabulary.column, self.counts, order_V)
         if fvocab is not None:
-            write_vocabulary(self.vocabulary, order_V, as_uri(fvocab), prefix, append)
+            write_vocabulary(export, as_uri(fvocab), prefix, append)
         first = f"{len(self) if total_vec is None else total_vec} {self.vector_size}\n" if write_header else ""
-        write_vectors(self.vectors, self.vocabulary, order_V, as_uri(fname), first, prefix, binary, append)
+        write_vectors(export, as_uri(fname), first, prefix, binary, append)
 
 
 def load(

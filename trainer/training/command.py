@@ -101,7 +101,7 @@ def has_cuda() -> bool:
     return reference.has_cuda()
 
 
-def _publish(session: Session, start_up_s: float) -> dict[str, Any]:
+def _publish(session: Session, start_up_s: float) -> Info:
     config, loop, progress = session.config, session.loop, session.loop.progress
     require_finite(config, loop.engine)
     dataset, pairs = loop.dataset, progress.epoch_pairs
@@ -135,13 +135,15 @@ def _publish(session: Session, start_up_s: float) -> dict[str, Any]:
         "libraries": library_versions(),
     }
     model = Model(*loop.engine.tables(), loop.vocabulary, info)
-    return {**info, "version": save_model(config.model, model, run, keep=config.keep_versions)}
+    info["version"] = save_model(config.model, model, run, keep=config.keep_versions)
+    return info
 
 
 def _published_version(model_uri: str) -> str:
     """Name the version that this one is about to follow; "" where there is none."""
     with contextlib.suppress(FormatError):
-        return str((finished_version(model_uri) or {}).get("version", ""))
+        if found := finished_version(model_uri):
+            return found["version"]
     return ""
 
 

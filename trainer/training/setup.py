@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
@@ -17,7 +15,7 @@ from pipeline.dataset.vocabulary import Vocabulary
 from pipeline.storage import storage
 from trainer.checkpoints.resume import Decision, Identity, decide, find_dataset, training_settings, warn_of_device
 from trainer.checkpoints.write import Checkpoints, load_checkpoint
-from trainer.config import TrainConfig, usable_cores
+from trainer.config import Settings, TrainConfig, usable_cores
 from trainer.data.order import pairs_to_come
 from trainer.data.position import Progress
 from trainer.distributed.group import Processes, speaks
@@ -59,7 +57,10 @@ def begin(asked: TrainConfig, config: TrainConfig, processes: Processes) -> Sess
     """
     base = load_model(config.init_from, config.init_version or None) if config.init_from else None
     # A base model counts by its content: a path says nothing.
-    shaping = {**config.shaping(), "init_from": base.info["files"]["model.safetensors"]["sha256"] if base else ""}
+    shaping: Settings = {
+        **config.shaping(),
+        "init_from": base.info["files"]["model.safetensors"]["sha256"] if base else "",
+    }
     dataset, identity, decision = _survey(asked, config, shaping, processes)
     settings = [
         shaping, config.merge, config.merge_pairs, asked.learning_rate, config.audit, config.follow_latest,
@@ -89,16 +90,16 @@ def begin(asked: TrainConfig, config: TrainConfig, processes: Processes) -> Sess
 
 
 def _survey(
-    asked: TrainConfig, config: TrainConfig, shaping: Mapping[str, Any], processes: Processes
+    asked: TrainConfig, config: TrainConfig, shaping: Settings, processes: Processes
 ) -> tuple[Dataset, Identity, Decision]:
     """Open the dataset and look into the model's folder; all processes see what process 0 saw."""
     if processes.rank:
         found = json.loads(processes.broadcast_text(""))
         dataset = open_dataset(config.data, found["run"])
-        identity = Identity(asked, dict(shaping), dataset.dataset_id)
+        identity = Identity(asked, shaping, dataset.dataset_id)
         return dataset, identity, Decision(finished=found["finished"])
     dataset = find_dataset(config, asked, shaping)
-    identity = Identity(asked, dict(shaping), dataset.dataset_id)
+    identity = Identity(asked, shaping, dataset.dataset_id)
     decision = decide(config, identity)
     processes.broadcast_text(json.dumps({"run": dataset.run_id, "finished": decision.finished}))
     return dataset, identity, decision

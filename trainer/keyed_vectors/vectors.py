@@ -121,14 +121,14 @@ class Vectors(WordTests):
             ValueError: no keys, another number of weights, or numbers that are not finite.
             UnknownTokenError: an unknown token, without ``ignore_missing``.
         """
-        keys = require_list("get_mean_vector", keys)
-        given = [1.0] * len(keys) if weights is None else require_list("get_mean_vector: weights", weights)
-        if not keys or len(given) != len(keys):
+        listed = require_list("get_mean_vector", keys)
+        given = [1.0] * len(listed) if weights is None else require_list("get_mean_vector: weights", weights)
+        if not listed or len(given) != len(listed):
             raise ValueError(
-                f"get_mean_vector: found {len(keys)} keys and {len(given)} weights, expected as many of both"
+                f"get_mean_vector: found {len(listed)} keys and {len(given)} weights, expected as many of both"
             )
         total_D, total = np.zeros(self.vector_size), 0.0
-        for key, weight in zip(keys, [require_weight("get_mean_vector", one) for one in given], strict=True):
+        for key, weight in zip(listed, [require_weight("get_mean_vector", one) for one in given], strict=True):
             if isinstance(key, np.ndarray):
                 row_D = require_vector("get_mean_vector", key, self.vector_size)
             elif ignore_missing and require_key("get_mean_vector", key) not in self:

@@ -9,7 +9,7 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
+from typing import TypeAlias, TypedDict
 
 import numpy as np
 
@@ -21,6 +21,16 @@ from trainer.vectors.arguments import Key, as_uri, require_keys, require_size, u
 
 logger = logging.getLogger(__name__)
 
+Correlation: TypeAlias = Sequence[float]  # SciPy's result: the coefficient, its p-value
+
+
+class Section(TypedDict):
+    """What became of the questions of a section."""
+
+    section: str
+    correct: list[tuple[str, ...]]
+    incorrect: list[tuple[str, ...]]
+
 
 class WordTests(Similarities):
     """What is asked of files of judgements, and of texts."""
@@ -28,7 +38,7 @@ class WordTests(Similarities):
     def evaluate_word_pairs(
         self, pairs: str | os.PathLike[str], delimiter: str = "\t", encoding: str = "utf8",
         restrict_vocab: int | None = 300_000, case_insensitive: bool = True, dummy4unknown: bool = False,
-    ) -> tuple[Any, Any, float]:  # fmt: skip
+    ) -> tuple[Correlation, Correlation, float]:  # fmt: skip
         """Score word similarity; it needs SciPy.
 
         Args:
@@ -65,7 +75,7 @@ class WordTests(Similarities):
     def evaluate_word_analogies(
         self, analogies: str | os.PathLike[str], restrict_vocab: int | None = 300_000, case_insensitive: bool = True,
         dummy4unknown: bool = False, similarity_function: str = "most_similar",
-    ) -> tuple[float, list[dict[str, Any]]]:  # fmt: skip
+    ) -> tuple[float, list[Section]]:  # fmt: skip
         """Answer analogies by 3CosAdd.
 
         Args:
@@ -93,15 +103,15 @@ class WordTests(Similarities):
             right = np.maximum(right, 0)
         if not (right >= 0).any():
             raise ValueError(f"{path}: found no question whose words are all in the vocabulary, expected some")
-        sections: dict[str, dict[str, Any]] = {}
+        sections: dict[str, Section] = {}
         for one in questions:
             sections.setdefault(one.section, {"section": one.section, "correct": [], "incorrect": []})
-        total: dict[str, Any] = {"section": "Total accuracy", "correct": [], "incorrect": []}
+        total: Section = {"section": "Total accuracy", "correct": [], "incorrect": []}
         for question, answer in zip(questions, right.tolist(), strict=True):
             words = tuple(map(str.upper, question.words)) if case_insensitive else question.words
             for section in (sections[question.section], total):
                 if answer >= 0:
-                    section["correct" if answer else "incorrect"].append(words)
+                    (section["correct"] if answer else section["incorrect"]).append(words)
         for section in (*sections.values(), total):
             self.log_accuracy(section)
         return len(total["correct"]) / int((right >= 0).sum()), [*sections.values(), total]
@@ -134,7 +144,7 @@ class WordTests(Similarities):
         return float("inf") if distances_NN.sum() < 1e-8 else float(emd2(*weights, distances_NN))
 
     @staticmethod
-    def log_accuracy(section: dict[str, Any]) -> None:
+    def log_accuracy(section: Section) -> None:
         """Log a section's share of right answers."""
         right, wrong = len(section["correct"]), len(section["incorrect"])
         if right + wrong:
@@ -142,7 +152,7 @@ class WordTests(Similarities):
             logger.info("%s: %.1f%% (%i/%i)", section["section"], share, right, right + wrong)
 
     @staticmethod
-    def log_evaluate_word_pairs(pearson: Any, spearman: Any, oov: float, pairs: str) -> None:
+    def log_evaluate_word_pairs(pearson: Correlation, spearman: Correlation, oov: float, pairs: str) -> None:
         """Log what `evaluate_word_pairs` returns."""
         logger.info("Pearson correlation coefficient against %s: %.4f", pairs, pearson[0])
         logger.info("Spearman rank-order correlation coefficient against %s: %.4f", pairs, spearman[0])

@@ -148,7 +148,7 @@ def _sample(groups: RowGroups, pairs: int) -> list[RowGroupRef]:
     return list(groups[:1])
 
 
-def _added(keys: Ids, counts: Ids, more_keys: Ids, more_counts: npt.NDArray[Any]) -> tuple[Ids, Ids]:
+def _added(keys: Ids, counts: Ids, more_keys: Ids, more_counts: npt.NDArray[np.number]) -> tuple[Ids, Ids]:
     """Add up two ascending tables of counts."""
     joined, places = np.unique(np.concatenate([keys, more_keys]), return_inverse=True)
     sums = np.zeros(len(joined), np.int64)

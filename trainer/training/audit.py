@@ -8,7 +8,6 @@ Shapes: G row groups of an epoch, N pairs.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +16,7 @@ from pipeline.dataset.reader import Dataset
 from trainer.data.order import Ids, Place, read_ahead
 from trainer.distributed.group import Processes
 from trainer.errors import UserError
+from trainer.models.tensors import Array
 
 PREFIX = "audit."
 
@@ -85,11 +85,11 @@ class Audit:
         self._counted = np.zeros((2, 0), np.int64)
         return result
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> dict[str, Counts]:
         """What a checkpoint keeps; call `gather` before."""
         return {f"{PREFIX}counted": self._counted.copy()}
 
-    def load_state(self, arrays: Mapping[str, Any]) -> None:
+    def load_state(self, arrays: Mapping[str, Array]) -> None:
         """Put back what `state` returned.
 
         Raises:

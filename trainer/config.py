@@ -36,8 +36,6 @@ def _setting(default: T, **about: object) -> T:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """The settings of one training run."""
-
     data: str = dataclasses.field(metadata={"metavar": "URI"})
     """The dataset's folder or URI: the pipeline's --output."""
     model: str = dataclasses.field(metadata={"metavar": "URI"})
@@ -257,5 +255,4 @@ def read_config(args: argparse.Namespace) -> TrainConfig:
 
 
 def usable_cores() -> int:
-    """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

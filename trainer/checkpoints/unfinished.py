@@ -67,10 +67,6 @@ class Unfinished(msgspec.Struct, frozen=True):
     training: tuple[Settings, ...] = ()
     replaces: str | None = None
 
-    def to_json(self) -> bytes:
-        """Encode canonically."""
-        return canonical_json({"format_version": FORMAT_VERSION, **msgspec.to_builtins(self)})
-
 
 class Summary(msgspec.Struct):
     """Size and XXH3 of a file of arrays."""
@@ -79,16 +75,17 @@ class Summary(msgspec.Struct):
     xxh3: str
 
 
-class State(msgspec.Struct):
+class StateFile(msgspec.Struct):
     """The content of a state.json; ``versions`` are those of the libraries that wrote it."""
 
     arrays: Summary
     progress: dict[str, object]
     versions: dict[str, str | None] = {}
 
-    def to_json(self) -> bytes:
-        """Encode canonically."""
-        return canonical_json({"format_version": FORMAT_VERSION, **msgspec.to_builtins(self)})
+
+def encode(content: Unfinished | StateFile) -> bytes:
+    """Encode a file canonically."""
+    return canonical_json({"format_version": FORMAT_VERSION, **msgspec.to_builtins(content)})
 
 
 def find_unfinished(model_uri: str) -> Unfinished | None:
@@ -139,7 +136,7 @@ def _opened(model_uri: str, one: Listed) -> Iterator[tuple[Progress, dict[str, A
     uri, arrays_uri = (path_of(model_uri, one.name, name) for name in (STATE, ARRAYS))
     path, arrays_path, data = storage.redact(uri), storage.redact(arrays_uri), _read_file(uri)
     require_sha256(sha256_hex(data), one.sha256, path)
-    state = parse_struct(data, State, path)
+    state = parse_struct(data, StateFile, path)
     with _local_file(arrays_uri) as file:
         found = _summary(file)
         if found != state.arrays:
@@ -149,7 +146,6 @@ def _opened(model_uri: str, one: Listed) -> Iterator[tuple[Progress, dict[str, A
 
 
 def _summary(file: IO[bytes]) -> Summary:
-    """Read a file in pieces."""
     digest, size = xxhash.xxh3_128(), 0
     while chunk := file.read(_CHUNK_BYTES):
         digest.update(chunk)

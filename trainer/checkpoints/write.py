@@ -31,9 +31,10 @@ from trainer.checkpoints.unfinished import (
     POINTER,
     STATE,
     Listed,
-    State,
+    StateFile,
     Summary,
     Unfinished,
+    encode,
     find_unfinished,
     load_checkpoint,
     path_of,
@@ -94,7 +95,6 @@ class Checkpoints:
         self._point(self._pointer)
 
     def save(self, progress: Progress, arrays: Mapping[str, AnyArray]) -> None:
-        """Write one and wait for it."""
         finish = self.write(progress, arrays)
         if finish is not None:
             finish()
@@ -113,7 +113,7 @@ class Checkpoints:
         with self._removing(name):
             file = TensorFile(path_of(self._model_uri, name, ARRAYS), arrays, digest)
         summary = Summary(file.bytes, digest.hexdigest())
-        state = State(summary, msgspec.to_builtins(progress), library_versions()).to_json()
+        state = encode(StateFile(summary, msgspec.to_builtins(progress), library_versions()))
         pointer = replace(self._pointer, followed=tuple(progress.followed))
         return functools.partial(self._finish, name, file, state, pointer)
 
@@ -158,7 +158,7 @@ class Checkpoints:
         return [one.name for one in self._pointer.checkpoints]
 
     def _point(self, pointer: Unfinished) -> None:
-        storage.write_bytes(path_of(self._model_uri, POINTER), pointer.to_json())
+        storage.write_bytes(path_of(self._model_uri, POINTER), encode(pointer))
 
 
 def remove_checkpoints(model_uri: str) -> None:
@@ -181,7 +181,7 @@ def _remove_unlisted(model_uri: str) -> None:
     if unfinished is not None:
         for one in unfinished.checkpoints:
             _discard(model_uri, one.name)
-        _remove_file(path_of(model_uri, POINTER), replace(unfinished, checkpoints=()).to_json())
+        _remove_file(path_of(model_uri, POINTER), encode(replace(unfinished, checkpoints=())))
 
 
 def _discard(model_uri: str, name: str) -> None:

@@ -48,7 +48,6 @@ class Progress(msgspec.Struct, forbid_unknown_fields=True):
 
     @classmethod
     def start(cls, epochs: int, run: str) -> Progress:
-        """Nothing is done yet."""
         return cls(losses=[0.0] * epochs, epoch_pairs=[0] * epochs, run=run)
 
 

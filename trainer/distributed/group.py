@@ -105,17 +105,14 @@ class JoinedProcesses(Processes):
         self._texts = 0
 
     def all_reduce(self, array: LiveArray) -> None:
-        """See Processes."""
         with self._collective():
             self._distributed.all_reduce(self._tensor(array))
 
     def broadcast(self, array: LiveArray) -> None:
-        """See Processes."""
         with self._collective():
             self._distributed.broadcast(self._tensor(array), src=0)
 
     def exchange(self, blocks: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-        """See Processes."""
         torch, first = self._torch, blocks[0]
         counts = torch.tensor([len(block) for block in blocks], device=first.device)
         received = torch.empty_like(counts)
@@ -141,7 +138,6 @@ class JoinedProcesses(Processes):
             return content.decode()
 
     def require_equal(self, text: str, what: str) -> None:
-        """See Processes."""
         digests: npt.NDArray[np.int64] = np.zeros((self.size, 32), np.int64)
         digests[self.rank] = list(hashlib.sha256(text.encode()).digest())
         self.all_reduce(digests)
@@ -149,7 +145,6 @@ class JoinedProcesses(Processes):
             raise UserError(f"process {other} of {self.size}: found {what} unlike process 0's, expected the same")
 
     def report(self, message: str) -> bool:
-        """See Processes."""
         with contextlib.suppress(RuntimeError):  # the store may be gone with its machine: then say it ourselves
             self._store.set("failed", message)
             return int(self._store.add("said/" + hashlib.sha256(message.encode()).hexdigest(), 1)) == 1

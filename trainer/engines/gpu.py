@@ -80,12 +80,10 @@ class CudaEngine:
         return self._aside.collect()
 
     def tables(self) -> Tables:
-        """See Engine."""
         input_VD, output_VD = (table_VD.cpu().numpy() for table_VD in self._tables)
         return input_VD, output_VD
 
     def live(self) -> dict[str, AnyArray]:
-        """See Engine."""
         return {"input": self._tables[0], "output": self._tables[1]}
 
     def _launch(self, slot: Slot, center_B: Ids, context_B: Ids, lr_start: float, lr_end: float, key: int) -> None:

@@ -48,7 +48,6 @@ class ReferenceEngine:
             self._optimizer = _make_optimizer(config, self._model)
 
     def step(self, center_B: Ids, context_B: Ids, *, lr_start: float, lr_end: float, key: int) -> float:
-        """See Engine."""
         size, rows = self._config.batch_size, center_B.size
         total = torch.zeros((), dtype=torch.float64, device=self._device)
         for start in range(0, rows, size):
@@ -62,7 +61,6 @@ class ReferenceEngine:
         return float(total)
 
     def measure(self, center_B: Ids, context_B: Ids, *, key: int) -> float:
-        """See Engine."""
         size = self._config.batch_size
         with torch.no_grad():
             losses = [
@@ -72,12 +70,10 @@ class ReferenceEngine:
         return float(sum(losses))
 
     def tables(self) -> Tables:
-        """See Engine."""
         input_VD, output_VD = (table.weight.detach().cpu().numpy() for table in (self._model.input, self._model.output))
         return input_VD, output_VD
 
     def live(self) -> dict[str, AnyArray]:
-        """See Engine."""
         if self._config.optimizer == "adam" and not self._optimizer.state:
             self._fill_optimizer_state()
         named = {"input": self._model.input.weight, "output": self._model.output.weight}

@@ -17,7 +17,6 @@ T = TypeVar("T")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the flags of ``evaluate``."""
     add_model_arguments(parser)
     parser.add_argument("--similarity", action="append", default=[], metavar="FILE", help="lines: word word score")
     parser.add_argument("--analogies", action="append", default=[], metavar="FILE", help="Google's question format")
@@ -30,12 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Score the files and print the result; wrong usage exits 2.
-
-    Raises:
-        UserError: a file that is not there.
-        FormatError: a damaged model, or a line that cannot be read.
-    """
+    """Score the files and print the result; wrong usage exits 2."""
     if not args.similarity and not args.analogies:
         args.refuse("evaluate: found neither --similarity nor --analogies, expected at least one file")
     if args.analogy_vocab < 1:
@@ -56,7 +50,6 @@ def run(args: argparse.Namespace) -> int:
 
 
 def describe(found: SetScores) -> str:
-    """Format the scores for people."""
     lines = []
     for path, pairs in found.similarity.items():
         known = f"{pairs.pairs:,} of {pairs.of:,} pairs known, {pairs.skipped:,} skipped"

@@ -77,7 +77,6 @@ def compose(word: str) -> str:
 
 
 def rank_vectors(model: Model, vectors: str = "input") -> RankedVectors:
-    """Prepare a model's vectors for scoring."""
     return rank_tables(pick_tables(model, vectors), model.vocabulary)
 
 

@@ -77,8 +77,6 @@ class Analogies(Accuracy):
 
 @dataclass(frozen=True)
 class SetScores:
-    """Scores by file."""
-
     similarity: dict[str, Similarity]
     analogies: dict[str, Analogies]
 

@@ -96,7 +96,6 @@ def parse_timestamp(text: str) -> datetime.datetime:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the flags of ``export``."""
     add_model_arguments(parser)
     parser.add_argument("--format", required=True, choices=FORMATS, help="what to write")
     parser.add_argument(
@@ -110,12 +109,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Write the file and say so.
-
-    Raises:
-        UserError: a wrong flag.
-        FormatError: a damaged model, or a token that the format cannot hold.
-    """
+    """Write the file and say so."""
     if args.timestamp is not None and args.format != "feast":
         raise UserError(f"--timestamp: found with --format {args.format}, expected only with --format feast")
     timestamp = parse_timestamp(args.timestamp) if args.timestamp is not None else None

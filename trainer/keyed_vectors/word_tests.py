@@ -145,7 +145,6 @@ class WordTests(Similarities):
 
     @staticmethod
     def log_accuracy(section: Section) -> None:
-        """Log a section's share of right answers."""
         right, wrong = len(section["correct"]), len(section["incorrect"])
         if right + wrong:
             share = 100.0 * right / (right + wrong)
@@ -153,7 +152,6 @@ class WordTests(Similarities):
 
     @staticmethod
     def log_evaluate_word_pairs(pearson: Correlation, spearman: Correlation, oov: float, pairs: str) -> None:
-        """Log what `evaluate_word_pairs` returns."""
         logger.info("Pearson correlation coefficient against %s: %.4f", pairs, pearson[0])
         logger.info("Spearman rank-order correlation coefficient against %s: %.4f", pairs, spearman[0])
         logger.info("Pairs with unknown words ratio: %.1f%%", oov)

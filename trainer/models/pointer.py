@@ -56,7 +56,6 @@ class Pointer:
         return (self.version, *self.previous, *self.withdrawn)
 
     def to_json(self) -> bytes:
-        """Encode canonically."""
         fields = {"format_version": FORMAT_VERSION, "version": self.version, "model_sha256": self.model_sha256}
         lists = {name: list(getattr(self, name)) for name in _LISTS}
         return canonical_json(fields | {name: value for name, value in lists.items() if value})

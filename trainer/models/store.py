@@ -107,7 +107,6 @@ class Model:
 
     @property
     def tables(self) -> dict[str, Floats]:
-        """Both tables by name."""
         return {"input": self.input_VD, "output": self.output_VD}
 
 

@@ -25,7 +25,7 @@ from trainer.models.store import Info, Model, finished_version, save_model
 from trainer.progress.curve import columns
 from trainer.progress.meter import warn
 from trainer.training.callbacks import Results
-from trainer.training.finite import require_finite
+from trainer.training.divergence import require_finite
 from trainer.training.setup import Session, begin, share_cores
 
 __all__ = ["add_arguments", "run", "train"]
@@ -163,7 +163,6 @@ def _summary(config: TrainConfig, dataset: Dataset, info: Info, status: str) -> 
 
 
 def describe(result: dict[str, Any]) -> str:
-    """Format a result for people."""
     if result["status"] != "finished":
         wrote = f"\n  report      {result['report']}" if "report" in result else ""
         again = "is trained already; --overwrite trains it again"

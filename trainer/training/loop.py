@@ -29,8 +29,7 @@ from trainer.errors import Stopped
 from trainer.progress.curve import Point, is_due, note
 from trainer.progress.meter import Meter
 from trainer.training.audit import Audit
-from trainer.training.finite import require_finite, require_finite_loss
-from trainer.training.loss_guard import LossGuard
+from trainer.training.divergence import LossGuard, require_finite, require_finite_loss
 from trainer.training.schedule import learning_rate
 from trainer.training.signals import NUMBERS, Noted, noted_signals
 
@@ -238,7 +237,6 @@ class Loop:
             raise Stopped(number)
 
     def _note(self) -> None:
-        """Add a point to the history."""
         progress = self.progress
         before = progress.history[-1] if progress.history else [0.0] * 4
         now = [progress.pairs, progress.seconds, sum(progress.losses), self._rate(progress.pairs)]

@@ -46,7 +46,6 @@ def is_key(value: object) -> TypeGuard[Key]:
 
 
 def require_key(name: str, value: object) -> Key:
-    """Return a token or an index."""
     if not is_key(value):
         hint = "; decode bytes first" if isinstance(value, bytes | bytearray) else ""
         raise TypeError(f"{name}: found {reprlib.repr(value)}, expected a token (str) or an index (int){hint}")
@@ -62,7 +61,6 @@ def require_list(name: str, values: object) -> list[object]:
 
 
 def require_keys(name: str, values: object) -> list[Key]:
-    """Return a list's tokens and indexes."""
     return [require_key(name, value) for value in require_list(name, values)]
 
 
@@ -84,7 +82,6 @@ def require_vector(name: str, value: object, dim: int) -> Doubles:
 
 
 def require_weight(name: str, value: object) -> float:
-    """Return a finite weight."""
     if isinstance(value, bool | np.bool_) or not isinstance(value, int | float | np.integer | np.floating):
         raise TypeError(f"{name}: found the weight {reprlib.repr(value)}, expected a number")
     if not np.isfinite(weight := float(value)):

@@ -17,7 +17,6 @@ ZERO, ONE = np.float32(0), np.float32(1)
 
 @jit(REORDER)
 def dot(a_D: Floats, b_D: Floats) -> np.float32:
-    """Inner product."""
     total = ZERO
     for d in range(a_D.size):
         total += a_D[d] * b_D[d]

@@ -30,7 +30,6 @@ class Vectors:
     """Emits operations on vectors of `lanes` floats."""
 
     def __init__(self, builder: ir.IRBuilder, lanes: int) -> None:
-        """Emit through a builder of llvmlite."""
         self.builder, self.lanes = builder, lanes
         self.kind = ir.VectorType(FLOAT, lanes)
         self.words = ir.VectorType(WORD, lanes)

@@ -133,11 +133,7 @@ class TrainConfig:
     """Print the result as one JSON object on the last line of standard output."""
 
     def __post_init__(self) -> None:
-        """Check each value and what they are together.
-
-        Raises:
-            UserError: the first flag that cannot be.
-        """
+        """Check each value and what they are together."""
         for name, (low, high) in _RANGES.items():
             value = getattr(self, name)
             if not low <= value <= high:

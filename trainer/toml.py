@@ -14,11 +14,7 @@ from trainer.errors import UserError
 
 
 def read_toml(path: str, kind: type[object]) -> dict[str, Any]:
-    """Settings of a TOML file for a dataclass, by field name; keys may have dashes or underscores.
-
-    Raises:
-        UserError: no TOML, an unknown setting, a value of another type.
-    """
+    """Settings of a TOML file for a dataclass, by field name; keys may have dashes or underscores."""
     return check_settings(load_toml(path), kinds_of(kind), path)
 
 
@@ -28,11 +24,7 @@ def kinds_of(kind: type[object]) -> dict[str, type]:
 
 
 def load_toml(path: str) -> dict[str, Any]:
-    """Read a TOML file; dashes in its keys become underscores.
-
-    Raises:
-        UserError: no TOML.
-    """
+    """Read a TOML file; dashes in its keys become underscores."""
     toml = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
     try:
         found = toml.loads(storage.read_bytes(path).decode("utf-8"))
@@ -42,11 +34,7 @@ def load_toml(path: str) -> dict[str, Any]:
 
 
 def check_settings(values: dict[str, Any], kinds: Mapping[str, type], path: str) -> dict[str, Any]:
-    """Check settings against the types that they must have.
-
-    Raises:
-        UserError: an unknown setting, a value of another type.
-    """
+    """Check settings against the types that they must have."""
     for name, value in values.items():
         if name not in kinds:
             raise UserError(f"--config {path}: found the setting {name!r}, expected the name of a flag")

@@ -23,13 +23,7 @@ _DEFAULTS: Settings = {name: getattr(TrainConfig, name) for name in SHAPING}
 
 @dataclass(frozen=True)
 class Identity:
-    """What makes two trainings the same one: the dataset and the settings, but not the device.
-
-    Attributes:
-        asked: the settings as the flags say.
-        config: the settings that shape the bytes, resolved.
-        dataset_id: the dataset.
-    """
+    """What makes two trainings the same one: the dataset and the settings, but not the device."""
 
     asked: TrainConfig
     config: Settings
@@ -75,9 +69,6 @@ def find_dataset(config: TrainConfig, asked: TrainConfig, shaping: Settings) -> 
     """Open the dataset to train on.
 
     An unfinished training keeps to the run that it was reading, whatever was published since.
-
-    Raises:
-        FormatError: there is none, or it is damaged.
     """
     if not (config.run or config.overwrite or config.resume == "never"):
         unfinished = find_unfinished(config.model)

@@ -89,11 +89,7 @@ def encode(content: Unfinished | StateFile) -> bytes:
 
 
 def find_unfinished(model_uri: str) -> Unfinished | None:
-    """Read the checkpoints' pointer, None where there is none.
-
-    Raises:
-        FormatError: it is damaged, or of another format version.
-    """
+    """Read the checkpoints' pointer, None where there is none."""
     data = read_whole(model_uri, f"{FOLDER}/{POINTER}")
     if data is None:
         return None

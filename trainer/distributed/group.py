@@ -60,11 +60,7 @@ class Processes:
         return text
 
     def require_equal(self, text: str, what: str) -> None:
-        """Refuse to go on where a process has another text than process 0.
-
-        Raises:
-            UserError: in every process, naming one that differs.
-        """
+        """Refuse to go on where a process has another text than process 0."""
 
     def report(self, message: str) -> bool:
         """Note why this process ends; False where another one has said the same already."""

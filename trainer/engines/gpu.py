@@ -106,21 +106,13 @@ class CudaEngine:
 
 
 def require_memory(config: TrainConfig, rows: int, processes: int = 1) -> None:
-    """Refuse a model that the device has no room for, before its tables are made.
-
-    Raises:
-        UserError: with both numbers.
-    """
+    """Refuse a model that the device has no room for, before its tables are made."""
     if torch.device(DEVICE).type == "cuda":
         require_room(config, rows, torch.cuda.mem_get_info()[0], processes)
 
 
 def require_room(config: TrainConfig, rows: int, free_bytes: int, processes: int = 1) -> None:
-    """Compare what a vocabulary of so many rows needs with the bytes that are free.
-
-    Raises:
-        UserError: they do not fit.
-    """
+    """Compare what a vocabulary of so many rows needs with the bytes that are free."""
     table = rows * config.dim * 4
     needed = 2 * table + rows * 8 + _RESERVE_BYTES
     if processes > 1:  # the common base of both tables, and what a join sends, receives and joins of one

@@ -31,9 +31,6 @@ def initial_tables(init: str, rows: int, dim: int, seed: int) -> Tables:
         rows: V.
         dim: D.
         seed: from 0.
-
-    Raises:
-        UserError: they do not fit into memory.
     """
     draw = _normal if init == "normal" else _uniform
     try:
@@ -61,11 +58,7 @@ def _row_numbers(dim: int) -> int:
 
 
 def warm_tables(tables: Tables, vocabulary: Vocabulary, model: Model) -> Tables:
-    """Overwrite the rows of the words that a trained model knows; returns the same arrays.
-
-    Raises:
-        UserError: the model has another number of dimensions.
-    """
+    """Overwrite the rows of the words that a trained model knows; returns the same arrays."""
     found, wanted = model.input_VD.shape[1], tables[0].shape[1]
     if found != wanted:
         raise UserError(f"--init-from: found vectors of {found} dimensions, expected {wanted} as in --dim")

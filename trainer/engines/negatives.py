@@ -39,11 +39,7 @@ def unigram_weights(counts_V: npt.NDArray[np.number], power: float) -> npt.NDArr
 
 
 def drawable_weights(counts_V: npt.NDArray[np.number], power: float, exclude: str) -> npt.NDArray[np.float64]:
-    """Probabilities as by `unigram_weights`, of which an alias table leaves enough words that can be drawn.
-
-    Raises:
-        UserError: it leaves too few beside the excluded ones.
-    """
+    """Probabilities as by `unigram_weights`, of which an alias table leaves enough words that can be drawn."""
     probabilities_V = unigram_weights(counts_V, power)
     words = int(np.count_nonzero(probabilities_V * (probabilities_V.size * float(_COLUMN)) >= 0.5))
     _require_drawable(exclude, words, counts_V, power, finest=probabilities_V.size * float(_COLUMN))
@@ -110,11 +106,6 @@ def build_alias(probabilities_V: npt.NDArray[np.float64]) -> npt.NDArray[np.uint
 
 def check_exclude(exclude: str, words: int, negatives: int = 1) -> None:
     """Refuse what could never be drawn.
-
-    Args:
-        exclude: one of EXCLUDE.
-        words: how many words have a weight above 0.
-        negatives: how many different words a pair needs.
 
     Raises:
         UserError: an unknown choice, or fewer words than it takes.

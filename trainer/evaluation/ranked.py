@@ -47,11 +47,7 @@ class RankedVectors:
         return row if row is not None else self.rows.get(self.fold(unicodedata.normalize("NFKC", word)))
 
     def unit(self, places: Sequence[int] | Ids) -> Floats:
-        """Return vectors scaled to length 1, float32.
-
-        Raises:
-            FormatError: they hold NaN or Inf.
-        """
+        """Return vectors scaled to length 1, float32."""
         ids = self.order_V[np.asarray(places, np.int64)]
         rows_ND = self.tables[0][ids]
         for other in self.tables[1:]:

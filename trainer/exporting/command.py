@@ -80,11 +80,7 @@ def export_model(
 
 
 def parse_timestamp(text: str) -> datetime.datetime:
-    """Read an ISO 8601 time, as UTC; one without a time zone is UTC already.
-
-    Raises:
-        UserError: it is none.
-    """
+    """Read an ISO 8601 time, as UTC; one without a time zone is UTC already."""
     try:
         # Python 3.10 does not know "Z".
         time = datetime.datetime.fromisoformat(text[:-1] + "+00:00" if text.endswith("Z") else text)

@@ -57,9 +57,6 @@ def write_word2vec(export: Export, stream: IO[bytes]) -> None:
     """Write word2vec's text format: `V D`, then per line the token and its numbers, separated by single spaces.
 
     The numbers are the shortest decimals that read back as the same float32.
-
-    Raises:
-        FormatError: a token is empty or holds white space.
     """
     _refuse_tokens(export.column, WHITE_SPACE, "white space", "word2vec")
     stream.write(_header(export))
@@ -68,11 +65,7 @@ def write_word2vec(export: Export, stream: IO[bytes]) -> None:
 
 
 def write_word2vec_bin(export: Export, stream: IO[bytes]) -> None:
-    """Write word2vec.c's binary format: `V D`, then the token, a space, D little-endian float32, a line feed.
-
-    Raises:
-        FormatError: a token is empty or holds white space.
-    """
+    """Write word2vec.c's binary format: `V D`, then the token, a space, D little-endian float32, a line feed."""
     _refuse_tokens(export.column, WHITE_SPACE, "white space", "word2vec-bin")
     stream.write(_header(export))
     for tokens, _, vectors_RD in export.blocks():

@@ -60,11 +60,7 @@ class UnknownTokenError(KeyError):
 
 
 class Keys:
-    """Tokens, their indexes and counts.
-
-    Attributes:
-        vocabulary: tokens and counts in id order.
-    """
+    """Tokens, their indexes and counts."""
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         self.vocabulary = vocabulary
@@ -140,11 +136,7 @@ class Keys:
         return key in self
 
     def get_vecattr(self, key: Key, attr: str) -> np.int64:
-        """Return a token's `count`.
-
-        Raises:
-            KeyError: another attribute, or an unknown token.
-        """
+        """Return a token's `count`."""
         if attr not in self.expandos:
             raise KeyError(f"found the attribute {attr!r}, expected 'count'")
         count: np.int64 = self.expandos[attr][self.get_index(key)]

@@ -46,11 +46,7 @@ class Similarities(Keys):
 
     @functools.cached_property
     def norms(self) -> Doubles:
-        """The vectors' lengths, float64 [V]; the first use reads the table once.
-
-        Raises:
-            FormatError: the table holds NaN or Inf.
-        """
+        """The vectors' lengths, float64 [V]; the first use reads the table once."""
         norms_V = row_norms(self.vectors)
         if not np.isfinite(norms_V).all():
             row = int(np.flatnonzero(~np.isfinite(norms_V))[0])

@@ -51,10 +51,6 @@ class WordTests(Similarities):
 
         Returns:
             Pearson's and Spearman's correlation, each with its p-value, and the percentage of pairs with unknown words.
-
-        Raises:
-            ValueError: no pair is known.
-            FormatError: a line that cannot be read.
         """
         from scipy import stats
 
@@ -88,10 +84,6 @@ class WordTests(Similarities):
         Returns:
             The share of right answers, and for each section and for all a dictionary with `section`, `correct` and
             `incorrect`, lists of questions.
-
-        Raises:
-            ValueError: no question is known.
-            FormatError: a line that cannot be read.
         """
         if similarity_function != "most_similar":
             raise ValueError(f"similarity_function: found {similarity_function!r}, expected 'most_similar'")
@@ -120,12 +112,7 @@ class WordTests(Similarities):
         """Return the Word Mover's Distance (Kusner et al. 2015) of two texts, each a list of tokens; it needs POT.
 
         Unknown tokens are left out. As in gensim, the distance is Inf where a text has no other, or where no two
-        different words have different vectors.
-
-        Args:
-            document1: a text.
-            document2: another.
-            norm: scale vectors to length 1 first.
+        different words have different vectors. ``norm`` scales vectors to length 1 first.
         """
         from ot import emd2
 

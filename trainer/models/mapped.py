@@ -41,11 +41,7 @@ def map_model(model_uri: str, version: str | None = None, verify: bool = True) -
 
 
 def map_tables(uri: str, entry: FileEntry, rows: int, verify: bool) -> dict[str, Floats]:
-    """Map the tensors `input` and `output`, float32 [rows, D]; ``verify`` checks the file's SHA-256.
-
-    Raises:
-        FormatError: the file is missing, or not as expected.
-    """
+    """Map the tensors `input` and `output`, float32 [rows, D]; ``verify`` checks the file's SHA-256."""
     name = storage.redact(uri)
     path = storage.local_path(uri) if storage.is_local(uri) else _local_copy(uri, entry)
     try:

@@ -104,11 +104,7 @@ def read_pointer(model_uri: str) -> Pointer | None:
 
 
 def read_whole(model_uri: str, name: str) -> bytes | None:
-    """Read a pointer in a model's folder; None where there is none yet.
-
-    Raises:
-        FormatError: the model's folder is a file.
-    """
+    """Read a pointer in a model's folder; None where there is none yet."""
     try:
         return storage.read_pointer(storage.join(model_uri, name))
     except NotADirectoryError:
@@ -127,20 +123,12 @@ def swap(model_uri: str, before: Pointer | None, after: Pointer) -> None:
 
 
 def version_folder(model_uri: str, version: str) -> str:
-    """Name the folder of a version.
-
-    Raises:
-        FormatError: no plain name.
-    """
+    """Name the folder of a version."""
     return storage.join(model_uri, VERSIONS, require_plain(version, model_uri))
 
 
 def require_plain(version: object, uri: str) -> str:
-    """Return a version's name if it is the plain name of a folder.
-
-    Raises:
-        FormatError: it is not.
-    """
+    """Return a version's name if it is the plain name of a folder."""
     name = require_inside(version, storage.redact(uri))
     if "/" in name or name.startswith("."):
         raise FormatError(f"{storage.redact(uri)}: found the version {name!r}, expected the plain name of a folder")

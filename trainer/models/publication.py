@@ -64,13 +64,7 @@ def place(
 ) -> None:
     """Make a version of files; one of the same name has the same bytes, and of it only what is damaged is written.
 
-    Args:
-        model_uri: the model's folder.
-        version: the name.
-        folder: what `publishing` gave.
-        tables: the tables' file, with
-        sha256: its digest.
-        contents: the other files, model.json last.
+    ``sha256`` is that of the tables' file; of ``contents`` model.json comes last.
     """
     target = version_folder(model_uri, version)
     local = storage.is_local(model_uri)

@@ -11,10 +11,6 @@ __all__ = ["remove_version", "staged_version"]
 
 
 def staged_version(model_uri: str, version: str) -> tuple[Info, str] | None:
-    """Return model.json of a version, live or not, and its SHA-256; None where it was not written to the end.
-
-    Raises:
-        FormatError: it is damaged.
-    """
+    """Return model.json of a version, live or not, and its SHA-256; None where it was not written to the end."""
     data = read_if_there(storage.join(version_folder(model_uri, version), INFO))
     return None if data is None else (read_info(model_uri, version), sha256_hex(data))

@@ -223,21 +223,13 @@ def _open(model_uri: str, info: Info, load: Loader) -> Model:
 
 
 def finished_version(model_uri: str) -> Info | None:
-    """Return model.json of the current version, None where no training has finished yet.
-
-    Raises:
-        FormatError: the pointer or model.json is damaged.
-    """
+    """Return model.json of the current version, None where no training has finished yet."""
     found = read_pointer(model_uri)
     return None if found is None else read_info(model_uri, found.version, found.model_sha256)
 
 
 def read_run(model_uri: str, version: str) -> dict[str, Any]:
-    """Return run.json of a version.
-
-    Raises:
-        FormatError: there is none, or it is no JSON object.
-    """
+    """Return run.json of a version."""
     path = storage.join(version_folder(model_uri, version), RUN)
     return parse_json_object(_read(path), storage.redact(path))
 

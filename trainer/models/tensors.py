@@ -56,11 +56,7 @@ class Digest(Protocol):
 
 
 class TensorFile:
-    """A safetensors file that is written now and put in its place later, by another thread if you like.
-
-    Attributes:
-        bytes: its size.
-    """
+    """A safetensors file that is written now and put in its place later, by another thread if you like."""
 
     def __init__(self, near: str, arrays: Mapping[str, AnyArray], digest: Digest) -> None:
         """Write the arrays as they are now, without waiting for the disk.
@@ -198,11 +194,7 @@ def map_arrays(data: mmap.mmap | bytes, path: str) -> dict[str, Array]:
 
 
 def require_tables(tables: Mapping[str, Array], rows: int, path: str) -> None:
-    """Refuse arrays that are not `input` and `output`, float32 [rows, D].
-
-    Raises:
-        FormatError: other names, shapes or numbers.
-    """
+    """Refuse arrays that are not `input` and `output`, float32 [rows, D]."""
     if tables.keys() != {"input", "output"}:
         raise FormatError(f"{path}: found the tensors {sorted(tables)}, expected ['input', 'output']")
     for name, table_VD in tables.items():

@@ -62,10 +62,6 @@ class Audit:
     def end_epoch(self, dataset: Dataset, places: Sequence[Place]) -> dict[str, int]:
         """Hold the counts against what the dataset says, read once more; every process reads its share.
 
-        Args:
-            dataset: the epoch's.
-            places: all row groups of the epoch.
-
         Raises:
             UserError: a pair was left out, came twice, or was another one.
         """
@@ -90,11 +86,7 @@ class Audit:
         return {f"{PREFIX}counted": self._counted.copy()}
 
     def load_state(self, arrays: Mapping[str, Array]) -> None:
-        """Put back what `state` returned.
-
-        Raises:
-            UserError: the checkpoint was written without.
-        """
+        """Put back what `state` returned."""
         if f"{PREFIX}counted" not in arrays:
             raise UserError("--audit: found a training that began without it, expected it from the start (--overwrite)")
         self._counted = np.array(arrays[f"{PREFIX}counted"], np.int64)

@@ -23,13 +23,7 @@ class LossGuard:
     """Compares each stretch's mean loss with the best one so far."""
 
     def __init__(self, config: TrainConfig, processes: int, epoch_pairs: int) -> None:
-        """Begin; what was trained before a resumption is not known here.
-
-        Args:
-            config: for the message.
-            processes: how many train.
-            epoch_pairs: pairs of an epoch.
-        """
+        """Begin; what was trained before a resumption is not known here."""
         self._config, self._processes = config, processes
         self._stretch = max(epoch_pairs // STRETCHES_AN_EPOCH, FEWEST_PAIRS)
         self._pairs, self._loss, self._best = 0, 0.0, 0.0
@@ -65,11 +59,7 @@ class LossGuard:
 
 
 def require_finite(config: TrainConfig, engine: Engine) -> None:
-    """Refuse tables that hold NaN or Inf.
-
-    Raises:
-        UserError: they do.
-    """
+    """Refuse tables that hold NaN or Inf."""
     live = engine.live()
     for name in ("input", "output"):
         if not is_finite(live[name]):
@@ -77,11 +67,7 @@ def require_finite(config: TrainConfig, engine: Engine) -> None:
 
 
 def require_finite_loss(config: TrainConfig, loss: float) -> None:
-    """Refuse a loss that is NaN or Inf.
-
-    Raises:
-        UserError: it is.
-    """
+    """Refuse a loss that is NaN or Inf."""
     if not math.isfinite(loss):
         raise UserError(diverged(config, "the loss"))
 

@@ -25,9 +25,6 @@ def follow_latest(loop: Loop, epoch: int) -> None:
     """Let a loop read the newest run from an epoch on, if that run knows every word of the present one.
 
     Every process must call it. Where the run cannot be moved to, training stays with the old one and says why.
-
-    Raises:
-        FormatError: the new run is damaged.
     """
     run = loop.processes.broadcast_text(_latest_run(loop.config.data) if loop.processes.rank == 0 else "")
     if run == loop.dataset.run_id:
@@ -55,13 +52,7 @@ def follow_latest(loop: Loop, epoch: int) -> None:
 
 
 def carry_rows(loop: Loop, vocabulary: Vocabulary, rows_V: npt.NDArray[np.int32]) -> Engine:
-    """An engine for another vocabulary: known words keep their rows, others begin as at a training's start.
-
-    Args:
-        loop: has the engine of the old vocabulary.
-        vocabulary: the new one.
-        rows_V: rows of the old words in it.
-    """
+    """An engine for another vocabulary: known words keep their rows, others begin as at a training's start."""
     config, old = loop.config, loop.vocabulary
     if np.array_equal(rows_V, np.arange(len(vocabulary))) and np.array_equal(vocabulary.counts, old.counts):
         return loop.engine

@@ -40,11 +40,7 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def pick_table(model: Model, vectors: str) -> Floats:
-    """Return the table that ``--vectors`` names, rows in id order; the mean of both is made in memory.
-
-    Raises:
-        UserError: no such table.
-    """
+    """Return the table that ``--vectors`` names, rows in id order; the mean of both is made in memory."""
     tables = pick_tables(model, vectors)
     if len(tables) == 1:
         return tables[0]
@@ -54,11 +50,7 @@ def pick_table(model: Model, vectors: str) -> Floats:
 
 
 def pick_tables(model: Model, vectors: str) -> tuple[Floats, ...]:
-    """Return the table that ``--vectors`` names, or the two whose mean it is.
-
-    Raises:
-        UserError: no such table.
-    """
+    """Return the table that ``--vectors`` names, or the two whose mean it is."""
     if vectors not in VECTORS:
         raise UserError(f"--vectors: found {vectors!r}, expected one of {', '.join(VECTORS)}")
     tables = {"input": (model.input_VD,), "output": (model.output_VD,)}

@@ -64,7 +64,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def make_command_parser(name: str) -> OneLineParser:
-    """Return the parser of one command."""
     module = importlib.import_module(COMMANDS[name][0])
     about = (module.__doc__ or "").split("\n\n")[0]
     parser = OneLineParser(prog=f"{command_name('trainer')} {name}", description=about, allow_abbrev=False)

@@ -9,7 +9,7 @@ import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeAlias, TypeVar
 
 from pipeline.common.flags import add_flags, expand_paths, flag_of, parse_size
 from pipeline.common.outputs import refuse_inputs
@@ -24,98 +24,92 @@ BATCH_PAIRS = {"cpu": 256, "cuda": 4096}
 EXCLUDE = ("none", "output", "input", "pair")
 SCHEDULES = ("linear", "cosine", "constant")
 
-
-def _shapes(default: Any, choices: tuple[str, ...] | None = None) -> Any:
-    """A field that decides the trained bytes: it enters model.json, and the same command again must have the same."""
-    return dataclasses.field(default=default, metadata={"shapes": True, "choices": choices})
-
-
-def _choice(default: str, *choices: str) -> Any:
-    return dataclasses.field(default=default, metadata={"choices": choices})
+T = TypeVar("T")
+Setting: TypeAlias = str | int | float | bool | None
+Settings: TypeAlias = dict[str, Setting]
 
 
-def _size(default: int) -> Any:
-    return dataclasses.field(default=default, metadata={"parse": parse_size})
+def _setting(default: T, **about: object) -> T:
+    """A field; what `shapes` the trained bytes enters model.json, and must be the same when the command is repeated."""
+    return dataclasses.field(default=default, metadata=about)
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """The settings of one training run."""
-
     data: str = dataclasses.field(metadata={"metavar": "URI"})
     """The dataset's folder or URI: the pipeline's --output."""
     model: str = dataclasses.field(metadata={"metavar": "URI"})
     """The model's folder or URI."""
     run: str = ""
     """Run of the dataset to read; by default the one that was published last."""
-    dim: int = _shapes(100)
+    dim: int = _setting(100, shapes=True)
     """Numbers in a word's vector."""
-    negatives: int = _shapes(5)
+    negatives: int = _setting(5, shapes=True)
     """Negative words for each pair."""
-    negative_sharing: str = _shapes("auto", ("auto", "pair", "window", "pool"))
+    negative_sharing: str = _setting("auto", choices=("auto", "pair", "window", "pool"), shapes=True)
     """What has the same negatives. pair: nothing, as in word2vec; window: the pairs of a window; pool: these too, and
     windows near each other have many of theirs in common, which is fastest. auto: pool where it can be; the reference
     engine and --predict context have pair."""
-    power: float = _shapes(0.75)
+    power: float = _setting(0.75, shapes=True)
     """Negatives are drawn by count^power; 0 is uniform, 1 plain frequency."""
-    learning_rate: float = _shapes(0.0)
+    learning_rate: float = _setting(0.0, shapes=True)
     """Learning rate at the start; 0 takes 0.04 with sgd, 0.05 with adagrad, 0.001 with adam. With sgd and several
     processes that default grows, to 0.05 for four or more."""
-    epochs: int = _shapes(1)
+    epochs: int = _setting(1, shapes=True)
     """Times to walk over the corpus; a dataset with as many passes has fresh draws for each."""
-    device: str = _shapes("auto", ("auto", "cpu", "cuda"))
+    device: str = _setting("auto", choices=("auto", "cpu", "cuda"), shapes=True)
     """Where to train; auto takes CUDA where there is one, and Triton for the fused engine. Results of CUDA are not
     equal to the bit from run to run."""
     threads: int = 0
     """Threads to train with; 0 for one per core. One thread gives the same bytes each time."""
-    seed: int = _shapes(1)
+    seed: int = _setting(1, shapes=True)
     """Seed of every random draw."""
-    engine: str = _shapes("auto", ("auto", "fused", "reference"))
+    engine: str = _setting("auto", choices=("auto", "fused", "reference"), shapes=True)
     """fused: compiled and fast, by Numba on a CPU and by Triton on CUDA; reference: plain PyTorch, any optimizer;
     auto: fused, unless another setting asks for what only the reference has."""
-    arithmetic: str = _shapes("fp32", ("fp32", "bf16"))
+    arithmetic: str = _setting("fp32", choices=("fp32", "bf16"), shapes=True)
     """How the fused engine multiplies on CUDA: in float32, or bfloat16 summed in float32; tables are float32 always."""
-    optimizer: str = _shapes("sgd", tuple(LEARNING_RATES))
+    optimizer: str = _setting("sgd", choices=tuple(LEARNING_RATES), shapes=True)
     """adagrad and adam are the reference engine's; adam moves every row at each step: for small vocabularies."""
-    batch_size: int = _shapes(0)
+    batch_size: int = _setting(0, shapes=True)
     """Pairs of one step of the reference engine; 0 takes 256 on a CPU, 4096 on CUDA. A step adds up its pairs'
     gradients, so that each pair counts as in word2vec; with sgd, very large batches diverge."""
-    predict: str = _shapes("center", ("center", "context"))
+    predict: str = _setting("center", choices=("center", "context"), shapes=True)
     """Which word of a pair is the output: center as in word2vec's code, context as in its papers."""
-    exclude: str = _shapes("output", EXCLUDE)
+    exclude: str = _setting("output", choices=EXCLUDE, shapes=True)
     """Words of the pair that are never among its negatives; pair is both."""
-    distinct_negatives: bool = _shapes(False)
+    distinct_negatives: bool = _setting(False, shapes=True)
     """Draw a pair's negatives without replacement; needs --engine reference."""
-    init: str = _shapes("word2vec", ("word2vec", "uniform", "normal"))
+    init: str = _setting("word2vec", choices=("word2vec", "uniform", "normal"), shapes=True)
     """Initial tables. word2vec: input uniform(±0.5/dim), output zero; uniform: both uniform(±0.5/dim); normal: both
     from N(0, 1)."""
-    schedule: str = _shapes("linear", SCHEDULES)
+    schedule: str = _setting("linear", choices=SCHEDULES, shapes=True)
     """How the learning rate falls over the run."""
-    min_learning_rate_fraction: float = _shapes(1e-4)
+    min_learning_rate_fraction: float = _setting(1e-4, shapes=True)
     """Lowest learning rate, as a share of the first."""
-    clip_norm: float = _shapes(0.0)
+    clip_norm: float = _setting(0.0, shapes=True)
     """Scale a step's gradient down to this norm; 0 is off; needs --engine reference."""
-    shuffle: bool = _shapes(True)
+    shuffle: bool = _setting(True, shapes=True)
     """Read the row groups in another random order each epoch; --no-shuffle reads them as they stand."""
-    init_from: str = dataclasses.field(default="", metadata={"metavar": "MODEL"})
+    init_from: str = _setting("", metavar="MODEL")
     """A model to start from: its words keep their vectors, other words start from scratch."""
     init_version: str = ""
     """Version of --init-from; by default its live one."""
-    merge_pairs: int = _size(0)
+    merge_pairs: int = _setting(0, parse=parse_size)
     """Several processes (torchrun): pairs that each of them trains, at most, before they join their tables; 0 takes as
     many as make 120 joins an epoch. A join also comes after each row group that is longer."""
-    merge: str = _choice("adasum", *MERGE_RULES)
+    merge: str = _setting("adasum", choices=MERGE_RULES)
     """Several processes: how they join the changes of a row. adasum adds what is at right angles and averages what is
     parallel; average and sum are for comparison."""
     follow_latest: bool = False
     """Begin each epoch with the run that is published by then, if it knows all words of the one before."""
-    resume: str = _choice("auto", "auto", "never", "must")
+    resume: str = _setting("auto", choices=("auto", "never", "must"))
     """auto: go on where an interrupted run stopped; never: begin again; must: fail where there is nothing to go on."""
     overwrite: bool = False
     """Begin again whatever is in --model; a finished model there stays until the new one is complete."""
     checkpoint_minutes: float = 10.0
     """Minutes between checkpoints; 0 writes one only when the run is stopped by SIGTERM or Ctrl-C."""
-    checkpoint_pairs: int = _size(0)
+    checkpoint_pairs: int = _setting(0, parse=parse_size)
     """Pairs between checkpoints, whichever comes first; 0 goes by the minutes alone."""
     keep: int = 2
     """Checkpoints to keep."""
@@ -124,13 +118,13 @@ class TrainConfig:
     has just opened the one before can go on reading."""
     audit: bool = False
     """Count the pairs that are trained and hold them against the dataset after each epoch: each must come once."""
-    report: str = dataclasses.field(default="", metadata={"metavar": "PATH"})
+    report: str = _setting("", metavar="PATH")
     """Write a page about the model here at the end, one HTML file with plots: a path or a URI."""
-    similarity: tuple[str, ...] = dataclasses.field(default=(), metadata={"metavar": "FILE", "many": True})
+    similarity: tuple[str, ...] = _setting((), metavar="FILE", many=True)
     """Word-similarity file that --report and --tensorboard score the model on; may be given several times."""
-    analogies: tuple[str, ...] = dataclasses.field(default=(), metadata={"metavar": "FILE", "many": True})
+    analogies: tuple[str, ...] = _setting((), metavar="FILE", many=True)
     """Analogy file for them; may be given several times."""
-    tensorboard: str = dataclasses.field(default="", metadata={"metavar": "DIR"})
+    tensorboard: str = _setting("", metavar="DIR")
     """Write TensorBoard's event files into this folder while it trains: loss, learning rate, speed; at the end the
     scores, and the vectors for its projector."""
     quiet: bool = False
@@ -139,11 +133,7 @@ class TrainConfig:
     """Print the result as one JSON object on the last line of standard output."""
 
     def __post_init__(self) -> None:
-        """Check each value and what they are together.
-
-        Raises:
-            UserError: the first flag that cannot be.
-        """
+        """Check each value and what they are together."""
         for name, (low, high) in _RANGES.items():
             value = getattr(self, name)
             if not low <= value <= high:
@@ -157,11 +147,7 @@ class TrainConfig:
                 raise UserError(f"{flag_of(field.name)}: found {value}, expected a finite number")
         if self.overwrite and self.resume == "must":
             raise UserError("--overwrite: found --resume must beside it, expected one of the two")
-        if self.engine == "fused":
-            self._require_fused()
-
-    def _require_fused(self) -> None:
-        for name in self.reference_only():
+        for name in self.reference_only() if self.engine == "fused" else ():
             value = str(getattr(self, name)).lower()
             raise UserError(f"{flag_of(name)}: found {value} with the fused engine, expected --engine reference")
 
@@ -193,14 +179,10 @@ class TrainConfig:
                 f"--arithmetic {self.arithmetic}: found --engine {engine} on {device}, expected --engine fused on cuda"
             )
         return dataclasses.replace(
-            self,
-            device=device,
-            engine=engine,
-            negative_sharing=self._sharing(engine, device),
-            threads=self.threads or cores,
-            learning_rate=self.learning_rate or LEARNING_RATES[self.optimizer],
+            self, device=device, engine=engine, negative_sharing=self._sharing(engine, device),
+            threads=self.threads or cores, learning_rate=self.learning_rate or LEARNING_RATES[self.optimizer],
             batch_size=self.batch_size or (BATCH_PAIRS[device] if engine == "reference" else 0),
-        )
+        )  # fmt: skip
 
     def _sharing(self, engine: str, device: str) -> str:
         alone = engine == "reference" or self.predict == "context"
@@ -215,7 +197,7 @@ class TrainConfig:
                 raise UserError(f"--negative-sharing: found {sharing} {given}, expected {' or '.join(able)}")
         return sharing
 
-    def shaping(self) -> dict[str, Any]:
+    def shaping(self) -> Settings:
         """The settings that decide the trained bytes, by field name."""
         return {name: getattr(self, name) for name in SHAPING}
 
@@ -229,7 +211,7 @@ _RANGES: dict[str, tuple[float, float]] = {
 }  # fmt: skip
 
 #: What the fused engine has no code for, and the value that asks for nothing.
-_REFERENCE_ONLY: dict[str, Any] = {"optimizer": "sgd", "batch_size": 0, "distinct_negatives": False, "clip_norm": 0.0}
+_REFERENCE_ONLY: Settings = {"optimizer": "sgd", "batch_size": 0, "distinct_negatives": False, "clip_norm": 0.0}
 
 SHAPING = tuple(field.name for field in dataclasses.fields(TrainConfig) if field.metadata.get("shapes"))
 
@@ -269,5 +251,4 @@ def read_config(args: argparse.Namespace) -> TrainConfig:
 
 
 def usable_cores() -> int:
-    """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

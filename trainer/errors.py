@@ -17,6 +17,5 @@ class Stopped(Exception):  # noqa: N818  (what happened, not what failed)
     """SIGTERM or Ctrl-C came, and the checkpoint is written."""
 
     def __init__(self, number: int) -> None:
-        """Keep the signal's number."""
         super().__init__(number)
         self.number = number

@@ -64,6 +64,16 @@ def canonical_json(value: Mapping[str, object]) -> bytes:
     return (text + "\n").encode("utf-8")
 
 
+def require_sha256(found: str, expected: str, path: str) -> None:
+    """Refuse a file of another SHA-256.
+
+    Raises:
+        FormatError: with the beginnings of both.
+    """
+    if found != expected:
+        raise FormatError(f"{path}: found SHA-256 {found[:16]}…, expected {expected[:16]}…")
+
+
 def parse_json_object(data: bytes, path: str) -> dict[str, Any]:
     """Decode one JSON object.
 
@@ -87,8 +97,17 @@ def parse_struct(data: bytes, kind: type[T], path: str) -> T:
     """
     fields = parse_json_object(data, path)
     require_version(fields.get("format_version"), path)
+    return to_struct(fields, kind, path)
+
+
+def to_struct(value: object, kind: type[T], path: str) -> T:
+    """Check what was decoded from JSON against a type, and make one of it.
+
+    Raises:
+        FormatError: a missing, unknown or mistyped field.
+    """
     try:
-        return msgspec.convert(fields, kind)
+        return msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
         text, _, place = str(error).replace("`", "").partition(" - at $")
         if mismatch := _MISMATCH.fullmatch(text):

@@ -10,17 +10,16 @@ import os
 import pickle
 import struct
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from pipeline.dataset.schema import FormatError
 from trainer.checkpoints.write import Checkpoints, find_unfinished, load_checkpoint, remove_checkpoints
 from trainer.data.position import Progress
-from trainer.engines.base import State
 
 CONFIG = {"dim": 2, "learning_rate": 0.025}
 PROGRESS = Progress(
@@ -34,7 +33,7 @@ PROGRESS = Progress(
 )
 
 
-def arrays(value: float = 1.0) -> State:
+def arrays(value: float = 1.0) -> dict[str, np.ndarray]:
     return {"input": np.full((3, 2), value, np.float32), "output.step": np.array(7.0, np.float32)}
 
 
@@ -45,10 +44,10 @@ def write(folder: Path, *pairs: int, keep: int = 2) -> Checkpoints:
     return checkpoints
 
 
-def load(folder: Path) -> tuple[Progress | None, State, list[str]]:
+def load(folder: Path) -> tuple[Progress | None, dict[str, np.ndarray], list[str]]:
     unfinished = find_unfinished(str(folder))
     assert unfinished is not None
-    found: State = {}
+    found: dict[str, np.ndarray] = {}
     warnings: list[str] = []
     progress = load_checkpoint(str(folder), unfinished, lambda _, arrays: found.update(arrays), warnings.append)
     return progress, found, warnings
@@ -155,13 +154,13 @@ def test_arrays_that_are_no_safetensors_are_refused_even_with_a_right_checksum(t
     progress, _, warnings = load(tmp_path)
     assert progress is None
     assert len(warnings) == 1
-    assert "found no valid checkpoint" in warnings[0]
+    assert "state.safetensors: found" in warnings[0]
 
 
 def test_one_that_the_engine_refuses_is_passed_over(tmp_path: Path) -> None:
     write(tmp_path, 10)
 
-    def refuse(_: Progress, __: State) -> None:
+    def refuse(_: Progress, __: dict[str, np.ndarray]) -> None:
         raise FormatError("found other shapes")
 
     unfinished = find_unfinished(str(tmp_path))
@@ -187,7 +186,7 @@ def test_a_folder_that_was_never_listed_is_not_read(tmp_path: Path) -> None:
         (b"{", "found no valid JSON"),
         (b"[]", "found a JSON list"),
         (b'{"format_version": 2}', "found format_version 2"),
-        (b'{"format_version": 1}', "found no valid pointer"),
+        (b'{"format_version": 1}', "missing required field"),
         (
             b"""{"format_version": 1, "version": "v", "config": {}, "dataset_id": "d",
             "checkpoints": [{"name": "../x", "sha256": ""}]}""",

@@ -18,19 +18,19 @@ import torch
 
 from trainer.config import EXCLUDE
 from trainer.engines.kernels.triton.kernel import MAX_REDRAWS, SEGMENT_PAIRS
-from trainer.engines.kernels.triton.launch import ARITHMETIC, Launcher, Shape, alias_tensor, choose_shape
+from trainer.engines.kernels.triton.launch import ARITHMETIC, Launcher, Sizes, alias_tensor, choose_shape
 from trainer.errors import UserError
 
 Result = tuple[float, np.ndarray, np.ndarray]
 MIXED = [1, 2, 10, 6, 3, 10, 5, 40, 6, 7, 1]  # windows of up to 10 pairs, and a run longer than the tile
 
 
-def shape_of(batch: Batch, negatives: int = 5, arithmetic: str = "fp32") -> Shape:
+def shape_of(batch: Batch, negatives: int = 5, arithmetic: str = "fp32") -> Sizes:
     per_pair = batch.settings.get("predict") == "context"
     return choose_shape(batch.input_VD.shape[1], negatives, per_pair=per_pair, arithmetic=arithmetic)
 
 
-def train(batch: Batch, shape: Shape, programs: int = 3, **changes: Any) -> Result:
+def train(batch: Batch, shape: Sizes, programs: int = 3, **changes: Any) -> Result:
     """The kernel on copies of a batch's tables."""
     input_VD, output_VD = (torch.from_numpy(t.copy()).to(DEVICE) for t in (batch.input_VD, batch.output_VD))
     alias = alias_tensor(batch.alias, DEVICE)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pipeline.dataset.vocabulary import make_vocabulary
-from trainer.evaluation.drift import measure_drift, rotation
+from trainer.evaluation.drift import measure_drift
 from trainer.models.store import Model
 from trainer.reports.projection import principal_plane, tsne
 from trainer.vectors.search import unit_rows
@@ -20,15 +20,6 @@ def model_of(tokens: list[str], table: np.ndarray) -> Model:
 def turn(dim: int, seed: int) -> np.ndarray:
     orthogonal, _ = np.linalg.qr(np.random.default_rng(seed).standard_normal((dim, dim)))
     return orthogonal
-
-
-def test_a_rotation_is_found_and_undone() -> None:
-    rng = np.random.default_rng(1)
-    table = rng.standard_normal((300, 10)).astype(np.float32)
-    turned = (table @ turn(10, 2)).astype(np.float32)
-    found = rotation(table, turned)
-    np.testing.assert_allclose(table @ found, turned, atol=1e-4)
-    np.testing.assert_allclose(found @ found.T, np.eye(10), atol=1e-5)
 
 
 def test_words_that_were_moved_are_found_through_a_rotation() -> None:

@@ -22,6 +22,7 @@ from trainer.engines.init import initial_tables
 from trainer.engines.negatives import EXCLUDE, NegativeSampler
 from trainer.engines.reference import ReferenceEngine
 from trainer.errors import UserError
+from trainer.models.tensors import copy_arrays, fill_arrays
 
 WORDS, DIM = 12, 5
 COUNTS_V = np.arange(40, 40 - WORDS, -1, dtype=np.int64)
@@ -160,11 +161,11 @@ def test_threads_that_run_ahead_are_waited_for() -> None:
         sum(one.step(*pairs, key=key, **still) for key in range(5)) + pending_loss(one) for one in (engine, alone)
     ]
     assert losses[0] == pytest.approx(losses[1], rel=1e-9)
-    before = engine.state()
-    for ask in (engine.state, engine.live, lambda: dict(zip(("input", "output"), engine.tables(), strict=True))):
+    before = copy_arrays(engine.live())
+    for ask in (engine.live, lambda: dict(zip(("input", "output"), engine.tables(), strict=True))):
         engine.step(*pairs, lr_start=0.1, lr_end=0.1, key=1)
         engine.step(*pairs, lr_start=0.1, lr_end=0.1, key=2)
-        engine.load_state(before)
+        fill_arrays(engine.live(), before)
         np.testing.assert_array_equal(engine.tables()[0], before["input"])
         engine.step(*pairs, lr_start=0.1, lr_end=0.1, key=1)
         seen = np.array(ask()["input"])
@@ -194,28 +195,28 @@ def test_state_comes_back(make: Callable[[], TrainConfig]) -> None:
 
     whole = build(make())
     step(whole, 1)
-    state = whole.state()
+    state = copy_arrays(whole.live())
     step(whole, 2)
     other = build(make())
-    other.load_state({name: array.copy() for name, array in state.items()})
+    fill_arrays(other.live(), {name: array.copy() for name, array in state.items()})
     step(other, 2)
     for found, expected in zip(other.tables(), whole.tables(), strict=True):
         np.testing.assert_array_equal(found, expected)
-    assert {name: array.tobytes() for name, array in other.state().items()} == {
-        name: array.tobytes() for name, array in whole.state().items()
+    assert {name: array.tobytes() for name, array in copy_arrays(other.live()).items()} == {
+        name: array.tobytes() for name, array in copy_arrays(whole.live()).items()
     }
 
 
 @pytest.mark.parametrize("engine", ["fused", "reference"])
 def test_a_state_that_does_not_fit_is_refused(engine: str) -> None:
     tested = build(make_config(engine))
-    state = tested.state()
+    state = copy_arrays(tested.live())
     with pytest.raises(FormatError, match=r"found the arrays \['input'\]"):
-        tested.load_state({"input": state["input"]})
+        fill_arrays(tested.live(), {"input": state["input"]})
     with pytest.raises(FormatError, match="found output float64"):
-        tested.load_state({**state, "output": state["output"].astype(np.float64)})
+        fill_arrays(tested.live(), {**state, "output": state["output"].astype(np.float64)})
     with pytest.raises(FormatError, match="found input float32"):
-        tested.load_state({**state, "input": state["input"][:-1]})
+        fill_arrays(tested.live(), {**state, "input": state["input"][:-1]})
 
 
 @pytest.mark.parametrize(

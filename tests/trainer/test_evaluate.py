@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import unicodedata
+from dataclasses import asdict
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,10 @@ from scipy import stats
 from pipeline.dataset.schema import FormatError
 from pipeline.dataset.vocabulary import make_vocabulary
 from trainer.errors import UserError
-from trainer.evaluation import command
-from trainer.evaluation.command import rank_vectors, spearman
+from trainer.evaluation import command, ranked, scores
 from trainer.evaluation.eval_sets import Pair, Question, parse_analogies, parse_similarity
+from trainer.evaluation.ranked import rank_vectors
+from trainer.evaluation.scores import spearman
 from trainer.models.mapped import map_model
 from trainer.models.store import Model, save_model
 from trainer.vectors.search import VECTORS, cosines, frequency_order, pick_table, top_rows, unit_rows
@@ -72,12 +74,12 @@ def test_similarity_agrees_with_the_oracle(seed: int) -> None:
     known = [(p, find(model, p.first), find(model, p.second)) for p in pairs]
     gold = [p.score for p, i, j in known if i is not None and j is not None]
     ours = [cosine(model, i, j) for _, i, j in known if i is not None and j is not None]
-    found = command.score_similarity(pairs, rank_vectors(model))
-    assert found["spearman"] == pytest.approx(stats.spearmanr(gold, ours).statistic, abs=1e-9)
-    assert (found["pairs"], found["of"]) == (len(gold), len(pairs))
+    found = scores.score_similarity(pairs, rank_vectors(model))
+    assert found.spearman == pytest.approx(stats.spearmanr(gold, ours).statistic, abs=1e-9)
+    assert (found.pairs, found.of) == (len(gold), len(pairs))
     unknown = {w.lower() for p in pairs for w in (p.first, p.second) if find(model, w) is None}
     assert unknown
-    assert found["unknown_words"] == len(unknown)
+    assert found.unknown_words == len(unknown)
 
 
 @pytest.mark.parametrize("limit", [1, 10, 25, 1000])
@@ -95,16 +97,16 @@ def test_analogies_agree_with_the_oracle(limit: int) -> None:
         for q, a in zip(questions, answers, strict=True)
         if a is not None
     ]
-    found = command.score_analogies(questions, rank_vectors(model), limit)
-    groups = {"family": found["sections"]["family"], "gram": found["syntactic"], "": found}
-    assert found["semantic"] == found["sections"]["family"]
+    found = scores.score_analogies(questions, rank_vectors(model), limit)
+    groups = {"family": found.sections["family"], "gram": found.syntactic, "": found}
+    assert found.semantic == found.sections["family"]
     for prefix, group in groups.items():
         right = [ok for section, ok in expected if section.startswith(prefix)]
-        assert group["questions"] == len(right)
-        assert group["of"] == sum(q.section.startswith(prefix) for q in questions)
-        assert group["accuracy"] == (pytest.approx(np.mean(right)) if right else None)
+        assert group.questions == len(right)
+        assert group.of == sum(q.section.startswith(prefix) for q in questions)
+        assert group.accuracy == (pytest.approx(np.mean(right)) if right else None)
     if limit == 25:  # what the questions were made for
-        assert 0.3 < found["accuracy"] < 1
+        assert 0.3 < found.accuracy < 1
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=3, max_size=30))
@@ -238,8 +240,8 @@ def test_an_answer_in_another_case_is_right() -> None:
     table[tokens.index("Brother")] = [0.1, 1, 0.8]  # nearest of all, and a spelling of the question's own word
     vectors = rank_vectors(Model(table, table, make_vocabulary(tokens, range(9, 2, -1)), INFO))
     asked = [Question("", ("boy", "girl", "brother", word)) for word in ("sister", "Sister", "SISTER", "boy")]
-    assert command.check_analogies(asked, vectors).tolist() == [1, 1, 1, 0]
-    assert command.check_analogies(asked, vectors, limit=3).tolist() == [-1, -1, -1, 0]  # no token is left to answer
+    assert scores.check_analogies(asked, vectors).tolist() == [1, 1, 1, 0]
+    assert scores.check_analogies(asked, vectors, limit=3).tolist() == [-1, -1, -1, 0]  # no token is left to answer
 
 
 def test_nothing_known_is_no_score(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -273,7 +275,7 @@ def test_the_model_is_mapped_and_only_rows_that_are_asked_for_are_read(
     opened: list[Model] = []
     monkeypatch.setattr(command, "map_model", lambda *wanted: opened.append(map_model(*wanted)) or opened[0])
     taken: list[int] = []
-    monkeypatch.setattr(command, "unit_rows", lambda rows: taken.append(len(rows)) or unit_rows(rows))
+    monkeypatch.setattr(ranked, "unit_rows", lambda rows: taken.append(len(rows)) or unit_rows(rows))
     flags = ("--similarity", f"{tmp_path}/pairs", "--analogies", f"{tmp_path}/questions", "--analogy-vocab", "50")
     assert run("--model", f"{tmp_path}/m", "--vectors", vectors, *flags) == 0
     for table_VD in (opened[0].input_VD, opened[0].output_VD):
@@ -297,8 +299,8 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(*flags, "--json") == 0
     result = json.loads(capsys.readouterr().out)
     vectors = rank_vectors(model)
-    expected = command.score_similarity(parse_similarity(pairs.read_text("utf-8-sig"), ""), vectors)
-    assert result["similarity"] == [expected | {"file": str(pairs), "spearman": round(expected["spearman"], 4)}]
+    expected = scores.score_similarity(parse_similarity(pairs.read_text("utf-8-sig"), ""), vectors)
+    assert result["similarity"] == [asdict(expected) | {"file": str(pairs), "spearman": round(expected.spearman, 4)}]
     (analogies,) = result["analogies"]
     assert (analogies["questions"], analogies["of"], analogies["unknown_words"]) == (1, 2, 1)
     assert run(*flags) == 0

@@ -9,7 +9,7 @@ import numpy as np
 from tests.trainer.test_train import make_config
 from trainer.checkpoints.write import Checkpoints
 from trainer.data.position import Progress
-from trainer.training.finite import diverged
+from trainer.training.divergence import diverged
 
 KEPT = "the last checkpoint was kept"
 

@@ -107,13 +107,13 @@ FIVE = np.ones((5, 3), np.float32)
     ("tensors", "expected"),
     [
         ({"input": FIVE}, r"found the tensors ['input'], expected ['input', 'output']"),
-        ({"input": FIVE, "output": FIVE.astype(np.float64)}, "found output F64 [5, 3], expected F32 [5, D]"),
-        ({"input": FIVE.ravel(), "output": FIVE}, "found tables of [15] and [5, 3], expected one shape"),
-        ({"input": FIVE, "output": FIVE[:4]}, "found tables of [5, 3] and [4, 3], expected one shape"),
-        ({"input": FIVE, "output": FIVE[:, :2]}, "found tables of [5, 3] and [5, 2], expected one shape"),
+        ({"input": FIVE, "output": FIVE.astype(np.float64)}, "found output float64 (5, 3), expected float32 [5, D]"),
+        ({"input": FIVE.ravel(), "output": FIVE}, "found input float32 (15,), expected float32 [5, D]"),
+        ({"input": FIVE, "output": FIVE[:4]}, "found 4 rows in output, expected the vocabulary's 5"),
+        ({"input": FIVE, "output": FIVE[:, :2]}, "found tables of (5, 3) and (5, 2), expected one shape"),
         ({"input": FIVE[:4], "output": FIVE[:4]}, "found 4 rows in input, expected the vocabulary's 5"),
-        ({"input": FIVE.ravel(), "output": FIVE.ravel()}, "found input F32 [15], expected F32 [5, D]"),
-        ({"input": FIVE[:, :0], "output": FIVE[:, :0]}, "found input F32 [5, 0]"),
+        ({"input": FIVE.ravel(), "output": FIVE.ravel()}, "found input float32 (15,), expected float32 [5, D]"),
+        ({"input": FIVE[:, :0], "output": FIVE[:, :0]}, "found input float32 (5, 0)"),
     ],
 )
 def test_other_tensors(saved: Path, tensors: dict[str, np.ndarray], expected: str) -> None:
@@ -124,13 +124,13 @@ def test_other_tensors(saved: Path, tensors: dict[str, np.ndarray], expected: st
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({"data_offsets": [0, 61]}, "found input at [0, 61], expected 60 bytes inside the file"),
-        ({"data_offsets": [100, 160]}, "found input at [100, 160], expected 60 bytes inside"),
-        ({"data_offsets": [-8, 52]}, "found input at [-8, 52], expected"),
-        ({"data_offsets": [0.0, 60.0]}, "found input at [0.0, 60.0], expected"),
-        ({"data_offsets": None}, "found input at None, expected"),
-        ({"shape": [True, 3]}, "expected one shape"),
-        ({"dtype": "F16"}, "found input F16 [5, 3], expected F32 [5, D]"),
+        ({"data_offsets": [0, 61]}, "found input at 0 to 61, expected 60 bytes from 0 on"),
+        ({"data_offsets": [100, 160]}, "found output at 60 to 120, expected 60 bytes from 0 on"),
+        ({"data_offsets": [-8, 52]}, "found input at -8 to 52, expected"),
+        ({"data_offsets": [0.0, 60.0]}, "input: data_offsets[0]: found float, expected int"),
+        ({"data_offsets": None}, "input: data_offsets: found null, expected array"),
+        ({"shape": [True, 3]}, "input: shape[0]: found bool, expected int"),
+        ({"dtype": "F16"}, "found input at 0 to 60, expected 30 bytes from 0 on"),
     ],
 )
 @pytest.mark.parametrize("verify", [True, False])
@@ -166,7 +166,7 @@ def test_no_flipped_byte_of_the_header_leaves_the_file(saved: Path) -> None:
 def test_no_header(saved: Path, text: str) -> None:
     data = text.encode("latin-1")
     rewrite(saved, len(data).to_bytes(8, "little") + data + bytes(120))
-    assert "found no valid header" in refusal(saved)
+    assert ": found " in refusal(saved)
 
 
 def test_a_header_with_notes_of_its_own_is_fine(saved: Path) -> None:

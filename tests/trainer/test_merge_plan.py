@@ -19,7 +19,7 @@ from trainer.distributed.merge_plan import (
     supported_processes,
 )
 from trainer.errors import UserError
-from trainer.training.loss_guard import FEWEST_PAIRS, MOST_RISE, LossGuard
+from trainer.training.divergence import FEWEST_PAIRS, MOST_RISE, LossGuard
 
 CONFIG = TrainConfig("d", "m").resolve(lambda: False, 1)
 

@@ -128,7 +128,7 @@ def test_a_staged_version_is_not_live_until_it_is_named(model: str) -> None:
 def test_a_damaged_history_is_refused(model: str, fields: dict[str, object]) -> None:
     path = Path(model, "LATEST.json")
     path.write_bytes(canonical_json(json.loads(path.read_bytes()) | fields))
-    with pytest.raises(FormatError, match=r"LATEST\.json: found "):
+    with pytest.raises(FormatError, match=r"LATEST\.json: .*found "):
         read_pointer(model)
 
 

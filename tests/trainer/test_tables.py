@@ -8,9 +8,10 @@ from scipy import stats
 
 from pipeline.dataset.vocabulary import make_vocabulary
 from trainer.engines import init as tables
-from trainer.engines.init import initial_tables, is_finite, warm_tables
+from trainer.engines.init import initial_tables, warm_tables
 from trainer.errors import UserError
 from trainer.models.store import Model
+from trainer.models.tensors import is_finite
 
 
 def test_word2vec_starts_outputs_at_zero() -> None:

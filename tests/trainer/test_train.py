@@ -137,8 +137,8 @@ class Late:
 
 
 def test_losses_that_come_late_are_no_rise(data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("trainer.training.loss_guard.FEWEST_PAIRS", 1)
-    monkeypatch.setattr("trainer.training.loss_guard.STRETCHES_AN_EPOCH", 2)
+    monkeypatch.setattr("trainer.training.divergence.FEWEST_PAIRS", 1)
+    monkeypatch.setattr("trainer.training.divergence.STRETCHES_AN_EPOCH", 2)
     monkeypatch.setattr("trainer.training.loop.is_due", lambda *_: False)
     config = make_config(data, tmp_path / "m").resolve(lambda: False, 1)
     session = begin(config, config, Processes())

@@ -6,58 +6,49 @@ import contextlib
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from pipeline.common.flags import flag_of
 from pipeline.dataset.reader import Dataset, open_dataset
 from pipeline.dataset.schema import FormatError
 from pipeline.storage import storage
 from trainer.checkpoints.write import Unfinished, find_unfinished, remove_checkpoints
-from trainer.config import SHAPING, TrainConfig
+from trainer.config import SHAPING, Setting, Settings, TrainConfig
 from trainer.errors import UserError
 from trainer.models.pointer import read_pointer
-from trainer.models.store import finished_version
+from trainer.models.store import Info, finished_version
 from trainer.progress.meter import warn
 
-_DEFAULTS: dict[str, Any] = {
-    field.name: field.default for field in dataclasses.fields(TrainConfig) if field.name in SHAPING
-}
+_DEFAULTS: Settings = {name: getattr(TrainConfig, name) for name in SHAPING}
 
 
 @dataclass(frozen=True)
 class Identity:
-    """What makes two trainings the same one: the dataset and the settings, but not the device.
-
-    Attributes:
-        asked: the settings as the flags say.
-        config: the settings that shape the bytes, resolved.
-        dataset_id: the dataset.
-    """
+    """What makes two trainings the same one: the dataset and the settings, but not the device."""
 
     asked: TrainConfig
-    config: dict[str, Any]
+    config: Settings
     dataset_id: str
 
-    def is_of(self, config: Mapping[str, Any], *dataset_ids: str) -> bool:
+    def is_of(self, config: Mapping[str, Setting], *dataset_ids: str) -> bool:
         """Tell whether a training with these settings, which read these datasets, is this one."""
         return self.dataset_id in dataset_ids and not self.differences(config)
 
-    def differences(self, config: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    def differences(self, config: Mapping[str, Setting]) -> dict[str, tuple[Setting, Setting]]:
         """Settings of another training that are not as they would be here on its device: theirs, and ours."""
         config, ours = {**_DEFAULTS, **config}, self._on_device_of(config)
         return {name: (config.get(name), ours[name]) for name in ours if config.get(name) != ours[name]}
 
-    def _on_device_of(self, config: Mapping[str, Any]) -> dict[str, Any]:
+    def _on_device_of(self, config: Mapping[str, Setting]) -> Settings:
         """Our settings, where those that nobody chose are chosen for the device of another training."""
         device = config.get("device")
         if device == self.config["device"]:
             return self.config
-        asked = dataclasses.replace(self.asked, device=str(device), arithmetic=_DEFAULTS["arithmetic"])
+        asked = dataclasses.replace(self.asked, device=str(device), arithmetic=TrainConfig.arithmetic)
         try:
             moved = asked.resolve(lambda: True, 1).shaping()
         except UserError:  # it lacks what the flags ask for
             return {**self.config, "device": device}
-        chosen = self.asked.arithmetic != _DEFAULTS["arithmetic"]  # only one device has it, so its absence says nothing
+        chosen = self.asked.arithmetic != TrainConfig.arithmetic  # only one device has it, so its absence says nothing
         moved["arithmetic"] = self.asked.arithmetic if chosen else config.get("arithmetic")
         return {**self.config, **moved}
 
@@ -69,25 +60,22 @@ class Decision:
     ``live`` is the version that is live now, "" for none.
     """
 
-    finished: dict[str, Any] | None = None
+    finished: Info | None = None
     unfinished: Unfinished | None = None
     live: str = ""
 
 
-def find_dataset(config: TrainConfig, asked: TrainConfig, shaping: Mapping[str, Any]) -> Dataset:
+def find_dataset(config: TrainConfig, asked: TrainConfig, shaping: Settings) -> Dataset:
     """Open the dataset to train on.
 
     An unfinished training keeps to the run that it was reading, whatever was published since.
-
-    Raises:
-        FormatError: there is none, or it is damaged.
     """
     if not (config.run or config.overwrite or config.resume == "never"):
         unfinished = find_unfinished(config.model)
         if unfinished is not None and unfinished.run:
             with contextlib.suppress(FormatError):  # it may have been removed since
                 dataset = open_dataset(config.data, unfinished.run)
-                if Identity(asked, dict(shaping), dataset.dataset_id).is_of(unfinished.config, unfinished.dataset_id):
+                if Identity(asked, shaping, dataset.dataset_id).is_of(unfinished.config, unfinished.dataset_id):
                     return dataset
     return open_dataset(config.data, config.run or None)
 
@@ -137,7 +125,7 @@ def warn_of_device(config: TrainConfig, unfinished: Unfinished) -> None:
         )
 
 
-def training_settings(config: TrainConfig, processes: int, rate: float) -> dict[str, Any]:
+def training_settings(config: TrainConfig, processes: int, rate: float) -> Settings:
     """What shapes the vectors beside the settings that make two trainings the same one.
 
     Args:
@@ -145,24 +133,26 @@ def training_settings(config: TrainConfig, processes: int, rate: float) -> dict[
         processes: how many train.
         rate: learning rate at the start, which may have grown with them.
     """
-    merging = {"merge": config.merge, "merge_pairs": config.merge_pairs, "learning_rate": rate} if processes > 1 else {}
-    return {"device": config.device, "threads": config.threads, "processes": processes, **merging}
+    settings: Settings = {"device": config.device, "threads": config.threads, "processes": processes}
+    if processes > 1:
+        settings |= {"merge": config.merge, "merge_pairs": config.merge_pairs, "learning_rate": rate}
+    return settings
 
 
-def _datasets(finished: Mapping[str, Any]) -> list[str]:
+def _datasets(finished: Info) -> list[str]:
     """Ids of the datasets that a model was trained on: --follow-latest moves from one to the next."""
     lineage = finished["lineage"]
     return [str(lineage.get("dataset_id")), *lineage.get("followed", ())]
 
 
-def _refuse(model_uri: str, what: str, config: Mapping[str, Any], dataset_id: str, wanted: Identity) -> None:
+def _refuse(model_uri: str, what: str, config: Mapping[str, Setting], dataset_id: str, wanted: Identity) -> None:
     raise UserError(
         f"{storage.redact(model_uri)}: found {what} with {difference(config, dataset_id, wanted)}; "
         "--overwrite starts anew"
     )
 
 
-def difference(config: Mapping[str, Any], dataset_id: str, wanted: Identity) -> str:
+def difference(config: Mapping[str, Setting], dataset_id: str, wanted: Identity) -> str:
     """Name the settings that differ, and both values."""
     differences = wanted.differences(config)
     found = [f"{flag_of(name)} {_show(theirs)}" for name, (theirs, _) in differences.items()]

@@ -6,11 +6,11 @@ import math
 import time
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
 
 from trainer.checkpoints.write import Checkpoints
 from trainer.config import TrainConfig
 from trainer.data.position import Progress
+from trainer.models.tensors import AnyArray
 
 
 class Saver:
@@ -33,7 +33,7 @@ class Saver:
         busy = self._pending is not None and not self._pending.done()
         return not busy and (time.monotonic() >= self._at_s or pairs >= self._at_pairs)
 
-    def write(self, progress: Progress, arrays: Mapping[str, Any]) -> None:
+    def write(self, progress: Progress, arrays: Mapping[str, AnyArray]) -> None:
         """Write the arrays as they are now; they may change once this returns. An error of the last one is raised."""
         self.wait()
         finish = self._checkpoints.write(progress, arrays)

@@ -10,18 +10,26 @@ import mmap
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import IO, Any
+from typing import IO
 
+import msgspec
 import xxhash
 
-from pipeline.dataset.schema import FormatError, parse_json_object, require_inside, require_version, sha256_hex
+from pipeline.dataset.schema import (
+    FORMAT_VERSION,
+    FormatError,
+    canonical_json,
+    parse_struct,
+    require_inside,
+    require_sha256,
+    sha256_hex,
+)
 from pipeline.storage import storage
 from pipeline.storage.retry import retrying
+from trainer.config import Settings
 from trainer.data.position import Progress, parse_progress
-from trainer.engines.base import State
-from trainer.models.pointer import parse_pointer, read_whole
-from trainer.models.tensors import map_arrays
+from trainer.models.pointer import read_whole
+from trainer.models.tensors import Array, map_arrays
 
 FOLDER = "checkpoints"
 POINTER = "LATEST.json"
@@ -31,54 +39,72 @@ ARRAYS = "state.safetensors"
 _CHUNK_BYTES = 1 << 22
 
 
-@dataclass(frozen=True)
-class Unfinished:
-    """Whose the checkpoints are, as their pointer says.
+class Listed(msgspec.Struct, frozen=True):
+    """A checkpoint of the pointer: its folder, and the digest of its state.json."""
+
+    name: str
+    sha256: str
+
+
+class Unfinished(msgspec.Struct, frozen=True):
+    """Whose the checkpoints are: the content of their pointer.
 
     Attributes:
         config: the settings that shape the bytes.
         dataset_id: the dataset.
-        run: its run.
+        checkpoints: newest first.
+        run: the dataset's run.
         followed: ids of datasets that were read before it (--follow-latest).
         training: how it was trained so far, newest last; see `Checkpoints`.
         replaces: the version that was live when the training began, "" for none; None where it was not noted.
-        checkpoints: name, and SHA-256 of state.json, newest first.
     """
 
-    config: dict[str, Any]
+    config: Settings
     dataset_id: str
-    run: str
-    followed: tuple[str, ...]
-    training: tuple[dict[str, Any], ...]
-    replaces: str | None
-    checkpoints: tuple[tuple[str, str], ...]
+    checkpoints: tuple[Listed, ...]
+    run: str = ""
+    followed: tuple[str, ...] = ()
+    training: tuple[Settings, ...] = ()
+    replaces: str | None = None
+
+
+class Summary(msgspec.Struct):
+    """Size and XXH3 of a file of arrays."""
+
+    bytes: int
+    xxh3: str
+
+
+class StateFile(msgspec.Struct):
+    """The content of a state.json; ``versions`` are those of the libraries that wrote it."""
+
+    arrays: Summary
+    progress: dict[str, object]
+    versions: dict[str, str | None] = {}
+
+
+def encode(content: Unfinished | StateFile) -> bytes:
+    """Encode a file canonically."""
+    return canonical_json({"format_version": FORMAT_VERSION, **msgspec.to_builtins(content)})
 
 
 def find_unfinished(model_uri: str) -> Unfinished | None:
-    """Read the checkpoints' pointer, None where there is none.
-
-    Raises:
-        FormatError: it is damaged, or of another format version.
-    """
+    """Read the checkpoints' pointer, None where there is none."""
     data = read_whole(model_uri, f"{FOLDER}/{POINTER}")
     if data is None:
         return None
     path = storage.redact(path_of(model_uri, POINTER))
-    fields = parse_pointer(data, path)
-    try:
-        listed = tuple((require_inside(one["name"], path), str(one["sha256"])) for one in fields["checkpoints"])
-        found = Unfinished(
-            dict(fields["config"]), str(fields["dataset_id"]), str(fields.get("run", "")),
-            tuple(map(str, fields.get("followed", ()))), tuple(map(dict, fields.get("training", ()))),
-            fields.get("replaces"), listed,
-        )  # fmt: skip
-    except (KeyError, TypeError, ValueError) as error:
-        raise FormatError(f"{path}: found no valid pointer to checkpoints ({error!r}), expected one") from None
-    return found if listed else None
+    found = parse_struct(data, Unfinished, path)
+    for one in found.checkpoints:
+        require_inside(one.name, path)
+    return found if found.checkpoints else None
 
 
 def load_checkpoint(
-    model_uri: str, unfinished: Unfinished, restore: Callable[[Progress, State], None], warn: Callable[[str], None]
+    model_uri: str,
+    unfinished: Unfinished,
+    restore: Callable[[Progress, dict[str, Array]], None],
+    warn: Callable[[str], None],
 ) -> Progress | None:
     """Go on from the newest checkpoint that is whole; None where there is none.
 
@@ -89,9 +115,9 @@ def load_checkpoint(
             this run.
         warn: told about each checkpoint that is passed over, and why.
     """
-    for name, sha256 in unfinished.checkpoints:
+    for one in unfinished.checkpoints:
         try:
-            with _opened(model_uri, name, sha256) as (progress, arrays):
+            with _opened(model_uri, one) as (progress, arrays):
                 restore(progress, arrays)
         except FormatError as error:
             warn(f"ignored a checkpoint: {error}")
@@ -101,36 +127,26 @@ def load_checkpoint(
 
 
 @contextlib.contextmanager
-def _opened(model_uri: str, name: str, sha256: str) -> Iterator[tuple[Progress, State]]:
+def _opened(model_uri: str, one: Listed) -> Iterator[tuple[Progress, dict[str, Array]]]:
     """Check a checkpoint, and give its position and its arrays, mapped from the file."""
-    uri = path_of(model_uri, name, STATE)
-    path, data = storage.redact(uri), _read_file(uri)
-    if sha256_hex(data) != sha256:
-        raise FormatError(f"{path}: found SHA-256 {sha256_hex(data)[:16]}…, expected {sha256[:16]}…")
-    fields = parse_json_object(data, path)
-    require_version(fields.get("format_version"), path)
-    arrays_uri = path_of(model_uri, name, ARRAYS)
-    arrays_path = storage.redact(arrays_uri)
+    uri, arrays_uri = (path_of(model_uri, one.name, name) for name in (STATE, ARRAYS))
+    path, arrays_path, data = storage.redact(uri), storage.redact(arrays_uri), _read_file(uri)
+    require_sha256(sha256_hex(data), one.sha256, path)
+    state = parse_struct(data, StateFile, path)
     with _local_file(arrays_uri) as file:
         found = _summary(file)
-        if found != fields.get("arrays"):
-            raise FormatError(f"{arrays_path}: found {found}, expected {fields.get('arrays')}")
-        content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if found["bytes"] else b""
-    try:
-        progress, arrays = parse_progress(fields.get("progress")), map_arrays(content, arrays_path)
-    except (FormatError, KeyError, ValueError, TypeError, MemoryError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise FormatError(f"{arrays_path}: found no valid checkpoint ({reason}), expected one") from None
-    yield progress, arrays
+        if found != state.arrays:
+            raise FormatError(f"{arrays_path}: found {found}, expected {state.arrays}")
+        content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if found.bytes else b""
+    yield parse_progress(state.progress, path), map_arrays(content, arrays_path)
 
 
-def _summary(file: IO[bytes]) -> dict[str, Any]:
-    """Size and XXH3 of a file, read in pieces."""
+def _summary(file: IO[bytes]) -> Summary:
     digest, size = xxhash.xxh3_128(), 0
     while chunk := file.read(_CHUNK_BYTES):
         digest.update(chunk)
         size += len(chunk)
-    return {"bytes": size, "xxh3": digest.hexdigest()}
+    return Summary(size, digest.hexdigest())
 
 
 @contextlib.contextmanager

@@ -16,26 +16,33 @@ import contextlib
 import functools
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+import msgspec
 import xxhash
+from msgspec.structs import replace
 
-from pipeline.dataset.schema import FORMAT_VERSION, canonical_json, sha256_hex
+from pipeline.dataset.schema import sha256_hex
 from pipeline.storage import storage
 from trainer.checkpoints.unfinished import (
     ARRAYS,
     FOLDER,
     POINTER,
     STATE,
+    Listed,
+    StateFile,
+    Summary,
     Unfinished,
+    encode,
     find_unfinished,
     load_checkpoint,
     path_of,
 )
+from trainer.config import Settings
 from trainer.data.position import Progress
 from trainer.models.environment import library_versions
-from trainer.models.tensors import TensorFile
+from trainer.models.tensors import AnyArray, TensorFile
 
 __all__ = ["Unfinished", "find_unfinished", "load_checkpoint"]  # their home is `unfinished`
 
@@ -46,8 +53,8 @@ class Checkpoints:
     """Writes checkpoints of one run and keeps the newest ones."""
 
     def __init__(
-        self, model_uri: str, config: Mapping[str, Any], dataset_id: str, keep: int, *, run: str = "",
-        training: Mapping[str, Any] | None = None, replaces: str = "",
+        self, model_uri: str, config: Settings, dataset_id: str, keep: int, *, run: str = "",
+        training: Settings | None = None, replaces: str = "",
     ) -> None:  # fmt: skip
         """Begin without any; `adopt` takes over those of an earlier process.
 
@@ -61,40 +68,38 @@ class Checkpoints:
             replaces: the version that is live now.
         """
         self._model_uri, self._keep = model_uri, keep
-        self._identity: dict[str, Any] = {"config": dict(config), "dataset_id": dataset_id, "run": run}
-        self._identity |= {"training": [dict(training or {})], "replaces": replaces}
-        self._listed: list[tuple[str, str]] = []
+        self._pointer = Unfinished(config, dataset_id, (), run, training=(training or {},), replaces=replaces)
 
     @property
     def training(self) -> dict[str, Any]:
         """How it is trained; what was otherwise before a restart is under `before`, oldest first."""
-        *before, now = self._identity["training"]
+        *before, now = self._pointer.training
         return {**now, **({"before": before} if before else {})}
 
     def move(self, dataset_id: str, run: str) -> None:
         """Those that come belong to another run of the dataset."""
-        self._identity |= {"dataset_id": dataset_id, "run": run}
+        self._pointer = replace(self._pointer, dataset_id=dataset_id, run=run)
 
     def adopt(self, unfinished: Unfinished) -> None:
         """Count an earlier process's checkpoints of the same run among ours."""
-        self._listed = list(unfinished.checkpoints)
-        (now,) = self._identity["training"]
-        training = [*(one for one in unfinished.training if one != now), now]
-        self._identity |= {"training": training, "replaces": unfinished.replaces}
+        (now,) = self._pointer.training
+        self._pointer = replace(
+            self._pointer, checkpoints=unfinished.checkpoints, replaces=unfinished.replaces,
+            training=(*(one for one in unfinished.training if one != now), now),
+        )  # fmt: skip
         self._sweep()
 
     def begin(self) -> None:
         """Note that a training has begun: better to fail now than hours later, if the folder cannot be written."""
         self._sweep()
-        self._point(self._identity)
+        self._point(self._pointer)
 
-    def save(self, progress: Progress, arrays: Mapping[str, Any]) -> None:
-        """Write one and wait for it."""
+    def save(self, progress: Progress, arrays: Mapping[str, AnyArray]) -> None:
         finish = self.write(progress, arrays)
         if finish is not None:
             finish()
 
-    def write(self, progress: Progress, arrays: Mapping[str, Any]) -> Callable[[], None] | None:
+    def write(self, progress: Progress, arrays: Mapping[str, AnyArray]) -> Callable[[], None] | None:
         """Write arrays as they are now, NumPy's or tensors; they may change as soon as this returns.
 
         Returns:
@@ -102,36 +107,32 @@ class Checkpoints:
             checkpoint, and removes those that are more than `keep`. None if no pair was seen since the last one.
         """
         name = f"{progress.pairs:015d}"
-        if self._listed and self._listed[0][0] == name:
+        if [name] == self._names()[:1]:
             return None
         digest = xxhash.xxh3_128()  # which finds damage as well as SHA-256 does, at memory speed
         with self._removing(name):
             file = TensorFile(path_of(self._model_uri, name, ARRAYS), arrays, digest)
-        state = canonical_json(
-            {
-                "format_version": FORMAT_VERSION,
-                "versions": library_versions(),
-                "progress": vars(progress),
-                "arrays": {"bytes": file.bytes, "xxh3": digest.hexdigest()},
-            }
-        )
-        identity = {**self._identity, "followed": list(progress.followed)}
-        return functools.partial(self._finish, name, file, state, identity)
+        summary = Summary(file.bytes, digest.hexdigest())
+        state = encode(StateFile(summary, msgspec.to_builtins(progress), library_versions()))
+        pointer = replace(self._pointer, followed=tuple(progress.followed))
+        return functools.partial(self._finish, name, file, state, pointer)
 
-    def _finish(self, name: str, file: TensorFile, state: bytes, identity: dict[str, Any]) -> None:
+    def _finish(self, name: str, file: TensorFile, state: bytes, pointer: Unfinished) -> None:
         with self._removing(name):
             with contextlib.closing(file):
                 file.put(path_of(self._model_uri, name, ARRAYS))
             storage.write_bytes(path_of(self._model_uri, name, STATE), state)
-            listed = [(name, sha256_hex(state)), *(one for one in self._listed if one[0] != name)]
-            before, self._listed = self._listed, listed[: self._keep]
+            others = [one for one in self._pointer.checkpoints if one.name != name]
+            listed = (Listed(name, sha256_hex(state)), *others)
+            before = self._pointer
+            self._pointer = replace(before, checkpoints=listed[: self._keep])
             try:
-                self._point(identity)
+                self._point(replace(pointer, checkpoints=self._pointer.checkpoints))
             except BaseException:
-                self._listed = before
+                self._pointer = before
                 raise
-        for old, _ in listed[self._keep :]:
-            _discard(self._model_uri, old)
+        for old in listed[self._keep :]:
+            _discard(self._model_uri, old.name)
 
     @contextlib.contextmanager
     def _removing(self, name: str) -> Iterator[None]:
@@ -139,7 +140,7 @@ class Checkpoints:
         try:
             yield
         except BaseException:
-            if name not in dict(self._listed):
+            if name not in self._names():
                 with contextlib.suppress(OSError):  # the write's own error is the one to report
                     _discard(self._model_uri, name)
             raise
@@ -150,16 +151,14 @@ class Checkpoints:
         if storage.is_local(self._model_uri) and os.path.isdir(folder):
             for name in os.listdir(folder):
                 path = path_of(self._model_uri, name)
-                if _LEFT.fullmatch(name) and name not in dict(self._listed):
+                if _LEFT.fullmatch(name) and name not in self._names():
                     storage.remove_file(path) if name.startswith(".") else storage.remove_tree(path)
 
-    def _point(self, identity: Mapping[str, Any]) -> None:
-        storage.write_bytes(path_of(self._model_uri, POINTER), _encode_pointer(identity, self._listed))
+    def _names(self) -> list[str]:
+        return [one.name for one in self._pointer.checkpoints]
 
-
-def _encode_pointer(identity: Mapping[str, Any], checkpoints: Sequence[tuple[str, str]]) -> bytes:
-    listed = [{"name": name, "sha256": sha256} for name, sha256 in checkpoints]
-    return canonical_json({**identity, "format_version": FORMAT_VERSION, "checkpoints": listed})
+    def _point(self, pointer: Unfinished) -> None:
+        storage.write_bytes(path_of(self._model_uri, POINTER), encode(pointer))
 
 
 def remove_checkpoints(model_uri: str) -> None:
@@ -180,9 +179,9 @@ def _remove_unlisted(model_uri: str) -> None:
     """Remove what the pointer names, where there is no way to list."""
     unfinished = find_unfinished(model_uri)
     if unfinished is not None:
-        for name, _ in unfinished.checkpoints:
-            _discard(model_uri, name)
-        _remove_file(path_of(model_uri, POINTER), _encode_pointer(vars(unfinished), ()))
+        for one in unfinished.checkpoints:
+            _discard(model_uri, one.name)
+        _remove_file(path_of(model_uri, POINTER), encode(replace(unfinished, checkpoints=())))
 
 
 def _discard(model_uri: str, name: str) -> None:

@@ -10,18 +10,24 @@ import datetime
 import hashlib
 import os
 import time
+import types
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from trainer.errors import LostProcessError, Stopped, ToldError, UserError
 
+if TYPE_CHECKING:
+    import torch
+
 TIMEOUT_MINUTES = 10  # for one collective: a process that takes longer to read its share counts as lost
 POLL_S = 0.1  # between two looks for a text of process 0
 LOST_WAIT_S = 2.0  # for a process that failed to say why, before it is called lost
 LEAVE_WAIT_S = 5.0  # for the others to leave as well, and to read why process 0 failed
+LiveArray: TypeAlias = "npt.NDArray[np.generic] | torch.Tensor"
+
 _ENVIRONMENT = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 
@@ -36,13 +42,13 @@ class Processes:
 
     rank, size, local_size = 0, 1, 1
 
-    def all_reduce(self, array: Any) -> None:
+    def all_reduce(self, array: LiveArray) -> None:
         """Replace an array (NumPy's or a tensor) by its sum over all processes."""
 
-    def broadcast(self, array: Any) -> None:
+    def broadcast(self, array: LiveArray) -> None:
         """Replace an array by that of process 0."""
 
-    def exchange(self, blocks: Sequence[Any]) -> list[Any]:
+    def exchange(self, blocks: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         """Send block n, a tensor, to process n; return what each process sent to this one.
 
         All processes send tensors of one dtype and of one shape after the first axis.
@@ -54,11 +60,7 @@ class Processes:
         return text
 
     def require_equal(self, text: str, what: str) -> None:
-        """Refuse to go on where a process has another text than process 0.
-
-        Raises:
-            UserError: in every process, naming one that differs.
-        """
+        """Refuse to go on where a process has another text than process 0."""
 
     def report(self, message: str) -> bool:
         """Note why this process ends; False where another one has said the same already."""
@@ -98,18 +100,15 @@ class JoinedProcesses(Processes):
         self._store = distributed.distributed_c10d._get_default_store()
         self._texts = 0
 
-    def all_reduce(self, array: Any) -> None:
-        """See Processes."""
+    def all_reduce(self, array: LiveArray) -> None:
         with self._collective():
             self._distributed.all_reduce(self._tensor(array))
 
-    def broadcast(self, array: Any) -> None:
-        """See Processes."""
+    def broadcast(self, array: LiveArray) -> None:
         with self._collective():
             self._distributed.broadcast(self._tensor(array), src=0)
 
-    def exchange(self, blocks: Sequence[Any]) -> list[Any]:
-        """See Processes."""
+    def exchange(self, blocks: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         torch, first = self._torch, blocks[0]
         counts = torch.tensor([len(block) for block in blocks], device=first.device)
         received = torch.empty_like(counts)
@@ -135,7 +134,6 @@ class JoinedProcesses(Processes):
             return content.decode()
 
     def require_equal(self, text: str, what: str) -> None:
-        """See Processes."""
         digests: npt.NDArray[np.int64] = np.zeros((self.size, 32), np.int64)
         digests[self.rank] = list(hashlib.sha256(text.encode()).digest())
         self.all_reduce(digests)
@@ -143,7 +141,6 @@ class JoinedProcesses(Processes):
             raise UserError(f"process {other} of {self.size}: found {what} unlike process 0's, expected the same")
 
     def report(self, message: str) -> bool:
-        """See Processes."""
         with contextlib.suppress(RuntimeError):  # the store may be gone with its machine: then say it ourselves
             self._store.set("failed", message)
             return int(self._store.add("said/" + hashlib.sha256(message.encode()).hexdigest(), 1)) == 1
@@ -170,7 +167,7 @@ class JoinedProcesses(Processes):
         while time.monotonic() < deadline and int(self._store.add(key, 0)) < count:
             time.sleep(0.01)
 
-    def _tensor(self, array: Any) -> Any:
+    def _tensor(self, array: LiveArray) -> torch.Tensor:
         return self._torch.from_numpy(array) if isinstance(array, np.ndarray) else array
 
     def _name(self) -> str:
@@ -235,7 +232,7 @@ def join(device: str) -> Iterator[Processes]:
     processes.close()
 
 
-def _take_gpu(torch: Any, local_rank: int) -> None:
+def _take_gpu(torch: types.ModuleType, local_rank: int) -> None:
     found = torch.cuda.device_count()
     if local_rank >= found:
         raise UserError(f"--device cuda: found {found} CUDA devices, expected one for each process on this machine")

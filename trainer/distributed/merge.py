@@ -21,13 +21,12 @@ Shapes: N processes, V rows, D dimensions, R rows of a block, C of them that cha
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from trainer.distributed.group import Processes
+from trainer.distributed.group import LiveArray, Processes
 
 FREQUENT_PART = 8  # one row in so many is joined each time
 BLOCK_NUMBERS = 1 << 24  # of a table, joined at once: 64 MiB, and as much again for what is sent and received
@@ -41,8 +40,9 @@ class Merger:
     """Holds the common base of every array of an engine, and brings all processes to the next one."""
 
     def __init__(
-        self, processes: Processes, arrays: Mapping[str, Any], counts_V: npt.NDArray[np.int64], rule: str = "adasum"
-    ) -> None:
+        self, processes: Processes, arrays: Mapping[str, LiveArray], counts_V: npt.NDArray[np.int64],
+        rule: str = "adasum",
+    ) -> None:  # fmt: skip
         """Take process 0's arrays as the base, in every process.
 
         Args:
@@ -143,6 +143,6 @@ def _join_rows(
     return own * size + rank, join_changes(dense, rule)
 
 
-def _as_rows(array: Any) -> torch.Tensor:
+def _as_rows(array: LiveArray) -> torch.Tensor:
     tensor = torch.from_numpy(array) if isinstance(array, np.ndarray) else array.detach()
     return tensor if tensor.ndim == 2 else tensor.view(1, -1)

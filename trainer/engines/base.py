@@ -5,15 +5,11 @@ Shapes: B pairs, V vocabulary rows, D dimensions.
 
 from __future__ import annotations
 
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
-import numpy.typing as npt
-
-from pipeline.dataset.schema import FormatError
 from trainer.data.order import Ids
 from trainer.engines.init import Tables
-
-State = dict[str, npt.NDArray[Any]]
+from trainer.models.tensors import AnyArray
 
 
 class Engine(Protocol):
@@ -39,18 +35,8 @@ class Engine(Protocol):
     def tables(self) -> Tables:
         """Input and output table, float32 [V, D], on the host; they may change with the next step."""
 
-    def live(self) -> dict[str, Any]:
-        """All that `state` copies, itself: NumPy arrays or tensors, which may be changed in place between steps."""
-
-    def state(self) -> State:
-        """Copies of the tables and of all that the optimizer remembers."""
-
-    def load_state(self, state: State) -> None:
-        """Put back what `state` returned.
-
-        Raises:
-            FormatError: another set of arrays, or another shape.
-        """
+    def live(self) -> dict[str, AnyArray]:
+        """The tables and all that the optimizer remembers, themselves; they may be changed in place between steps."""
 
 
 @runtime_checkable
@@ -64,19 +50,3 @@ class RunsAhead(Protocol):
 def pending_loss(engine: Engine) -> float:
     """The losses that an engine still owes."""
     return engine.drain() if isinstance(engine, RunsAhead) else 0.0
-
-
-def require_state(found: State, expected: State) -> None:
-    """Refuse arrays that do not fit.
-
-    Raises:
-        FormatError: other names, shapes or dtypes.
-    """
-    if found.keys() != expected.keys():
-        raise FormatError(f"checkpoint: found the arrays {sorted(found)}, expected {sorted(expected)}")
-    for name, array in expected.items():
-        if found[name].shape != array.shape or found[name].dtype != array.dtype:
-            raise FormatError(
-                f"checkpoint: found {name} {found[name].dtype} {found[name].shape}, "
-                f"expected {array.dtype} {array.shape}"
-            )

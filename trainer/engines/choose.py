@@ -36,9 +36,6 @@ def require_memory(config: TrainConfig, rows: int, processes: int = 1) -> None:
         config: resolved.
         rows: V.
         processes: of the training; several hold the tables twice, and what they exchange.
-
-    Raises:
-        UserError: it has not.
     """
     if config.engine == "fused" and config.device == "cuda":
         from trainer.engines import gpu

@@ -5,16 +5,16 @@ Shapes: B pairs, V vocabulary rows, D dimensions.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from trainer.config import TrainConfig
 from trainer.data.order import Ids
-from trainer.engines.base import State, require_state
 from trainer.engines.init import Tables
+from trainer.models.tensors import AnyArray
 
 
 class FusedEngine:
@@ -31,36 +31,28 @@ class FusedEngine:
         from trainer.engines.negatives import build_alias, drawable_weights
 
         probabilities_V = drawable_weights(counts_V, config.power, config.exclude)
-        self._tables = tables
-        self._alias = build_alias(probabilities_V)
-        self._start_batch = start_batch
+        self._tables, self._threads = tables, config.threads
         self._wait: Callable[[], float] = float  # for the step that runs; its loss, however often it is called
-        self._settings: dict[str, Any] = {
-            "negatives": config.negatives,
-            "predict": config.predict,
-            "exclude": config.exclude,
-            "sharing": config.negative_sharing,
-            "threads": config.threads,
-        }
-        self._compile()
-
-    def _compile(self) -> None:
-        pair = np.array([0], np.int32), np.array([1], np.int32)
-        dim = self._tables[0].shape[1]
-        # One word more than a pair has: with any --exclude there is one to draw.
-        tables = np.zeros((3, dim), np.float32), np.zeros((3, dim), np.float32)
+        self._start_batch = functools.partial(
+            start_batch, negatives=config.negatives, predict=config.predict, exclude=config.exclude,
+            sharing=config.negative_sharing, threads=config.threads,
+        )  # fmt: skip
+        self._alias = build_alias(probabilities_V)
+        # Compile: one word more than a pair has, so that with any --exclude there is one to draw.
+        pair, table_VD = (
+            (np.array([0], np.int32), np.array([1], np.int32)),
+            np.zeros((3, tables[0].shape[1]), np.float32),
+        )
         alias = np.array([1, 1, 1, 2, 1, 0], np.uint32)
         self._start_batch(
-            *pair, *tables, alias, learning_rate_start=0.0, learning_rate_end=0.0, key=0, **self._settings
+            *pair, table_VD, table_VD.copy(), alias, learning_rate_start=0.0, learning_rate_end=0.0, key=0
         )()
 
     def step(self, center_B: Ids, context_B: Ids, *, lr_start: float, lr_end: float, key: int) -> float:
-        """See Engine and RunsAhead."""
         before, self._wait = self._wait, self._start(center_B, context_B, lr_start, lr_end, key)
-        return before() if self._settings["threads"] > 1 else self.drain()
+        return before() if self._threads > 1 else self.drain()
 
     def drain(self) -> float:
-        """See RunsAhead."""
         before, self._wait = self._wait, float
         return before()
 
@@ -71,34 +63,14 @@ class FusedEngine:
 
     def _start(self, center_B: Ids, context_B: Ids, lr_start: float, lr_end: float, key: int) -> Callable[[], float]:
         return self._start_batch(
-            center_B,
-            context_B,
-            *self._tables,
-            self._alias,
-            learning_rate_start=lr_start,
-            learning_rate_end=lr_end,
+            center_B, context_B, *self._tables, self._alias, learning_rate_start=lr_start, learning_rate_end=lr_end,
             key=key,
-            **self._settings,
-        )
+        )  # fmt: skip
 
     def tables(self) -> Tables:
-        """See Engine."""
         self._wait()
         return self._tables
 
-    def live(self) -> dict[str, Any]:
-        """See Engine."""
+    def live(self) -> dict[str, AnyArray]:
         self._wait()
-        return dict(zip(("input", "output"), self._tables, strict=True))
-
-    def state(self) -> State:
-        """See Engine."""
-        self._wait()
-        return {"input": self._tables[0].copy(), "output": self._tables[1].copy()}
-
-    def load_state(self, state: State) -> None:
-        """See Engine."""
-        self._wait()
-        require_state(state, dict(zip(("input", "output"), self._tables, strict=True)))
-        for table_VD, name in zip(self._tables, ("input", "output"), strict=True):
-            table_VD[:] = state[name]
+        return {"input": self._tables[0], "output": self._tables[1]}

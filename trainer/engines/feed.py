@@ -22,12 +22,7 @@ class Slot:
     """
 
     def __init__(self, device: torch.device, programs: int) -> None:
-        """Take the memory of the losses; that of the ids comes with the first row group.
-
-        Args:
-            device: where to train.
-            programs: P.
-        """
+        """Take the memory of the losses; that of the ids comes with the first row group."""
         self._device, self._is_gpu = device, device.type == "cuda"
         self._busy = False
         self.loss_P = torch.zeros(programs, dtype=torch.float64, device=device)

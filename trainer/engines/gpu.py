@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,12 +18,12 @@ import torch
 from trainer.config import TrainConfig
 from trainer.data.order import Ids
 from trainer.distributed.merge import BLOCK_NUMBERS
-from trainer.engines.base import State, require_state
 from trainer.engines.feed import Slot
 from trainer.engines.init import Tables
 from trainer.engines.kernels.triton.launch import Launcher, alias_tensor, choose_shape
 from trainer.engines.negatives import build_alias, drawable_weights
 from trainer.errors import UserError
+from trainer.models.tensors import AnyArray
 
 DEVICE = "cuda"
 SLOTS = 3  # one is trained, one copied to the device, one filled on the host
@@ -49,9 +48,10 @@ class CudaEngine:
         shape = choose_shape(config.dim, config.negatives, per_pair=per_pair, arithmetic=config.arithmetic)
         device = torch.device(DEVICE)
         with self._memory_errors():
-            self._tables = tuple(torch.from_numpy(table_VD).to(device, copy=True).contiguous() for table_VD in tables)
+            input_VD, output_VD = (torch.from_numpy(one_VD).to(device, copy=True).contiguous() for one_VD in tables)
+            self._tables = input_VD, output_VD
             self._launcher = Launcher(
-                (self._tables[0], self._tables[1]),
+                self._tables,
                 alias_tensor(build_alias(probabilities_V), device),
                 shape,
                 predict=config.predict,
@@ -80,23 +80,11 @@ class CudaEngine:
         return self._aside.collect()
 
     def tables(self) -> Tables:
-        """See Engine."""
         input_VD, output_VD = (table_VD.cpu().numpy() for table_VD in self._tables)
         return input_VD, output_VD
 
-    def live(self) -> dict[str, Any]:
-        """See Engine."""
-        return dict(zip(("input", "output"), self._tables, strict=True))
-
-    def state(self) -> State:
-        """See Engine."""
-        return {name: np.array(table_VD) for name, table_VD in zip(("input", "output"), self.tables(), strict=True)}
-
-    def load_state(self, state: State) -> None:
-        """See Engine."""
-        require_state(state, dict(zip(("input", "output"), self.tables(), strict=True)))
-        for table_VD, name in zip(self._tables, ("input", "output"), strict=True):
-            table_VD.copy_(torch.from_numpy(np.array(state[name])))
+    def live(self) -> dict[str, AnyArray]:
+        return {"input": self._tables[0], "output": self._tables[1]}
 
     def _launch(self, slot: Slot, center_B: Ids, context_B: Ids, lr_start: float, lr_end: float, key: int) -> None:
         if not center_B.size:
@@ -118,21 +106,13 @@ class CudaEngine:
 
 
 def require_memory(config: TrainConfig, rows: int, processes: int = 1) -> None:
-    """Refuse a model that the device has no room for, before its tables are made.
-
-    Raises:
-        UserError: with both numbers.
-    """
+    """Refuse a model that the device has no room for, before its tables are made."""
     if torch.device(DEVICE).type == "cuda":
         require_room(config, rows, torch.cuda.mem_get_info()[0], processes)
 
 
 def require_room(config: TrainConfig, rows: int, free_bytes: int, processes: int = 1) -> None:
-    """Compare what a vocabulary of so many rows needs with the bytes that are free.
-
-    Raises:
-        UserError: they do not fit.
-    """
+    """Compare what a vocabulary of so many rows needs with the bytes that are free."""
     table = rows * config.dim * 4
     needed = 2 * table + rows * 8 + _RESERVE_BYTES
     if processes > 1:  # the common base of both tables, and what a join sends, receives and joins of one

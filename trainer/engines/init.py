@@ -5,9 +5,7 @@ Shapes: V vocabulary rows, D dimensions.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -33,9 +31,6 @@ def initial_tables(init: str, rows: int, dim: int, seed: int) -> Tables:
         rows: V.
         dim: D.
         seed: from 0.
-
-    Raises:
-        UserError: they do not fit into memory.
     """
     draw = _normal if init == "normal" else _uniform
     try:
@@ -63,11 +58,7 @@ def _row_numbers(dim: int) -> int:
 
 
 def warm_tables(tables: Tables, vocabulary: Vocabulary, model: Model) -> Tables:
-    """Overwrite the rows of the words that a trained model knows; returns the same arrays.
-
-    Raises:
-        UserError: the model has another number of dimensions.
-    """
+    """Overwrite the rows of the words that a trained model knows; returns the same arrays."""
     found, wanted = model.input_VD.shape[1], tables[0].shape[1]
     if found != wanted:
         raise UserError(f"--init-from: found vectors of {found} dimensions, expected {wanted} as in --dim")
@@ -76,12 +67,6 @@ def warm_tables(tables: Tables, vocabulary: Vocabulary, model: Model) -> Tables:
     for table_VD, trained_VD in zip(tables, (model.input_VD, model.output_VD), strict=True):
         table_VD[known_V] = trained_VD[rows_V[known_V]]
     return tables
-
-
-def is_finite(table_VD: Any) -> bool:
-    """Tell whether a table, an array or a tensor, is free of NaN and Inf."""
-    # The extremes are NaN where any number is; no array of the table's size is made, or copied from a device.
-    return math.isfinite(table_VD.min()) and math.isfinite(table_VD.max())
 
 
 def _fractions(numbers: int, seed: int, stream: int, start: int) -> npt.NDArray[np.float32]:

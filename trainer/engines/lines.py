@@ -11,11 +11,7 @@ LINE_BYTES = 64
 
 
 def aligned(shape: tuple[int, ...] | int, kind: Any, value: float = 0) -> Any:
-    """An array that begins with a cache line: what straddles two costs twice.
-
-    Raises:
-        MemoryError: there is no room for it.
-    """
+    """An array that begins with a cache line: what straddles two costs twice."""
     shape = shape if isinstance(shape, tuple) else (shape,)
     size = math.prod(shape) * np.dtype(kind).itemsize
     room = np.zeros(size + LINE_BYTES, np.uint8)

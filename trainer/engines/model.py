@@ -16,12 +16,7 @@ class SGNS(nn.Module):
     """Two tables: a word's row as input, and its row as what is to be predicted."""
 
     def __init__(self, tables: Tables, *, sparse: bool = False) -> None:
-        """Start from copies of given tables.
-
-        Args:
-            tables: input and output, float32 [V, D].
-            sparse: gradients hold the touched rows only.
-        """
+        """Start from copies of given tables."""
         super().__init__()
         input_VD, output_VD = (torch.from_numpy(table_VD).clone() for table_VD in tables)
         rows, dim = input_VD.shape

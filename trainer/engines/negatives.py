@@ -8,8 +8,6 @@ a draw and go on with fewer. So the loss of a pair starts at exactly (K + 1)·ln
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 
@@ -25,7 +23,7 @@ _WORD_MASK = (1 << 64) - 1
 Ints = npt.NDArray[np.int64]
 
 
-def unigram_weights(counts_V: npt.NDArray[Any], power: float) -> npt.NDArray[np.float64]:
+def unigram_weights(counts_V: npt.NDArray[np.number], power: float) -> npt.NDArray[np.float64]:
     """Probabilities in proportion to count^power (Mikolov et al. 2013: 0.75; 0 is uniform, 1 plain frequency).
 
     Raises:
@@ -40,12 +38,8 @@ def unigram_weights(counts_V: npt.NDArray[Any], power: float) -> npt.NDArray[np.
     return np.asarray(weights_V / weights_V.sum(), np.float64)
 
 
-def drawable_weights(counts_V: npt.NDArray[Any], power: float, exclude: str) -> npt.NDArray[np.float64]:
-    """Probabilities as by `unigram_weights`, of which an alias table leaves enough words that can be drawn.
-
-    Raises:
-        UserError: it leaves too few beside the excluded ones.
-    """
+def drawable_weights(counts_V: npt.NDArray[np.number], power: float, exclude: str) -> npt.NDArray[np.float64]:
+    """Probabilities as by `unigram_weights`, of which an alias table leaves enough words that can be drawn."""
     probabilities_V = unigram_weights(counts_V, power)
     words = int(np.count_nonzero(probabilities_V * (probabilities_V.size * float(_COLUMN)) >= 0.5))
     _require_drawable(exclude, words, counts_V, power, finest=probabilities_V.size * float(_COLUMN))
@@ -53,7 +47,7 @@ def drawable_weights(counts_V: npt.NDArray[Any], power: float, exclude: str) -> 
 
 
 def _require_drawable(
-    exclude: str, words: int, counts_V: npt.NDArray[Any], power: float, finest: float, negatives: int = 1
+    exclude: str, words: int, counts_V: npt.NDArray[np.number], power: float, finest: float, negatives: int = 1
 ) -> None:
     """Refuse a power that leaves too few words, and name one that does not; see `check_exclude`.
 
@@ -113,11 +107,6 @@ def build_alias(probabilities_V: npt.NDArray[np.float64]) -> npt.NDArray[np.uint
 def check_exclude(exclude: str, words: int, negatives: int = 1) -> None:
     """Refuse what could never be drawn.
 
-    Args:
-        exclude: one of EXCLUDE.
-        words: how many words have a weight above 0.
-        negatives: how many different words a pair needs.
-
     Raises:
         UserError: an unknown choice, or fewer words than it takes.
     """
@@ -143,7 +132,7 @@ class NegativeSampler:
 
     def __init__(
         self,
-        counts_V: npt.NDArray[Any],
+        counts_V: npt.NDArray[np.number],
         *,
         power: float = 0.75,
         exclude: str = "output",
@@ -170,7 +159,7 @@ class NegativeSampler:
         self._require_drawable(1)
 
     def draw(
-        self, input_B: npt.NDArray[Any], output_B: npt.NDArray[Any], negatives: int, *, key: tuple[int, int]
+        self, input_B: npt.NDArray[np.number], output_B: npt.NDArray[np.number], negatives: int, *, key: tuple[int, int]
     ) -> Ints:
         """Negatives int64[B, K] of a batch.
 
@@ -204,7 +193,7 @@ class NegativeSampler:
         )
         return np.asarray(generator.random_raw(size), np.uint64)
 
-    def _excluded(self, input_B: npt.NDArray[Any], output_B: npt.NDArray[Any]) -> Ints:
+    def _excluded(self, input_B: npt.NDArray[np.number], output_B: npt.NDArray[np.number]) -> Ints:
         chosen = {"none": (), "output": (output_B,), "input": (input_B,), "pair": (input_B, output_B)}[self._exclude]
         return np.stack(chosen, axis=1).astype(np.int64) if chosen else np.empty((input_B.size, 0), np.int64)
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,11 +14,11 @@ import torch
 
 from trainer.config import TrainConfig
 from trainer.data.order import Ids
-from trainer.engines.base import State, require_state
 from trainer.engines.init import Tables
 from trainer.engines.model import SGNS
 from trainer.engines.negatives import NegativeSampler
 from trainer.errors import UserError
+from trainer.models.tensors import AnyArray
 
 BATCHES_A_STEP = 64
 # Both kinds update the same rows by the same numbers; sparse ones are as fast where the vocabulary is about as large
@@ -49,7 +48,6 @@ class ReferenceEngine:
             self._optimizer = _make_optimizer(config, self._model)
 
     def step(self, center_B: Ids, context_B: Ids, *, lr_start: float, lr_end: float, key: int) -> float:
-        """See Engine."""
         size, rows = self._config.batch_size, center_B.size
         total = torch.zeros((), dtype=torch.float64, device=self._device)
         for start in range(0, rows, size):
@@ -63,7 +61,6 @@ class ReferenceEngine:
         return float(total)
 
     def measure(self, center_B: Ids, context_B: Ids, *, key: int) -> float:
-        """See Engine."""
         size = self._config.batch_size
         with torch.no_grad():
             losses = [
@@ -73,56 +70,28 @@ class ReferenceEngine:
         return float(sum(losses))
 
     def tables(self) -> Tables:
-        """See Engine."""
         input_VD, output_VD = (table.weight.detach().cpu().numpy() for table in (self._model.input, self._model.output))
         return input_VD, output_VD
 
-    def live(self) -> dict[str, Any]:
-        """See Engine."""
+    def live(self) -> dict[str, AnyArray]:
         if self._config.optimizer == "adam" and not self._optimizer.state:
             self._fill_optimizer_state()
-            for state in self._optimizer.state.values():
-                for tensor in state.values():
-                    tensor.zero_()
-        live: dict[str, Any] = {name: parameter.detach() for name, parameter in self._named()}
-        for name, parameter in self._named():
+        named = {"input": self._model.input.weight, "output": self._model.output.weight}
+        live: dict[str, AnyArray] = {name: parameter.detach() for name, parameter in named.items()}
+        for name, parameter in named.items():
             for part, tensor in self._optimizer.state.get(parameter, {}).items():
-                if isinstance(tensor, torch.Tensor):
-                    live[f"{name}.{part}"] = tensor
+                live[f"{name}.{part}"] = tensor
         return live
-
-    def state(self) -> State:
-        """See Engine."""
-        state = {name: np.array(table_VD) for name, table_VD in zip(("input", "output"), self.tables(), strict=True)}
-        for name, parameter in self._named():
-            for part, tensor in self._optimizer.state.get(parameter, {}).items():
-                state[f"{name}.{part}"] = np.array(torch.as_tensor(tensor).cpu().numpy())
-        return state
-
-    def load_state(self, state: State) -> None:
-        """See Engine."""
-        if any("." in name for name in state):
-            self._fill_optimizer_state()
-        require_state(state, self.state())
-        with torch.no_grad():
-            for name, parameter in self._named():
-                parameter.copy_(torch.from_numpy(np.array(state[name])))
-                for part, tensor in self._optimizer.state.get(parameter, {}).items():
-                    tensor.copy_(torch.from_numpy(np.array(state[f"{name}.{part}"])))
-
-    def _named(self) -> list[tuple[str, torch.Tensor]]:
-        return [("input", self._model.input.weight), ("output", self._model.output.weight)]
 
     def _fill_optimizer_state(self) -> None:
         """Adam makes its state at the first step: take one that changes nothing but that state."""
-        kept = {name: np.array(table_VD) for name, table_VD in zip(("input", "output"), self.tables(), strict=True)}
-        for _, parameter in self._named():
+        for parameter in self._model.parameters():
             parameter.grad = torch.zeros_like(parameter)
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
-        with torch.no_grad():
-            for name, parameter in self._named():
-                parameter.copy_(torch.from_numpy(kept[name]))
+        for state in self._optimizer.state.values():
+            for tensor in state.values():
+                tensor.zero_()
 
     def _loss(self, center_B: Ids, context_B: Ids, key: int, row: int) -> torch.Tensor:
         """Losses [B] of pairs that begin at a row of a step."""

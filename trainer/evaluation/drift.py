@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from trainer.evaluation.align import common_rows, rotation, turn
 from trainer.models.store import Floats, Model
-from trainer.vectors.search import Ids, frequency_order, top_rows, unit_rows
+from trainer.vectors.search import top_rows, unit_rows
 
 #: The most frequent words of both that the rotation goes by, and of those, the ones that may count as moved: few
 #: occurrences move a word by themselves.
@@ -54,11 +54,12 @@ class Drift:
 
 def measure_drift(old: Model, now: Model, most: int = 18) -> Drift | None:
     """Compare the input vectors of two models; None where they have other dimensions or no word in common."""
-    old_ids, now_ids, common = _common_words(old, now)
-    if not len(now_ids) or old.input_VD.shape[1] != now.input_VD.shape[1]:
+    now_C, old_C = common_rows(now, old)
+    now_ids, old_ids, common = now_C[:ALIGNED], old_C[:ALIGNED], len(now_C)
+    if not common or old.input_VD.shape[1] != now.input_VD.shape[1]:
         return None
     old_ND, now_ND = unit_rows(old.input_VD[old_ids]), unit_rows(now.input_VD[now_ids])
-    turned_ND = old_ND @ rotation(old_ND, now_ND)
+    turned_ND = turn(old_ND, rotation(old_ND, now_ND))
     cosines_N = (turned_ND.astype(np.float64) * now_ND).sum(axis=1)
     tokens = now.vocabulary.column.take(pa.array(now_ids)).to_pylist()
     farthest = np.argsort(cosines_N[:WATCHED], kind="stable")[:most]
@@ -67,22 +68,6 @@ def measure_drift(old: Model, now: Model, most: int = 18) -> Drift | None:
         for row in farthest.tolist()
     )
     return Drift(cosines_N, moved, len(now.vocabulary) - common, len(old.vocabulary) - common)
-
-
-def rotation(from_ND: Floats, to_ND: Floats) -> Floats:
-    """Return the orthogonal matrix [D, D] that brings the rows of the one nearest to those of the other."""
-    left, _, right = np.linalg.svd(from_ND.astype(np.float64).T @ to_ND.astype(np.float64))
-    turn_DD: Floats = (left @ right).astype(np.float32)
-    return turn_DD
-
-
-def _common_words(old: Model, now: Model) -> tuple[Ids, Ids, int]:
-    """Return ids of the most frequent common words in both models, by the new one's counts, and how many there are."""
-    found = pc.index_in(now.vocabulary.column, value_set=old.vocabulary.column).combine_chunks()
-    old_V = found.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
-    order_V = frequency_order(now.vocabulary.counts)
-    common = order_V[old_V[order_V] >= 0]
-    return old_V[common[:ALIGNED]], common[:ALIGNED], len(common)
 
 
 def _near(unit_ND: Floats, row: int, tokens: list[str]) -> tuple[str, ...]:

@@ -42,13 +42,7 @@ class Question:
 
 @dataclass(frozen=True)
 class EvalSets:
-    """Files by their names as given, read before anything costs time.
-
-    Attributes:
-        similarity: pairs by file.
-        analogies: questions by file.
-        sha256: of each file.
-    """
+    """Files by their names as given, read before anything costs time."""
 
     similarity: dict[str, list[Pair]] = field(default_factory=dict)
     analogies: dict[str, list[Question]] = field(default_factory=dict)
@@ -78,12 +72,7 @@ def read_evalsets(
 
 
 def read_text(path: str, encoding: str = "utf-8-sig") -> str:
-    """Return a file's text.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        FormatError: it has another encoding.
-    """
+    """Return a file's text."""
     return _decode(storage.read_bytes(path), path, encoding)
 
 
@@ -91,11 +80,6 @@ def parse_similarity(text: str, path: str, delimiter: str | None = None) -> list
     """Read `word word score` lines, separated by tabs, commas or spaces; further columns are ignored.
 
     Empty lines and lines that begin with # are skipped, and a heading: a first line of names like `word1 word2 score`.
-
-    Args:
-        text: the file's.
-        path: names it in errors.
-        delimiter: what separates columns instead.
 
     Raises:
         FormatError: a line that is none of these, or no pairs at all.

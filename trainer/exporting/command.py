@@ -80,11 +80,7 @@ def export_model(
 
 
 def parse_timestamp(text: str) -> datetime.datetime:
-    """Read an ISO 8601 time, as UTC; one without a time zone is UTC already.
-
-    Raises:
-        UserError: it is none.
-    """
+    """Read an ISO 8601 time, as UTC; one without a time zone is UTC already."""
     try:
         # Python 3.10 does not know "Z".
         time = datetime.datetime.fromisoformat(text[:-1] + "+00:00" if text.endswith("Z") else text)
@@ -96,7 +92,6 @@ def parse_timestamp(text: str) -> datetime.datetime:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the flags of ``export``."""
     add_model_arguments(parser)
     parser.add_argument("--format", required=True, choices=FORMATS, help="what to write")
     parser.add_argument(
@@ -110,12 +105,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Write the file and say so.
-
-    Raises:
-        UserError: a wrong flag.
-        FormatError: a damaged model, or a token that the format cannot hold.
-    """
+    """Write the file and say so."""
     if args.timestamp is not None and args.format != "feast":
         raise UserError(f"--timestamp: found with --format {args.format}, expected only with --format feast")
     timestamp = parse_timestamp(args.timestamp) if args.timestamp is not None else None

@@ -6,7 +6,6 @@ Shapes: V tokens, D dimensions, R rows of a block.
 from __future__ import annotations
 
 import datetime
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import IO
@@ -18,13 +17,14 @@ import pyarrow.parquet as pq
 
 from pipeline.dataset.schema import FormatError
 from trainer.models.store import Floats
+from trainer.models.tensors import encode_header
 from trainer.vectors.search import Ids
 
 PROJECTOR = ("vectors.tsv", "metadata.tsv")
 
 _BLOCK_VALUES = 1 << 22  # numbers formatted at once
 # All of Unicode's white space and NUL: readers differ in which of them they split at.
-_WHITE_SPACE = r"[\x00\s\v\x1c-\x1f\x85\p{Z}]"
+WHITE_SPACE = r"[\x00\s\v\x1c-\x1f\x85\p{Z}]"
 _LINE_OR_TAB = r"[\x00\t\n\v\f\r\x1c-\x1f\x85\x{2028}\x{2029}]"
 
 
@@ -57,29 +57,19 @@ def write_word2vec(export: Export, stream: IO[bytes]) -> None:
     """Write word2vec's text format: `V D`, then per line the token and its numbers, separated by single spaces.
 
     The numbers are the shortest decimals that read back as the same float32.
-
-    Raises:
-        FormatError: a token is empty or holds white space.
     """
-    _refuse_tokens(export.column, _WHITE_SPACE, "white space", "word2vec")
+    _refuse_tokens(export.column, WHITE_SPACE, "white space", "word2vec")
     stream.write(_header(export))
     for tokens, _, vectors_RD in export.blocks():
-        _write_strings(pc.binary_join_element_wise(tokens, _joined(vectors_RD, " "), " "), stream)
+        write_strings(pc.binary_join_element_wise(tokens, join_numbers(vectors_RD, " "), " "), stream)
 
 
 def write_word2vec_bin(export: Export, stream: IO[bytes]) -> None:
-    """Write word2vec.c's binary format: `V D`, then the token, a space, D little-endian float32, a line feed.
-
-    Raises:
-        FormatError: a token is empty or holds white space.
-    """
-    _refuse_tokens(export.column, _WHITE_SPACE, "white space", "word2vec-bin")
+    """Write word2vec.c's binary format: `V D`, then the token, a space, D little-endian float32, a line feed."""
+    _refuse_tokens(export.column, WHITE_SPACE, "white space", "word2vec-bin")
     stream.write(_header(export))
     for tokens, _, vectors_RD in export.blocks():
-        raw = vectors_RD.astype("<f4")
-        offsets = np.arange(len(raw) + 1, dtype=np.int32) * np.int32(raw.shape[1] * 4)
-        vectors = pa.Array.from_buffers(pa.binary(), len(raw), [None, pa.py_buffer(offsets), pa.py_buffer(raw)])
-        _write_strings(pc.binary_join_element_wise(tokens.cast(pa.binary()), vectors, b" "), stream)
+        write_strings(pc.binary_join_element_wise(tokens.cast(pa.binary()), join_bytes(vectors_RD), b" "), stream)
 
 
 def write_parquet(export: Export, stream: IO[bytes]) -> None:
@@ -115,34 +105,19 @@ def write_safetensors(export: Export, stream: IO[bytes]) -> None:
     lengths_V = pc.binary_length(export.column).to_numpy()[export.order_V]
     offsets = np.concatenate([[0], np.cumsum(lengths_V)]).astype("<i8")
     rows, dim = len(export.order_V), export.table_VD.shape[1]
-    # The format's own order: types of more bytes first, so that all tensors are aligned.
-    stream.write(
-        _safetensors_header(
-            {
-                "counts": ("I64", [rows], 8 * rows),
-                "token_offsets": ("I64", [rows + 1], 8 * rows + 8),
-                "vectors": ("F32", [rows, dim], 4 * rows * dim),
-                "token_bytes": ("U8", [int(offsets[-1])], int(offsets[-1])),
-            }
-        )
-    )
+    heads: dict[str, tuple[np.dtype[np.generic], tuple[int, ...]]] = {
+        "counts": (np.dtype(np.int64), (rows,)),
+        "token_offsets": (np.dtype(np.int64), (rows + 1,)),
+        "vectors": (np.dtype(np.float32), (rows, dim)),
+        "token_bytes": (np.dtype(np.uint8), (int(offsets[-1]),)),
+    }
+    stream.write(encode_header(heads))
     stream.write(export.counts_V[export.order_V].astype("<i8").data)
     stream.write(offsets.data)
     for _, _, vectors_RD in export.blocks():
         stream.write(vectors_RD.astype("<f4", copy=False).data)
     for tokens, _, _ in export.blocks():
         stream.write(b"".join(tokens.cast(pa.binary()).to_pylist()))
-
-
-def _safetensors_header(tensors: dict[str, tuple[str, list[int], int]]) -> bytes:
-    """Encode name, type, shape and bytes of tensors that follow each other: a length, then JSON, padded to 8 bytes."""
-    entries, start = {}, 0
-    for name, (kind, shape, size) in tensors.items():
-        entries[name] = {"dtype": kind, "shape": shape, "data_offsets": [start, start + size]}
-        start += size
-    header = json.dumps(entries, separators=(",", ":")).encode("ascii")
-    header += b" " * (-len(header) % 8)
-    return len(header).to_bytes(8, "little") + header
 
 
 def write_projector(export: Export, vectors: IO[bytes], metadata: IO[bytes]) -> None:
@@ -154,31 +129,39 @@ def write_projector(export: Export, vectors: IO[bytes], metadata: IO[bytes]) -> 
     _refuse_tokens(export.column, _LINE_OR_TAB, "a tab or a line break", "projector")
     metadata.write(b"token\tcount\n")
     for tokens, counts_R, vectors_RD in export.blocks():
-        _write_strings(_joined(vectors_RD, "\t"), vectors)
-        _write_strings(pc.binary_join_element_wise(tokens, pa.array(counts_R).cast(pa.string()), "\t"), metadata)
+        write_strings(join_numbers(vectors_RD, "\t"), vectors)
+        write_strings(pc.binary_join_element_wise(tokens, pa.array(counts_R).cast(pa.string()), "\t"), metadata)
 
 
 def _header(export: Export) -> bytes:
     return f"{len(export.order_V)} {export.table_VD.shape[1]}\n".encode("ascii")
 
 
-def _joined(vectors_RD: Floats, separator: str) -> pa.Array:
+def join_numbers(vectors_RD: Floats, separator: str) -> pa.Array:
     """Join each row's numbers to one string; Arrow's cast writes the shortest decimals that round-trip."""
-    flat = pa.array(vectors_RD.ravel()).cast(pa.string())
-    offsets = np.arange(len(vectors_RD) + 1, dtype=np.int32) * np.int32(vectors_RD.shape[1])
-    return pc.binary_join(pa.ListArray.from_arrays(pa.array(offsets), flat), separator)
+    return pc.binary_join(_as_lists(vectors_RD).cast(pa.list_(pa.string())), separator)
 
 
-def _write_strings(rows: pa.Array, stream: IO[bytes]) -> None:
-    """Write each row and a line feed: once the line feeds are joined on, the column's buffer is the file's content."""
-    ended = pc.binary_join_element_wise(rows, pa.scalar("", rows.type), pa.scalar("\n", rows.type))
+def join_bytes(vectors_RD: Floats) -> pa.Array:
+    """Each row's numbers as little-endian bytes."""
+    raw = vectors_RD.astype("<f4")
+    offsets = pa.py_buffer(np.arange(len(raw) + 1, dtype=np.int32) * np.int32(raw.shape[1] * 4))
+    return pa.Array.from_buffers(pa.binary(), len(raw), [None, offsets, pa.py_buffer(raw)])
+
+
+def write_strings(rows: pa.Array, stream: IO[bytes], end: str = "\n") -> None:
+    """Write each row and an end: once the ends are joined on, the column's buffer is the file's content."""
+    ended = pc.binary_join_element_wise(rows, pa.scalar("", rows.type), pa.scalar(end, rows.type))
     offsets = np.frombuffer(ended.buffers()[1], np.int32)
     stream.write(memoryview(ended.buffers()[2])[offsets[ended.offset] : offsets[ended.offset + len(ended)]])
 
 
+def _offsets(vectors_RD: Floats) -> pa.Array:
+    return pa.array(np.arange(len(vectors_RD) + 1, dtype=np.int32) * np.int32(vectors_RD.shape[1]))
+
+
 def _as_lists(vectors_RD: Floats) -> pa.Array:
-    offsets = np.arange(len(vectors_RD) + 1, dtype=np.int32) * np.int32(vectors_RD.shape[1])
-    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(vectors_RD.ravel()))
+    return pa.ListArray.from_arrays(_offsets(vectors_RD), pa.array(vectors_RD.ravel()))
 
 
 def _parquet_writer(stream: IO[bytes], schema: pa.Schema) -> pq.ParquetWriter:

@@ -1,7 +1,4 @@
-"""gensim's `save_word2vec_format`: word2vec's text and binary files, with gensim's options.
-
-Shapes: V tokens, R rows of a block.
-"""
+"""gensim's `save_word2vec_format`: word2vec's text and binary files, with gensim's options."""
 
 from __future__ import annotations
 
@@ -9,72 +6,48 @@ import contextlib
 from collections.abc import Iterator
 from typing import IO
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.common.outputs import open_output
 from pipeline.dataset.schema import FormatError
-from pipeline.dataset.vocabulary import Vocabulary
 from pipeline.storage import storage
-from trainer.models.store import Floats
-from trainer.vectors.search import Ids
-
-_BLOCK_NUMBERS = 1 << 20
-_WHITE_SPACE = r"^$|[\x00\s\v\x1c-\x1f\x85\p{Z}]"
+from trainer.exporting.formats import WHITE_SPACE, Export, join_bytes, join_numbers, write_strings
 
 
-def write_vectors(
-    table_VD: Floats, vocabulary: Vocabulary, order_V: Ids, uri: str, first_line: str, prefix: str, binary: bool,
-    append: bool,
-) -> None:  # fmt: skip
-    """Write tokens and their vectors in the order of some ids.
+def write_vectors(export: Export, uri: str, first_line: str, prefix: str, binary: bool, append: bool) -> None:
+    """Write tokens and their vectors.
 
     Raises:
-        FormatError: a token is empty or has white space in it.
+        FormatError: a token is empty or has white space in it, so that no reader of the format would find it.
     """
-    require_plain_tokens(vocabulary)
-    size = max(1, _BLOCK_NUMBERS // table_VD.shape[1])
+    _require_plain_tokens(export)
     with _opened(uri, append) as stream:
         stream.write(first_line.encode())
-        for start in range(0, len(order_V), size):
-            ids_R = order_V[start : start + size]
-            rows = np.ascontiguousarray(table_VD[ids_R]).astype("<f4", copy=False)
-            parts = [row.tobytes() for row in rows] if binary else _lines(rows)
-            for token, part in zip(_tokens(vocabulary, ids_R), parts, strict=True):
-                stream.write(f"{prefix}{token} ".encode() + part)
+        for tokens, _, vectors_RD in export.blocks():
+            named = pc.binary_join_element_wise(prefix, tokens, "")
+            if binary:
+                write_strings(
+                    pc.binary_join_element_wise(named.cast(pa.binary()), join_bytes(vectors_RD), b" "), stream, ""
+                )
+            else:
+                write_strings(pc.binary_join_element_wise(named, join_numbers(vectors_RD, " "), " "), stream)
 
 
-def write_vocabulary(vocabulary: Vocabulary, order_V: Ids, uri: str, prefix: str, append: bool) -> None:
-    """Write lines of a token and its count in the order of some ids."""
-    require_plain_tokens(vocabulary)
+def write_vocabulary(export: Export, uri: str, prefix: str, append: bool) -> None:
+    """Write lines of a token and its count."""
+    _require_plain_tokens(export)
     with _opened(uri, append) as stream:
-        for token, count in zip(_tokens(vocabulary, order_V), vocabulary.counts[order_V].tolist(), strict=True):
-            stream.write(f"{prefix}{token} {count}\n".encode())
+        for tokens, counts_R, _ in export.blocks():
+            named = pc.binary_join_element_wise(prefix, tokens, "")
+            write_strings(pc.binary_join_element_wise(named, pa.array(counts_R).cast(pa.string()), " "), stream)
 
 
-def require_plain_tokens(vocabulary: Vocabulary) -> None:
-    """Refuse tokens that no reader of the format would find again.
-
-    Raises:
-        FormatError: a token is empty or has white space in it.
-    """
-    found = pc.index(pc.match_substring_regex(vocabulary.column, _WHITE_SPACE), True).as_py()
-    if found >= 0:
-        raise FormatError(f"found the token {vocabulary.token(found)!r}, expected no white space for word2vec's format")
-
-
-def _tokens(vocabulary: Vocabulary, ids_R: Ids) -> list[str]:
-    return vocabulary.column.take(pa.array(ids_R)).to_pylist()  # type: ignore[no-any-return]
-
-
-def _lines(rows: Floats) -> list[bytes]:
-    """Format each row: the shortest decimals that read back as the same float32."""
-    count, dim = rows.shape
-    numbers = pa.array(rows.ravel()).cast(pa.string())
-    offsets = pa.array(np.arange(count + 1, dtype=np.int32) * np.int32(dim))
-    joined = pc.binary_join(pa.ListArray.from_arrays(offsets, numbers), " ")
-    return [f"{line}\n".encode() for line in joined.to_pylist()]
+def _require_plain_tokens(export: Export) -> None:
+    row = pc.index(pc.match_substring_regex(export.column, rf"^$|{WHITE_SPACE}"), True).as_py()
+    if row >= 0:
+        token = export.column[row].as_py()
+        raise FormatError(f"found the token {token!r}, expected no white space for word2vec's format")
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import types
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import numpy as np
 
@@ -60,11 +60,7 @@ class UnknownTokenError(KeyError):
 
 
 class Keys:
-    """Tokens, their indexes and counts.
-
-    Attributes:
-        vocabulary: tokens and counts in id order.
-    """
+    """Tokens, their indexes and counts."""
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         self.vocabulary = vocabulary
@@ -139,15 +135,12 @@ class Keys:
         """Tell whether the vocabulary has a token or an index."""
         return key in self
 
-    def get_vecattr(self, key: Key, attr: str) -> Any:
-        """Return a token's `count`.
-
-        Raises:
-            KeyError: another attribute, or an unknown token.
-        """
+    def get_vecattr(self, key: Key, attr: str) -> np.int64:
+        """Return a token's `count`."""
         if attr not in self.expandos:
             raise KeyError(f"found the attribute {attr!r}, expected 'count'")
-        return self.expandos[attr][self.get_index(key)]
+        count: np.int64 = self.expandos[attr][self.get_index(key)]
+        return count
 
     def most_frequent(
         self, name: str, restrict_vocab: int | None = None, clip_start: int = 0, clip_end: int | None = None

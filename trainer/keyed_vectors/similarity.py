@@ -32,7 +32,7 @@ from trainer.vectors.arguments import (
     scaled,
     unit,
 )
-from trainer.vectors.search import Doubles, cosines, exact_units, row_norms, top_rows
+from trainer.vectors.search import Doubles, Ids, cosines, exact_units, row_norms, top_rows
 
 _COSMUL_SMALL = 1e-6  # gensim's, which keeps the quotient finite
 
@@ -46,11 +46,7 @@ class Similarities(Keys):
 
     @functools.cached_property
     def norms(self) -> Doubles:
-        """The vectors' lengths, float64 [V]; the first use reads the table once.
-
-        Raises:
-            FormatError: the table holds NaN or Inf.
-        """
+        """The vectors' lengths, float64 [V]; the first use reads the table once."""
         norms_V = row_norms(self.vectors)
         if not np.isfinite(norms_V).all():
             row = int(np.flatnonzero(~np.isfinite(norms_V))[0])
@@ -73,12 +69,7 @@ class Similarities(Keys):
         return 1 - self.similarity(w1, w2)
 
     def n_similarity(self, ws1: Sequence[Key | Vector], ws2: Sequence[Key | Vector]) -> float:
-        """Return the cosine of two groups' mean vectors.
-
-        Raises:
-            ValueError: a group is empty.
-            UnknownTokenError: the vocabulary lacks a token.
-        """
+        """Return the cosine of two groups' mean vectors."""
         groups = [require_list("n_similarity", group) for group in (ws1, ws2)]
         if not all(groups):
             raise ValueError("n_similarity: found an empty list, expected tokens on both sides")
@@ -116,12 +107,7 @@ class Similarities(Keys):
         return keys[int(np.argmax([self.similarity(key1, key) for key in keys]))]
 
     def rank_by_centrality(self, words: Iterable[Key], use_norm: bool = True) -> list[tuple[float, Key]]:
-        """Return cosines with the mean of all these tokens, and the tokens, largest first.
-
-        Raises:
-            ValueError: there are none.
-            UnknownTokenError: the vocabulary lacks a token.
-        """
+        """Return cosines with the mean of all these tokens, and the tokens, largest first."""
         keys = require_keys("doesnt_match", words)
         if not keys:
             raise ValueError("doesnt_match: found no tokens, expected some")
@@ -202,7 +188,7 @@ class Similarities(Keys):
 
     def similar_by_vector(self, vector: Vector, topn: int | None = 10, restrict_vocab: int | None = None) -> Any:
         """Return the tokens nearest to a vector [D], with their cosines, best first."""
-        query: Any = np.asarray(vector) if isinstance(vector, list) else vector
+        query = np.asarray(vector) if isinstance(vector, list) else vector
         return self.most_similar(positive=[query], topn=topn, restrict_vocab=restrict_vocab)
 
     def relative_cosine_similarity(self, wa: Key, wb: Key, topn: int = 10) -> float:
@@ -214,7 +200,7 @@ class Similarities(Keys):
         return self.similarity(wa, wb) / total
 
     @staticmethod
-    def cosine_similarities(vector_1: Vector, vectors_all: Vector) -> npt.NDArray[Any]:
+    def cosine_similarities(vector_1: Vector, vectors_all: Vector) -> npt.NDArray[np.number]:
         """Return the cosines of one vector [D] with the rows of a matrix [N, D]; 0 where either is all zeros."""
         table = np.asarray(vectors_all)
         if table.ndim != 2 or table.dtype.kind not in "fiu" or not np.isfinite(table).all():
@@ -242,7 +228,7 @@ class Similarities(Keys):
         """Return the cosines float32 [B, V] of vectors with all tokens' ones."""
         return cosines(self.vectors, queries_BD, self.norms)
 
-    def nearest(self, scores_V: npt.NDArray[Any], top: int, without: Iterable[int] = ()) -> list[int]:
+    def nearest(self, scores_V: npt.NDArray[np.number], top: int, without: Iterable[int] = ()) -> list[int]:
         """Return the rows of the ``top`` largest scores, best first, equal ones by row; changes ``scores_V``."""
         scores_V[list(without)] = -np.inf
         return [int(row) for row in top_rows(scores_V, top)]
@@ -254,14 +240,16 @@ class Similarities(Keys):
         products_NV: Doubles = self.cosines(vectors_ND) * lengths_N[:, None]
         return products_NV
 
-    def _vector(self, name: str, value: Key | Vector) -> Doubles:
+    def _vector(self, name: str, value: object) -> Doubles:
         """Return a token's vector, or a vector as it is, float64 [D]."""
         if isinstance(value, np.ndarray | list):
             return require_vector(name, value, self.vector_size)
         exact_D: Doubles = self.vectors[self.get_index(require_key(name, value))].astype(np.float64)
         return exact_D
 
-    def _best(self, name: str, scores_V: npt.NDArray[Any], topn: int | None, query: Iterable[Any], limit: Any) -> Any:
+    def _best(
+        self, name: str, scores_V: Floats | Doubles, topn: int | None, query: Iterable[Key | Doubles], limit: Ids | None
+    ) -> Found | Floats | Doubles:
         """Return the ``topn`` best tokens but those of the query, or all scores; among the ids ``limit``, if any."""
         if topn is None:
             return scores_V if limit is None else scores_V[limit]

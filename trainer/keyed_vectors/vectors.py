@@ -121,14 +121,14 @@ class Vectors(WordTests):
             ValueError: no keys, another number of weights, or numbers that are not finite.
             UnknownTokenError: an unknown token, without ``ignore_missing``.
         """
-        keys = require_list("get_mean_vector", keys)
-        given = [1.0] * len(keys) if weights is None else require_list("get_mean_vector: weights", weights)
-        if not keys or len(given) != len(keys):
+        listed = require_list("get_mean_vector", keys)
+        given = [1.0] * len(listed) if weights is None else require_list("get_mean_vector: weights", weights)
+        if not listed or len(given) != len(listed):
             raise ValueError(
-                f"get_mean_vector: found {len(keys)} keys and {len(given)} weights, expected as many of both"
+                f"get_mean_vector: found {len(listed)} keys and {len(given)} weights, expected as many of both"
             )
         total_D, total = np.zeros(self.vector_size), 0.0
-        for key, weight in zip(keys, [require_weight("get_mean_vector", one) for one in given], strict=True):
+        for key, weight in zip(listed, [require_weight("get_mean_vector", one) for one in given], strict=True):
             if isinstance(key, np.ndarray):
                 row_D = require_vector("get_mean_vector", key, self.vector_size)
             elif ignore_missing and require_key("get_mean_vector", key) not in self:
@@ -177,13 +177,15 @@ class Vectors(WordTests):
         Raises:
             FormatError: a token with white space, which no reader of the format could find.
         """
+        from trainer.exporting.formats import Export
         from trainer.exporting.word2vec import write_vectors, write_vocabulary
 
         order_V = self.order if sort_attr == "count" else np.arange(len(self), dtype=np.int64)
+        export = Export(self.vectors, self.vocabulary.column, self.counts, order_V)
         if fvocab is not None:
-            write_vocabulary(self.vocabulary, order_V, as_uri(fvocab), prefix, append)
+            write_vocabulary(export, as_uri(fvocab), prefix, append)
         first = f"{len(self) if total_vec is None else total_vec} {self.vector_size}\n" if write_header else ""
-        write_vectors(self.vectors, self.vocabulary, order_V, as_uri(fname), first, prefix, binary, append)
+        write_vectors(export, as_uri(fname), first, prefix, binary, append)
 
 
 def load(

@@ -9,16 +9,27 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
+from typing import TypeAlias, TypedDict
 
 import numpy as np
 
-from trainer.evaluation.command import RankedVectors, check_analogies, compose, fold_upper, known_pairs, rank_tables
 from trainer.evaluation.eval_sets import parse_analogies, parse_similarity, read_text
+from trainer.evaluation.ranked import RankedVectors, compose, fold_upper, rank_tables
+from trainer.evaluation.scores import check_analogies, known_pairs
 from trainer.keyed_vectors.similarity import Similarities
 from trainer.vectors.arguments import Key, as_uri, require_keys, require_size, unit
 
 logger = logging.getLogger(__name__)
+
+Correlation: TypeAlias = Sequence[float]  # SciPy's result: the coefficient, its p-value
+
+
+class Section(TypedDict):
+    """What became of the questions of a section."""
+
+    section: str
+    correct: list[tuple[str, ...]]
+    incorrect: list[tuple[str, ...]]
 
 
 class WordTests(Similarities):
@@ -27,7 +38,7 @@ class WordTests(Similarities):
     def evaluate_word_pairs(
         self, pairs: str | os.PathLike[str], delimiter: str = "\t", encoding: str = "utf8",
         restrict_vocab: int | None = 300_000, case_insensitive: bool = True, dummy4unknown: bool = False,
-    ) -> tuple[Any, Any, float]:  # fmt: skip
+    ) -> tuple[Correlation, Correlation, float]:  # fmt: skip
         """Score word similarity; it needs SciPy.
 
         Args:
@@ -40,10 +51,6 @@ class WordTests(Similarities):
 
         Returns:
             Pearson's and Spearman's correlation, each with its p-value, and the percentage of pairs with unknown words.
-
-        Raises:
-            ValueError: no pair is known.
-            FormatError: a line that cannot be read.
         """
         from scipy import stats
 
@@ -64,7 +71,7 @@ class WordTests(Similarities):
     def evaluate_word_analogies(
         self, analogies: str | os.PathLike[str], restrict_vocab: int | None = 300_000, case_insensitive: bool = True,
         dummy4unknown: bool = False, similarity_function: str = "most_similar",
-    ) -> tuple[float, list[dict[str, Any]]]:  # fmt: skip
+    ) -> tuple[float, list[Section]]:  # fmt: skip
         """Answer analogies by 3CosAdd.
 
         Args:
@@ -77,10 +84,6 @@ class WordTests(Similarities):
         Returns:
             The share of right answers, and for each section and for all a dictionary with `section`, `correct` and
             `incorrect`, lists of questions.
-
-        Raises:
-            ValueError: no question is known.
-            FormatError: a line that cannot be read.
         """
         if similarity_function != "most_similar":
             raise ValueError(f"similarity_function: found {similarity_function!r}, expected 'most_similar'")
@@ -92,15 +95,15 @@ class WordTests(Similarities):
             right = np.maximum(right, 0)
         if not (right >= 0).any():
             raise ValueError(f"{path}: found no question whose words are all in the vocabulary, expected some")
-        sections: dict[str, dict[str, Any]] = {}
+        sections: dict[str, Section] = {}
         for one in questions:
             sections.setdefault(one.section, {"section": one.section, "correct": [], "incorrect": []})
-        total: dict[str, Any] = {"section": "Total accuracy", "correct": [], "incorrect": []}
+        total: Section = {"section": "Total accuracy", "correct": [], "incorrect": []}
         for question, answer in zip(questions, right.tolist(), strict=True):
             words = tuple(map(str.upper, question.words)) if case_insensitive else question.words
             for section in (sections[question.section], total):
                 if answer >= 0:
-                    section["correct" if answer else "incorrect"].append(words)
+                    (section["correct"] if answer else section["incorrect"]).append(words)
         for section in (*sections.values(), total):
             self.log_accuracy(section)
         return len(total["correct"]) / int((right >= 0).sum()), [*sections.values(), total]
@@ -109,12 +112,7 @@ class WordTests(Similarities):
         """Return the Word Mover's Distance (Kusner et al. 2015) of two texts, each a list of tokens; it needs POT.
 
         Unknown tokens are left out. As in gensim, the distance is Inf where a text has no other, or where no two
-        different words have different vectors.
-
-        Args:
-            document1: a text.
-            document2: another.
-            norm: scale vectors to length 1 first.
+        different words have different vectors. ``norm`` scales vectors to length 1 first.
         """
         from ot import emd2
 
@@ -133,16 +131,14 @@ class WordTests(Similarities):
         return float("inf") if distances_NN.sum() < 1e-8 else float(emd2(*weights, distances_NN))
 
     @staticmethod
-    def log_accuracy(section: dict[str, Any]) -> None:
-        """Log a section's share of right answers."""
+    def log_accuracy(section: Section) -> None:
         right, wrong = len(section["correct"]), len(section["incorrect"])
         if right + wrong:
             share = 100.0 * right / (right + wrong)
             logger.info("%s: %.1f%% (%i/%i)", section["section"], share, right, right + wrong)
 
     @staticmethod
-    def log_evaluate_word_pairs(pearson: Any, spearman: Any, oov: float, pairs: str) -> None:
-        """Log what `evaluate_word_pairs` returns."""
+    def log_evaluate_word_pairs(pearson: Correlation, spearman: Correlation, oov: float, pairs: str) -> None:
         logger.info("Pearson correlation coefficient against %s: %.4f", pairs, pearson[0])
         logger.info("Spearman rank-order correlation coefficient against %s: %.4f", pairs, spearman[0])
         logger.info("Pairs with unknown words ratio: %.1f%%", oov)

@@ -14,15 +14,12 @@ import secrets
 import shutil
 import sys
 import tempfile
-from typing import Any
 
-from pipeline.dataset.schema import FormatError
-from pipeline.dataset.vocabulary import parse_vocab
+from pipeline.dataset.schema import FormatError, require_sha256
 from pipeline.storage import storage
 from pipeline.storage.retry import retrying
-from trainer.models import store
-from trainer.models.store import TABLES, VOCAB, Floats, Model
-from trainer.models.tensors import parse_tables
+from trainer.models.store import FileEntry, Floats, Model, open_version
+from trainer.models.tensors import map_arrays, require_tables
 from trainer.progress.meter import warn
 
 _CHECKED_BYTES = 1 << 26  # of a file, in memory at once
@@ -40,36 +37,20 @@ def map_model(model_uri: str, version: str | None = None, verify: bool = True) -
     Raises:
         FormatError: no model, unfinished training, another format version, a damaged or unexpected file.
     """
-    return store.open_version(model_uri, version, lambda info: _map_version(model_uri, info, verify))
+    return open_version(model_uri, version, lambda uri, entry, rows: map_tables(uri, entry, rows, verify))
 
 
-def _map_version(model_uri: str, info: dict[str, Any], verify: bool) -> Model:
-    folder = store.version_folder(model_uri, info["version"])
-    vocab_uri, tables_uri = (storage.join(folder, name) for name in (VOCAB, TABLES))
-    vocabulary = parse_vocab(store.read_checked(vocab_uri, info["files"][VOCAB]), storage.redact(vocab_uri))
-    tables = map_tables(tables_uri, info["files"][TABLES], len(vocabulary), verify)
-    return Model(tables["input"], tables["output"], vocabulary, info)
-
-
-def map_tables(uri: str, entry: dict[str, Any], rows: int, verify: bool) -> dict[str, Floats]:
-    """Map the tensors `input` and `output`, float32 [rows, D].
-
-    Args:
-        uri: the safetensors file.
-        entry: its `bytes` and `sha256`.
-        rows: the vocabulary's.
-        verify: check its SHA-256.
-
-    Raises:
-        FormatError: the file is missing, or not as expected.
-    """
+def map_tables(uri: str, entry: FileEntry, rows: int, verify: bool) -> dict[str, Floats]:
+    """Map the tensors `input` and `output`, float32 [rows, D]; ``verify`` checks the file's SHA-256."""
     name = storage.redact(uri)
     path = storage.local_path(uri) if storage.is_local(uri) else _local_copy(uri, entry)
     try:
         mapped = _map_file(path, entry["bytes"], name)
-        if verify and (found := _digest(mapped)) != entry["sha256"]:
-            raise FormatError(f"{name}: found SHA-256 {found[:16]}…, expected {entry['sha256'][:16]}…")
-        return parse_tables(mapped, rows, name)
+        if verify:
+            require_sha256(_digest(mapped), entry["sha256"], name)
+        tables = map_arrays(mapped, name)
+        require_tables(tables, rows, name)
+        return tables  # type: ignore[return-value]
     except FormatError:
         if not storage.is_local(uri):
             _remove(path)  # the next attempt copies it anew
@@ -100,7 +81,7 @@ def _digest(mapped: mmap.mmap) -> str:
     return sha.hexdigest()
 
 
-def _local_copy(uri: str, entry: dict[str, Any]) -> str:
+def _local_copy(uri: str, entry: FileEntry) -> str:
     """Return the file's copy on this machine, which is called by its content; it is made if there is none."""
     path = os.path.join(_own_folder(), f"{entry['sha256']}.safetensors")
     with contextlib.suppress(FileNotFoundError):

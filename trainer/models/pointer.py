@@ -11,15 +11,14 @@ All of it changes in one conditional swap, so that "the version before" is alway
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 from pipeline.dataset.schema import (
     FORMAT_VERSION,
     FormatError,
     canonical_json,
     parse_json_object,
+    parse_struct,
     require_inside,
-    require_version,
 )
 from pipeline.storage import storage
 from trainer.models.lock import share
@@ -45,7 +44,7 @@ class Pointer:
     """
 
     version: str
-    model_sha256: str | None
+    model_sha256: str | None = None
     previous: tuple[str, ...] = ()
     withdrawn: tuple[str, ...] = ()
     dropped: tuple[str, ...] = ()
@@ -57,7 +56,6 @@ class Pointer:
         return (self.version, *self.previous, *self.withdrawn)
 
     def to_json(self) -> bytes:
-        """Encode canonically."""
         fields = {"format_version": FORMAT_VERSION, "version": self.version, "model_sha256": self.model_sha256}
         lists = {name: list(getattr(self, name)) for name in _LISTS}
         return canonical_json(fields | {name: value for name, value in lists.items() if value})
@@ -96,35 +94,21 @@ def read_pointer(model_uri: str) -> Pointer | None:
     path, data = storage.redact(uri), read_whole(model_uri, LATEST)
     if data is None:
         return None
-    fields = parse_pointer(data, path)
+    fields = parse_json_object(data, path)
     if "version" not in fields and "run" in fields:
         raise FormatError(f"{path}: found a dataset's pointer, expected a model's")
-    previous, withdrawn, dropped = (_names(fields.get(name, []), name, path) for name in _LISTS)
-    version = require_plain(fields.get("version"), uri)
-    return Pointer(version, fields.get("model_sha256"), previous, withdrawn, dropped, data)
+    pointer = replace(parse_struct(data, Pointer, path), data=data)
+    for name in (*pointer.kept, *pointer.dropped):
+        require_plain(name, uri)
+    return pointer
 
 
 def read_whole(model_uri: str, name: str) -> bytes | None:
-    """Read a pointer in a model's folder; None where there is none yet.
-
-    Raises:
-        FormatError: the model's folder is a file.
-    """
+    """Read a pointer in a model's folder; None where there is none yet."""
     try:
         return storage.read_pointer(storage.join(model_uri, name))
     except NotADirectoryError:
         raise FormatError(f"{storage.redact(model_uri)}: found a file, expected a model's folder") from None
-
-
-def parse_pointer(data: bytes, path: str) -> dict[str, Any]:
-    """Parse a pointer of this format version.
-
-    Raises:
-        FormatError: no JSON object, or another version.
-    """
-    fields = parse_json_object(data, path)
-    require_version(fields.get("format_version"), path)
-    return fields
 
 
 def swap(model_uri: str, before: Pointer | None, after: Pointer) -> None:
@@ -139,27 +123,13 @@ def swap(model_uri: str, before: Pointer | None, after: Pointer) -> None:
 
 
 def version_folder(model_uri: str, version: str) -> str:
-    """Name the folder of a version.
-
-    Raises:
-        FormatError: no plain name.
-    """
+    """Name the folder of a version."""
     return storage.join(model_uri, VERSIONS, require_plain(version, model_uri))
 
 
 def require_plain(version: object, uri: str) -> str:
-    """Return a version's name if it is the plain name of a folder.
-
-    Raises:
-        FormatError: it is not.
-    """
+    """Return a version's name if it is the plain name of a folder."""
     name = require_inside(version, storage.redact(uri))
     if "/" in name or name.startswith("."):
         raise FormatError(f"{storage.redact(uri)}: found the version {name!r}, expected the plain name of a folder")
     return name
-
-
-def _names(value: object, name: str, path: str) -> tuple[str, ...]:
-    if not isinstance(value, list):
-        raise FormatError(f"{path}: found {name} = {value!r}, expected a list of versions")
-    return tuple(require_plain(item, path) for item in value)

@@ -18,7 +18,6 @@ import re
 import secrets
 import shutil
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 from pipeline.dataset.schema import FormatError
 from pipeline.storage import storage
@@ -65,23 +64,17 @@ def place(
 ) -> None:
     """Make a version of files; one of the same name has the same bytes, and of it only what is damaged is written.
 
-    Args:
-        model_uri: the model's folder.
-        version: the name.
-        folder: what `publishing` gave.
-        tables: the tables' file, with
-        sha256: its digest.
-        contents: the other files, model.json last.
+    ``sha256`` is that of the tables' file; of ``contents`` model.json comes last.
     """
     target = version_folder(model_uri, version)
     local = storage.is_local(model_uri)
     fresh = local and not os.path.lexists(storage.local_path(target))
-    into, known = folder if fresh else target, _read(storage.join(target, INFO)) == contents[INFO]
+    into, known = folder if fresh else target, read_if_there(storage.join(target, INFO)) == contents[INFO]
     if not (known and _digest(storage.join(target, TABLES)) == sha256):
         tables.put(storage.join(into, TABLES))
     for name, data in contents.items():
         uri = storage.join(into, name)
-        if not known or (name != MARK and (found := _read(uri)) != bytes(data) and not (found and name == RUN)):
+        if not known or (name != MARK and (found := read_if_there(uri)) != bytes(data) and not (found and name == RUN)):
             storage.write_bytes(uri, data)
     if known and MARK not in contents:
         storage.remove_file(storage.join(target, MARK))
@@ -89,7 +82,7 @@ def place(
         try:
             os.rename(storage.local_path(folder), storage.local_path(target))
         except OSError:
-            if _read(storage.join(target, INFO)) != contents[INFO]:  # otherwise another publisher was faster
+            if read_if_there(storage.join(target, INFO)) != contents[INFO]:  # otherwise another publisher was faster
                 raise
 
 
@@ -168,7 +161,8 @@ def _is_left(names: list[str], version: str, pointer: Pointer | None) -> bool:
     return INFO not in names or MARK in names
 
 
-def _read(uri: str) -> bytes | None:
+def read_if_there(uri: str) -> bytes | None:
+    """Read a file; None where there is none."""
     try:
         return storage.read_bytes(uri)
     except (FileNotFoundError, NotADirectoryError):
@@ -179,12 +173,11 @@ def _digest(uri: str) -> str:
     """SHA-256 of a file, "" where there is none."""
 
     def read() -> str:
-        digest: Any = hashlib.sha256()
+        digest = hashlib.sha256()
         with storage.open_binary(uri) as stream:
             while chunk := stream.read(_CHUNK_BYTES):
                 digest.update(chunk)
-        found: str = digest.hexdigest()
-        return found
+        return digest.hexdigest()
 
     try:
         return read() if storage.is_local(uri) else retrying(storage.redact(uri), read)

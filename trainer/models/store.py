@@ -20,7 +20,7 @@ import datetime
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias, TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -30,8 +30,8 @@ from pipeline.dataset.schema import (
     FormatError,
     canonical_json,
     parse_json_object,
-    require_inside,
-    require_version,
+    parse_struct,
+    require_sha256,
     sha256_hex,
 )
 from pipeline.dataset.vocabulary import Vocabulary, parse_vocab, save_vocab
@@ -48,17 +48,45 @@ from trainer.models.publication import (
     end_publication,
     place,
     publishing,
+    read_if_there,
 )
-from trainer.models.tensors import TensorFile, parse_tables
+from trainer.models.tensors import Array, TensorFile, is_finite, map_arrays, require_tables
 
 __all__ = ["INFO", "INPUTS", "LATEST", "LINEAGE", "RUN", "TABLES", "VOCAB", "version_folder"]  # of others' homes
 
 #: What is the store's own in a model's folder.
 OWN = (LATEST, "versions", "checkpoints", "retrain", "train.lock")
 
-_SECTIONS = ("config", "lineage", "metrics")
+_SECTIONS = ("config", "lineage", "metrics", "training")
 
 Floats = npt.NDArray[np.float32]
+
+
+class FileEntry(TypedDict):
+    """Size and SHA-256 of one file of a version."""
+
+    bytes: int
+    sha256: str
+
+
+class Info(TypedDict, total=False):
+    """The content of model.json; before it is saved, `config`, `lineage`, `metrics` and maybe `training` alone.
+
+    Attributes:
+        training: how it was trained, as far as that is known: threads, processes and the like.
+    """
+
+    format_version: int
+    version: str
+    config: dict[str, Any]
+    lineage: dict[str, Any]
+    metrics: dict[str, Any]
+    training: dict[str, Any]
+    files: dict[str, FileEntry]
+
+
+#: Gets the URI of a file of tables, its entry and the vocabulary's rows, returns the tables `input` and `output`.
+Loader: TypeAlias = "Callable[[str, FileEntry, int], dict[str, Floats]]"
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,17 +97,20 @@ class Model:
         input_VD: the input table, rows in id order.
         output_VD: the output table, rows in id order.
         vocabulary: tokens and counts of the V rows.
-        info: `config`, `lineage`, `metrics` and, if it is known, `training` (threads, processes and the like), as in
-            model.json; a loaded model has all of model.json here.
+        info: what model.json says of it.
     """
 
     input_VD: Floats
     output_VD: Floats
     vocabulary: Vocabulary
-    info: dict[str, Any]
+    info: Info
+
+    @property
+    def tables(self) -> dict[str, Floats]:
+        return {"input": self.input_VD, "output": self.output_VD}
 
 
-def name_version(info: Mapping[str, Any]) -> str:
+def name_version(info: Mapping[str, object]) -> str:
     """Name the version of a model.json: 16 hex digits, which follow from all that is in it and in the version's files.
 
     Equal names mean equal bytes: of the settings, the metrics, the tables and the vocabulary.
@@ -103,7 +134,7 @@ def save_model(model_uri: str, model: Model, run: dict[str, Any], keep: int = HI
         FormatError: a table holds NaN or Inf, or does not fit the vocabulary; nothing was written.
         PointerMovedError: another version was published meanwhile.
     """
-    _require_model(model, storage.redact(model_uri))
+    _require_model(model.tables, len(model.vocabulary), storage.redact(model_uri))
     before = read_pointer(model_uri)
     with publishing(model_uri) as folder:
         version, sha256 = _write_version(model_uri, folder, model, run, {MARK: b""})
@@ -119,7 +150,7 @@ def stage_model(model_uri: str, model: Model, run: dict[str, Any]) -> tuple[str,
     Raises:
         FormatError: a table holds NaN or Inf, or does not fit the vocabulary; nothing was written.
     """
-    _require_model(model, storage.redact(model_uri))
+    _require_model(model.tables, len(model.vocabulary), storage.redact(model_uri))
     with publishing(model_uri) as folder:
         return _write_version(model_uri, folder, model, run, {})
 
@@ -127,18 +158,16 @@ def stage_model(model_uri: str, model: Model, run: dict[str, Any]) -> tuple[str,
 def _write_version(
     model_uri: str, folder: str, model: Model, run: dict[str, Any], marks: dict[str, storage.Bytes]
 ) -> tuple[str, str]:
-    digest, tables = hashlib.sha256(), {"input": model.input_VD, "output": model.output_VD}
+    digest, tables = hashlib.sha256(), model.tables
     with contextlib.closing(TensorFile(storage.join(folder, TABLES), tables, digest)) as file:
         vocabulary = memoryview(save_vocab(model.vocabulary))
-        info = {name: model.info[name] for name in _SECTIONS} | {
+        info = {name: value for name, value in model.info.items() if name in _SECTIONS} | {
             "format_version": FORMAT_VERSION,
             "files": {
-                TABLES: {"bytes": file.bytes, "sha256": digest.hexdigest()},
-                VOCAB: {"bytes": vocabulary.nbytes, "sha256": sha256_hex(vocabulary)},
+                TABLES: FileEntry(bytes=file.bytes, sha256=digest.hexdigest()),
+                VOCAB: FileEntry(bytes=vocabulary.nbytes, sha256=sha256_hex(vocabulary)),
             },
         }
-        if "training" in model.info:
-            info["training"] = model.info["training"]
         version = name_version(info)
         data = canonical_json(info | {"version": version})
         published_at = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
@@ -154,23 +183,31 @@ def load_model(model_uri: str, version: str | None = None) -> Model:
     Raises:
         FormatError: no model, unfinished training, another format version, a damaged or unexpected file.
     """
-    return open_version(model_uri, version, lambda info: _load_version(model_uri, info))
+
+    def load(uri: str, entry: FileEntry, rows: int) -> dict[str, Floats]:
+        tables = map_arrays(read_checked(uri, entry), storage.redact(uri))
+        _require_model(tables, rows, storage.redact(uri))
+        return tables  # type: ignore[return-value]
+
+    return open_version(model_uri, version, load)
 
 
-def open_version(model_uri: str, version: str | None, load: Callable[[dict[str, Any]], Model]) -> Model:
-    """Have a version loaded from its model.json; None means the live one, whatever is published meanwhile.
+def open_version(
+    model_uri: str, version: str | None, load: Callable[[str, FileEntry, int], dict[str, Floats]]
+) -> Model:
+    """Open a version; None means the live one, whatever is published meanwhile.
 
     Raises:
         FormatError: there is no such version, or it is damaged.
     """
     if version is not None:
-        return load(read_info(model_uri, version))
+        return _open(model_uri, read_info(model_uri, version), load)
     found = read_pointer(model_uri)
     if found is None:
         raise FormatError(explain_missing(model_uri))
     while True:
         try:
-            return load(read_info(model_uri, found.version, found.model_sha256))
+            return _open(model_uri, read_info(model_uri, found.version, found.model_sha256), load)
         except (FormatError, FileNotFoundError):  # it may have been replaced, and removed, since the pointer was read
             now = read_pointer(model_uri)
             if now is None or now.version == found.version:
@@ -178,51 +215,38 @@ def open_version(model_uri: str, version: str | None, load: Callable[[dict[str, 
             found = now
 
 
-def _load_version(model_uri: str, info: dict[str, Any]) -> Model:
-    folder = version_folder(model_uri, info["version"])
-    vocab_path, tables_path = (storage.join(folder, name) for name in (VOCAB, TABLES))
-    vocabulary = parse_vocab(read_checked(vocab_path, info["files"][VOCAB]), storage.redact(vocab_path))
-    path = storage.redact(tables_path)
-    tables = parse_tables(read_checked(tables_path, info["files"][TABLES]), len(vocabulary), path)
-    for name, table_VD in tables.items():
-        _require_table(table_VD, name, len(vocabulary), path)
+def _open(model_uri: str, info: Info, load: Loader) -> Model:
+    vocab_uri, tables_uri = (storage.join(version_folder(model_uri, info["version"]), name) for name in (VOCAB, TABLES))
+    vocabulary = parse_vocab(read_checked(vocab_uri, info["files"][VOCAB]), storage.redact(vocab_uri))
+    tables = load(tables_uri, info["files"][TABLES], len(vocabulary))
     return Model(tables["input"], tables["output"], vocabulary, info)
 
 
-def finished_version(model_uri: str) -> dict[str, Any] | None:
-    """Return model.json of the current version, None where no training has finished yet.
-
-    Raises:
-        FormatError: the pointer or model.json is damaged.
-    """
+def finished_version(model_uri: str) -> Info | None:
+    """Return model.json of the current version, None where no training has finished yet."""
     found = read_pointer(model_uri)
     return None if found is None else read_info(model_uri, found.version, found.model_sha256)
 
 
 def read_run(model_uri: str, version: str) -> dict[str, Any]:
-    """Return run.json of a version.
-
-    Raises:
-        FormatError: there is none, or it is no JSON object.
-    """
+    """Return run.json of a version."""
     path = storage.join(version_folder(model_uri, version), RUN)
     return parse_json_object(_read(path), storage.redact(path))
 
 
-def _read(path: str) -> bytes:
-    try:
-        return storage.read_bytes(path)
-    except (FileNotFoundError, NotADirectoryError):
-        raise FormatError(f"{storage.redact(path)}: found no file, expected one of a model's") from None
+def _read(uri: str) -> bytes:
+    data = read_if_there(uri)
+    if data is None:
+        raise FormatError(f"{storage.redact(uri)}: found no file, expected one of a model's")
+    return data
 
 
-def read_checked(path: str, entry: dict[str, Any]) -> bytes:
-    data = _read(path)
+def read_checked(uri: str, entry: FileEntry) -> bytes:
+    """Read a file of this size and SHA-256."""
+    path, data = storage.redact(uri), _read(uri)
     if len(data) != entry["bytes"]:
-        raise FormatError(f"{storage.redact(path)}: found {len(data)} bytes, expected {entry['bytes']}")
-    found = sha256_hex(data)
-    if found != entry["sha256"]:
-        raise FormatError(f"{storage.redact(path)}: found SHA-256 {found[:16]}…, expected {entry['sha256'][:16]}…")
+        raise FormatError(f"{path}: found {len(data)} bytes, expected {entry['bytes']}")
+    require_sha256(sha256_hex(data), entry["sha256"], path)
     return data
 
 
@@ -235,7 +259,7 @@ def explain_missing(model_uri: str) -> str:
     return f"{path}: found no such folder, expected a trained model"
 
 
-def read_info(model_uri: str, version: str, expected_sha256: str | None = None) -> dict[str, Any]:
+def read_info(model_uri: str, version: str, expected_sha256: str | None = None) -> Info:
     """Return model.json of a version.
 
     Raises:
@@ -243,38 +267,20 @@ def read_info(model_uri: str, version: str, expected_sha256: str | None = None) 
     """
     uri = storage.join(version_folder(model_uri, version), INFO)
     path, data = storage.redact(uri), _read(uri)
-    info = parse_json_object(data, path)
-    require_version(info.get("format_version"), path)
-    if expected_sha256 not in (None, sha256_hex(data)):
-        raise FormatError(f"{path}: found SHA-256 {sha256_hex(data)[:16]}…, expected {str(expected_sha256)[:16]}…")
-    if info.get("version") != version:
-        raise FormatError(f"{path}: found version {info.get('version')!r}, expected {version!r}")
-    for name in (*_SECTIONS, "files"):
-        if not isinstance(info.get(name), dict):
-            raise FormatError(f"{path}: found {name} = {info.get(name)!r}, expected an object")
-    files = {require_inside(name, path): entry for name, entry in info["files"].items()}
-    if files.keys() != {TABLES, VOCAB}:
-        raise FormatError(f"{path}: found the files {sorted(files)}, expected {sorted((TABLES, VOCAB))}")
-    for name, entry in files.items():
-        if not isinstance(entry, dict) or type(entry.get("bytes")) is not int or type(entry.get("sha256")) is not str:
-            raise FormatError(f"{path}: found files: {name} = {entry!r}, expected its bytes and sha256")
+    info = parse_struct(data, Info, path)
+    if expected_sha256 is not None:
+        require_sha256(sha256_hex(data), expected_sha256, path)
+    if missing := Info.__annotations__.keys() - info.keys() - {"training"}:
+        raise FormatError(f"{path}: found no {', '.join(sorted(missing))}, expected all of a model's")
+    if info["version"] != version:
+        raise FormatError(f"{path}: found version {info['version']!r}, expected {version!r}")
+    if info["files"].keys() != {TABLES, VOCAB}:
+        raise FormatError(f"{path}: found the files {sorted(info['files'])}, expected {sorted((TABLES, VOCAB))}")
     return info
 
 
-def _require_model(model: Model, where: str) -> None:
-    for name, table_VD in (("input", model.input_VD), ("output", model.output_VD)):
-        _require_table(table_VD, name, len(model.vocabulary), where)
-    if model.input_VD.shape != model.output_VD.shape:
-        raise FormatError(
-            f"{where}: found tables of {model.input_VD.shape} and {model.output_VD.shape}, expected one shape"
-        )
-
-
-def _require_table(table_VD: npt.NDArray[Any], name: str, rows: int, path: str) -> None:
-    if table_VD.dtype != np.float32 or table_VD.ndim != 2 or table_VD.shape[1] == 0:
-        raise FormatError(f"{path}: found {name} {table_VD.dtype} {table_VD.shape}, expected float32 [{rows}, D]")
-    if len(table_VD) != rows:
-        raise FormatError(f"{path}: found {len(table_VD)} rows in {name}, expected the vocabulary's {rows}")
-    # The extremes are NaN where any value is; unlike isfinite, no array of the table's size is made.
-    if table_VD.size and not np.isfinite([table_VD.min(), table_VD.max()]).all():
-        raise FormatError(f"{path}: found NaN or Inf in {name}, expected finite numbers")
+def _require_model(tables: Mapping[str, Array], rows: int, path: str) -> None:
+    require_tables(tables, rows, path)
+    for name, table_VD in tables.items():
+        if not is_finite(table_VD):
+            raise FormatError(f"{path}: found NaN or Inf in {name}, expected finite numbers")

@@ -8,21 +8,24 @@ Shapes: V vocabulary rows, D dimensions.
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 import mmap
 import os
 import secrets
 import tempfile
-from collections.abc import Iterator, Mapping
-from typing import IO, Any, Protocol, TypeGuard
+from collections.abc import Iterator, Mapping, Sequence
+from typing import IO, TYPE_CHECKING, Annotated, Protocol, TypeAlias
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.dataset.schema import FormatError
+from pipeline.dataset.schema import FormatError, to_struct
 from pipeline.storage import storage
 from pipeline.storage.local import make_in
+
+if TYPE_CHECKING:
+    import torch
 
 BLOCK_BYTES = 1 << 20
 
@@ -31,26 +34,31 @@ _KINDS = {
     "F64": np.float64, "F32": np.float32, "F16": np.float16, "I64": np.int64, "I32": np.int32, "I16": np.int16,
     "I8": np.int8, "U64": np.uint64, "U32": np.uint32, "U16": np.uint16, "U8": np.uint8, "BOOL": np.bool_,
 }  # fmt: skip
-_NAMES = {np.dtype(kind): name for name, kind in _KINDS.items()}
+_NAMES: dict[np.dtype[np.generic], str] = {np.dtype(kind): name for name, kind in _KINDS.items()}
 
-Array = npt.NDArray[Any]
+Array: TypeAlias = npt.NDArray[np.generic]
+AnyArray: TypeAlias = "Array | torch.Tensor"
+Head: TypeAlias = tuple[np.dtype[np.generic], tuple[int, ...]]
+
+
+class _Entry(msgspec.Struct, frozen=True):
+    """What the header says of a tensor."""
+
+    dtype: str
+    shape: tuple[Annotated[int, msgspec.Meta(ge=0)], ...]
+    data_offsets: tuple[int, int]
 
 
 class Digest(Protocol):
     """What hashlib and xxhash make."""
 
-    def update(self, data: Any, /) -> None:
-        """Add bytes."""
+    def update(self, data: bytes | memoryview, /) -> None: ...
 
 
 class TensorFile:
-    """A safetensors file that is written now and put in its place later, by another thread if you like.
+    """A safetensors file that is written now and put in its place later, by another thread if you like."""
 
-    Attributes:
-        bytes: its size.
-    """
-
-    def __init__(self, near: str, arrays: Mapping[str, Any], digest: Digest) -> None:
+    def __init__(self, near: str, arrays: Mapping[str, AnyArray], digest: Digest) -> None:
         """Write the arrays as they are now, without waiting for the disk.
 
         Args:
@@ -97,29 +105,38 @@ class TensorFile:
                 os.unlink(self._temporary)
 
 
-def write_arrays(stream: IO[bytes], arrays: Mapping[str, Any], digest: Digest) -> int:
+def write_arrays(stream: IO[bytes], arrays: Mapping[str, AnyArray], digest: Digest) -> int:
     """Write the file that `safetensors.numpy.save` makes of copies of the arrays; returns its size."""
     heads = {name: _head(array) for name, array in arrays.items()}
-    names = sorted(arrays, key=lambda name: (-heads[name][0].itemsize, name))
-    header, offset = dict[str, Any](), 0
-    for name in names:
-        kind, shape = heads[name]
-        end = offset + kind.itemsize * math.prod(shape)
-        header[name] = {"dtype": _NAMES[kind], "shape": list(shape), "data_offsets": [offset, end]}
-        offset = end
-    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
-    text += b" " * (-len(text) % 8)
-    start = len(text).to_bytes(_LENGTH_BYTES, "little") + text
+    start = encode_header(heads)
     digest.update(start)
     stream.write(start)
-    for name in names:
+    for name in _ordered(heads):
         for block in _blocks(arrays[name], *heads[name]):
             digest.update(block)
             stream.write(block)
-    return len(start) + offset
+    return len(start) + sum(_size(*head) for head in heads.values())
 
 
-def fill_arrays(live: Mapping[str, Any], found: Mapping[str, Array]) -> None:
+def encode_header(heads: Mapping[str, Head]) -> bytes:
+    """Encode what stands before the numbers: those of arrays of larger items come first, then in order of names."""
+    entries, offset = dict[str, _Entry](), 0
+    for name in _ordered(heads):
+        kind, shape = heads[name]
+        end = offset + _size(kind, shape)
+        entries[name] = _Entry(_NAMES[kind], shape, (offset, end))
+        offset = end
+    text = msgspec.json.encode(entries)
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(_LENGTH_BYTES, "little") + text
+
+
+def copy_arrays(live: Mapping[str, AnyArray]) -> dict[str, Array]:
+    """Copies of an engine's arrays, on the host."""
+    return {name: np.array(_to_host(array)) for name, array in live.items()}
+
+
+def fill_arrays(live: Mapping[str, AnyArray], found: Mapping[str, Array]) -> None:
     """Copy arrays into those of an engine, in place and block by block.
 
     Raises:
@@ -134,7 +151,7 @@ def fill_arrays(live: Mapping[str, Any], found: Mapping[str, Array]) -> None:
                 f"checkpoint: found {name} {found[name].dtype} {found[name].shape}, expected {kind} {shape}"
             )
     for name, target in live.items():
-        rows, source = _as_rows(target), _as_rows(found[name])
+        rows, source = _as_rows(target), np.atleast_1d(found[name])
         for part in _parts(source.dtype, source.shape):
             if isinstance(rows, np.ndarray):
                 rows[part] = source[part]
@@ -144,112 +161,87 @@ def fill_arrays(live: Mapping[str, Any], found: Mapping[str, Array]) -> None:
                 rows[part].copy_(torch.from_numpy(np.array(source[part])))
 
 
-def map_arrays(data: mmap.mmap | bytes, name: str) -> dict[str, Array]:
-    """Return read-only arrays over the bytes of a safetensors file; ``name`` is for errors.
+def map_arrays(data: mmap.mmap | bytes, path: str) -> dict[str, Array]:
+    """Return read-only arrays over the bytes of a safetensors file, without a look at their numbers.
 
     Raises:
-        FormatError: no valid header, or one that points outside the file.
-    """
-    start, header = read_header(data, name)
-    return _arrays(data, start, header, name)
-
-
-def parse_tables(data: mmap.mmap | bytes, rows: int, name: str) -> dict[str, npt.NDArray[np.float32]]:
-    """Find the tensors `input` and `output`, float32 [rows, D], without a look at their numbers.
-
-    Raises:
-        FormatError: another header than that of two tables of one shape.
-    """
-    start, header = read_header(data, name)
-    if header.keys() != {"input", "output"}:
-        raise FormatError(f"{name}: found the tensors {sorted(header)}, expected ['input', 'output']")
-    if header["input"].get("shape") != header["output"].get("shape"):
-        shapes = " and ".join(str(header[key].get("shape")) for key in ("input", "output"))
-        raise FormatError(f"{name}: found tables of {shapes}, expected one shape")
-    for key, entry in header.items():
-        kind, shape = entry.get("dtype"), entry.get("shape")
-        if kind != "F32" or not _are_whole(shape) or len(shape) != 2 or shape[1] == 0:
-            raise FormatError(f"{name}: found {key} {kind} {shape}, expected F32 [{rows}, D]")
-        if shape[0] != rows:
-            raise FormatError(f"{name}: found {shape[0]} rows in {key}, expected the vocabulary's {rows}")
-    return _arrays(data, start, header, name)
-
-
-def read_header(data: mmap.mmap | bytes, name: str) -> tuple[int, dict[str, dict[str, Any]]]:
-    """Return where the numbers begin, and each tensor's entry, without a check of what is in it.
-
-    Raises:
-        FormatError: there is no header.
+        FormatError: no valid header, or one that points outside the file, leaves a gap in it, or overlaps itself.
     """
     start = _LENGTH_BYTES + int.from_bytes(data[:_LENGTH_BYTES], "little")
     try:
-        header = json.loads(data[_LENGTH_BYTES:start]) if start <= len(data) else None
-    except (ValueError, RecursionError):
+        header = msgspec.json.decode(data[_LENGTH_BYTES:start]) if start <= len(data) else None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         header = None
-    if not isinstance(header, dict) or not all(isinstance(entry, dict) for entry in header.values()):
-        raise FormatError(f"{name}: found no valid header, expected that of a safetensors file")
+    if not isinstance(header, dict):
+        raise FormatError(f"{path}: found no valid header, expected that of a safetensors file")
     header.pop("__metadata__", None)
-    return start, header
-
-
-def _arrays(data: mmap.mmap | bytes, start: int, header: Mapping[str, dict[str, Any]], name: str) -> dict[str, Array]:
-    arrays = {key: _array_at(data, start, key, entry, name) for key, entry in header.items()}
-    end = 0
-    for first, last in sorted(entry["data_offsets"] for entry in header.values()):
-        if first != end:
-            raise FormatError(f"{name}: found a tensor at byte {first} of the numbers, expected one at {end}")
+    arrays, end = dict[str, Array](), 0
+    entries = {name: to_struct(entry, _Entry, f"{path}: {name}") for name, entry in header.items()}
+    for name, entry in sorted(entries.items(), key=lambda item: item[1].data_offsets):
+        if entry.dtype not in _KINDS:
+            raise FormatError(f"{path}: found {name} of {entry.dtype}, expected one of {', '.join(_KINDS)}")
+        kind, (first, last) = np.dtype(_KINDS[entry.dtype]), entry.data_offsets
+        size = _size(kind, entry.shape)
+        if first != end or last - first != size or start + last > len(data):
+            raise FormatError(f"{path}: found {name} at {first} to {last}, expected {size} bytes from {end} on")
+        array = np.frombuffer(data, kind, math.prod(entry.shape), start + first) if size else np.empty(0, kind)
+        arrays[name] = array.reshape(entry.shape)
+        arrays[name].flags.writeable = False
         end = last
     if start + end != len(data):
-        raise FormatError(f"{name}: found {len(data)} bytes, expected {start + end}")
-    return arrays
+        raise FormatError(f"{path}: found {len(data)} bytes, expected {start + end}")
+    return {name: arrays[name] for name in entries}
 
 
-def _array_at(data: mmap.mmap | bytes, start: int, key: str, entry: dict[str, Any], name: str) -> Array:
-    """One tensor as an array over the bytes; every number of its entry is checked against the file's size."""
-    kind, shape, offsets = entry.get("dtype"), entry.get("shape"), entry.get("data_offsets")
-    if kind not in _KINDS or not _are_whole(shape):
-        raise FormatError(f"{name}: found {key} {kind} {shape}, expected an array")
-    size = np.dtype(_KINDS[kind]).itemsize * math.prod(shape)
-    if (
-        not _are_whole(offsets)
-        or len(offsets) != 2
-        or offsets[1] - offsets[0] != size
-        or start + offsets[1] > len(data)
-    ):
-        raise FormatError(f"{name}: found {key} at {offsets}, expected {size} bytes inside the file")
-    if not size:
-        return np.empty(shape, _KINDS[kind])
-    array: Array = np.frombuffer(data, _KINDS[kind], math.prod(shape), start + offsets[0]).reshape(shape)
-    array.flags.writeable = False
-    return array
+def require_tables(tables: Mapping[str, Array], rows: int, path: str) -> None:
+    """Refuse arrays that are not `input` and `output`, float32 [rows, D]."""
+    if tables.keys() != {"input", "output"}:
+        raise FormatError(f"{path}: found the tensors {sorted(tables)}, expected ['input', 'output']")
+    for name, table_VD in tables.items():
+        if table_VD.dtype != np.float32 or table_VD.ndim != 2 or table_VD.shape[1] == 0:
+            raise FormatError(f"{path}: found {name} {table_VD.dtype} {table_VD.shape}, expected float32 [{rows}, D]")
+        if len(table_VD) != rows:
+            raise FormatError(f"{path}: found {len(table_VD)} rows in {name}, expected the vocabulary's {rows}")
+    if tables["input"].shape != tables["output"].shape:
+        shapes = " and ".join(str(tables[name].shape) for name in ("input", "output"))
+        raise FormatError(f"{path}: found tables of {shapes}, expected one shape")
 
 
-def _are_whole(values: object) -> TypeGuard[list[int]]:
-    return isinstance(values, list) and all(type(value) is int and value >= 0 for value in values)
+def is_finite(table_VD: AnyArray) -> bool:
+    """Tell whether a table is free of NaN and Inf."""
+    # The extremes are NaN where any number is; no array of the table's size is made, or copied from a device.
+    return not math.prod(table_VD.shape) or (math.isfinite(table_VD.min()) and math.isfinite(table_VD.max()))
 
 
-def _head(array: Any) -> tuple[np.dtype[Any], tuple[int, ...]]:
+def _head(array: AnyArray) -> Head:
     return _to_host(_as_rows(array)[:0]).dtype, tuple(array.shape)
 
 
-def _as_rows(array: Any) -> Any:
+def _size(kind: np.dtype[np.generic], shape: Sequence[int]) -> int:
+    return kind.itemsize * math.prod(shape)
+
+
+def _ordered(heads: Mapping[str, Head]) -> list[str]:
+    return sorted(heads, key=lambda name: (-heads[name][0].itemsize, name))
+
+
+def _as_rows(array: AnyArray) -> AnyArray:
     """A view with at least one axis."""
     return array if array.ndim else array.reshape(1)
 
 
-def _to_host(array: Any) -> Array:
-    host: Array = array if isinstance(array, np.ndarray) else array.detach().cpu().numpy()
-    return host
+def _to_host(array: AnyArray) -> Array:
+    return array if isinstance(array, np.ndarray) else array.detach().cpu().numpy()
 
 
-def _parts(kind: np.dtype[Any], shape: tuple[int, ...]) -> Iterator[slice]:
+def _parts(kind: np.dtype[np.generic], shape: Sequence[int]) -> Iterator[slice]:
     """Cut rows into blocks of about BLOCK_BYTES."""
-    size = max(1, BLOCK_BYTES // max(1, kind.itemsize * math.prod(shape[1:])))
-    for start in range(0, shape[0], size):
-        yield slice(start, start + size)
+    height = max(1, BLOCK_BYTES // max(1, _size(kind, shape[1:])))
+    for start in range(0, shape[0], height):
+        yield slice(start, start + height)
 
 
-def _blocks(array: Any, kind: np.dtype[Any], shape: tuple[int, ...]) -> Iterator[memoryview]:
+def _blocks(array: AnyArray, kind: np.dtype[np.generic], shape: tuple[int, ...]) -> Iterator[memoryview]:
     rows = _as_rows(array)
     if math.prod(shape):
         for part in _parts(kind, shape or (1,)):

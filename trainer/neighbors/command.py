@@ -109,7 +109,6 @@ def explain_answers(answers: Sequence[dict[str, Any]], contexts: Contexts) -> No
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the flags of ``neighbors``."""
     add_model_arguments(parser)
     parser.add_argument("--version", metavar="ID", help="a version of the model (the current one)")
     parser.add_argument(
@@ -136,12 +135,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Look the words up and print their neighbours; wrong usage exits 2.
-
-    Raises:
-        UserError: a word that the vocabulary does not have.
-        FormatError: a damaged model.
-    """
+    """Look the words up and print their neighbours; wrong usage exits 2."""
     _require_flags(args)
     vectors = load(args.model, version=args.version, vectors=args.vectors)
     explain = _make_explain(args, vectors) if args.explain else None

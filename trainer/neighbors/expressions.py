@@ -16,12 +16,7 @@ SIGNS = frozenset(_WEIGHTS)
 
 @dataclass(frozen=True)
 class Term:
-    """A word with its sign.
-
-    Attributes:
-        word: as it is written.
-        weight: 1 or −1.
-    """
+    """A word with its sign."""
 
     word: str
     weight: int

@@ -23,7 +23,7 @@ from pipeline.dataset.vocabulary import Vocabulary
 from pipeline.storage import storage
 from trainer.data.order import Place, read_ahead
 from trainer.errors import UserError
-from trainer.models.store import read_run
+from trainer.models.store import Info, read_run
 from trainer.vectors.search import Doubles, Ids, top_rows
 
 
@@ -80,7 +80,7 @@ class Contexts:
         ]
 
 
-def open_lineage(model_uri: str, info: dict[str, Any], data: str | None) -> Dataset:
+def open_lineage(model_uri: str, info: Info, data: str | None) -> Dataset:
     """Open the dataset that a model was trained on, where run.json says that it lay; or another one, at ``data``.
 
     Raises:
@@ -148,7 +148,7 @@ def _sample(groups: RowGroups, pairs: int) -> list[RowGroupRef]:
     return list(groups[:1])
 
 
-def _added(keys: Ids, counts: Ids, more_keys: Ids, more_counts: npt.NDArray[Any]) -> tuple[Ids, Ids]:
+def _added(keys: Ids, counts: Ids, more_keys: Ids, more_counts: npt.NDArray[np.number]) -> tuple[Ids, Ids]:
     """Add up two ascending tables of counts."""
     joined, places = np.unique(np.concatenate([keys, more_keys]), return_inverse=True)
     sums = np.zeros(len(joined), np.int64)

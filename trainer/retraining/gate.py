@@ -16,8 +16,9 @@ from pipeline.dataset.manifest import CorpusTotals
 from pipeline.storage import storage
 from trainer.errors import UserError
 from trainer.evaluation.align import common_rows
-from trainer.evaluation.command import rank_vectors, score_analogies, score_similarity
 from trainer.evaluation.eval_sets import EvalSets
+from trainer.evaluation.ranked import rank_vectors
+from trainer.evaluation.scores import score_sets
 from trainer.models.store import Floats, Model
 from trainer.retraining.config import RetrainConfig
 from trainer.vectors.search import Ids, frequency_order, top_rows, unit_rows
@@ -112,12 +113,10 @@ def score(model: Model, sets: EvalSets) -> Scores:
     """Scores of a model by kind and file."""
     if not sets:
         return {}
-    vectors = rank_vectors(model)
-    similarity = {path: score_similarity(pairs, vectors) for path, pairs in sets.similarity.items()}
-    analogies = {path: score_analogies(asked, vectors) for path, asked in sets.analogies.items()}
+    found = score_sets(rank_vectors(model), sets)
     return {
-        "similarity": {path: Measured(one["spearman"], one["pairs"], one["of"]) for path, one in similarity.items()},
-        "analogies": {path: Measured(one["accuracy"], one["questions"], one["of"]) for path, one in analogies.items()},
+        "similarity": {path: Measured(one.spearman, one.pairs, one.of) for path, one in found.similarity.items()},
+        "analogies": {path: Measured(one.accuracy, one.questions, one.of) for path, one in found.analogies.items()},
     }
 
 

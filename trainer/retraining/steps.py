@@ -17,7 +17,7 @@ from trainer.models.lease import Lease
 from trainer.models.mapped import map_model
 from trainer.models.pointer import LATEST, Pointer, read_pointer
 from trainer.models.publication import remove_version, remove_versions
-from trainer.models.store import Model, finished_version, load_model, read_info, read_run, stage_model
+from trainer.models.store import Info, Model, finished_version, load_model, read_info, read_run, stage_model
 from trainer.progress.meter import warn
 from trainer.retraining import lineage
 from trainer.retraining.config import COLD, LIVE, RetrainConfig, Settings
@@ -164,7 +164,8 @@ def stage(settings: Settings, state: State, dataset: Dataset) -> State:
     say_step("writing the new version", own.quiet)
     trained, aligned = _in_live_space(own, night, load_model(folder))
     known = lineage.known_files(own.model, night.parent) if night.parent and night.only_new else None
-    info = {**trained.info, "lineage": {**trained.info["lineage"], "parent": night.parent or None, "aligned": aligned}}
+    descent = {**trained.info["lineage"], "parent": night.parent or None, "aligned": aligned}
+    info: Info = {**trained.info, "lineage": descent}
     run = {**read_run(folder, trained.info["version"]), "night": night.name}
     model = Model(trained.input_VD, trained.output_VD, trained.vocabulary, info)
     version, _ = stage_model(own.model, model, run)

@@ -8,7 +8,6 @@ Shapes: G row groups of an epoch, N pairs.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +16,7 @@ from pipeline.dataset.reader import Dataset
 from trainer.data.order import Ids, Place, read_ahead
 from trainer.distributed.group import Processes
 from trainer.errors import UserError
+from trainer.models.tensors import Array
 
 PREFIX = "audit."
 
@@ -62,10 +62,6 @@ class Audit:
     def end_epoch(self, dataset: Dataset, places: Sequence[Place]) -> dict[str, int]:
         """Hold the counts against what the dataset says, read once more; every process reads its share.
 
-        Args:
-            dataset: the epoch's.
-            places: all row groups of the epoch.
-
         Raises:
             UserError: a pair was left out, came twice, or was another one.
         """
@@ -85,16 +81,12 @@ class Audit:
         self._counted = np.zeros((2, 0), np.int64)
         return result
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> dict[str, Counts]:
         """What a checkpoint keeps; call `gather` before."""
         return {f"{PREFIX}counted": self._counted.copy()}
 
-    def load_state(self, arrays: Mapping[str, Any]) -> None:
-        """Put back what `state` returned.
-
-        Raises:
-            UserError: the checkpoint was written without.
-        """
+    def load_state(self, arrays: Mapping[str, Array]) -> None:
+        """Put back what `state` returned."""
         if f"{PREFIX}counted" not in arrays:
             raise UserError("--audit: found a training that began without it, expected it from the start (--overwrite)")
         self._counted = np.array(arrays[f"{PREFIX}counted"], np.int64)

@@ -21,11 +21,11 @@ from trainer.distributed.group import join, speaks
 from trainer.errors import Stopped
 from trainer.models.environment import library_versions
 from trainer.models.lock import lock_folder
-from trainer.models.store import Model, finished_version, save_model
+from trainer.models.store import Info, Model, finished_version, save_model
 from trainer.progress.curve import columns
 from trainer.progress.meter import warn
 from trainer.training.callbacks import Results
-from trainer.training.finite import require_finite
+from trainer.training.divergence import require_finite
 from trainer.training.setup import Session, begin, share_cores
 
 __all__ = ["add_arguments", "run", "train"]
@@ -101,13 +101,13 @@ def has_cuda() -> bool:
     return reference.has_cuda()
 
 
-def _publish(session: Session, start_up_s: float) -> dict[str, Any]:
+def _publish(session: Session, start_up_s: float) -> Info:
     config, loop, progress = session.config, session.loop, session.loop.progress
     require_finite(config, loop.engine)
     dataset, pairs = loop.dataset, progress.epoch_pairs
     losses = [loss / count if count else 0.0 for loss, count in zip(progress.losses, pairs, strict=True)]
     followed = {"followed": progress.followed} if progress.followed else {}
-    info = {
+    info: Info = {
         "config": session.identity.config,
         "training": loop.checkpoints.training,
         "lineage": {"dataset_id": dataset.dataset_id, "passes": dataset.passes, **followed},
@@ -135,17 +135,19 @@ def _publish(session: Session, start_up_s: float) -> dict[str, Any]:
         "libraries": library_versions(),
     }
     model = Model(*loop.engine.tables(), loop.vocabulary, info)
-    return {**info, "version": save_model(config.model, model, run, keep=config.keep_versions)}
+    info["version"] = save_model(config.model, model, run, keep=config.keep_versions)
+    return info
 
 
 def _published_version(model_uri: str) -> str:
     """Name the version that this one is about to follow; "" where there is none."""
     with contextlib.suppress(FormatError):
-        return str((finished_version(model_uri) or {}).get("version", ""))
+        if found := finished_version(model_uri):
+            return found["version"]
     return ""
 
 
-def _summary(config: TrainConfig, dataset: Dataset, info: dict[str, Any], status: str) -> dict[str, Any]:
+def _summary(config: TrainConfig, dataset: Dataset, info: Info, status: str) -> dict[str, Any]:
     return {
         "status": status,
         "model": storage.redact(config.model),
@@ -161,7 +163,6 @@ def _summary(config: TrainConfig, dataset: Dataset, info: dict[str, Any], status
 
 
 def describe(result: dict[str, Any]) -> str:
-    """Format a result for people."""
     if result["status"] != "finished":
         wrote = f"\n  report      {result['report']}" if "report" in result else ""
         again = "is trained already; --overwrite trains it again"

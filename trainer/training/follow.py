@@ -16,6 +16,7 @@ from trainer.data.order import pairs_to_come
 from trainer.engines.base import Engine
 from trainer.engines.choose import make_engine
 from trainer.engines.init import initial_tables
+from trainer.models.tensors import Array, copy_arrays, fill_arrays
 from trainer.progress.meter import warn
 from trainer.training.loop import Loop
 
@@ -24,9 +25,6 @@ def follow_latest(loop: Loop, epoch: int) -> None:
     """Let a loop read the newest run from an epoch on, if that run knows every word of the present one.
 
     Every process must call it. Where the run cannot be moved to, training stays with the old one and says why.
-
-    Raises:
-        FormatError: the new run is damaged.
     """
     run = loop.processes.broadcast_text(_latest_run(loop.config.data) if loop.processes.rank == 0 else "")
     if run == loop.dataset.run_id:
@@ -54,26 +52,19 @@ def follow_latest(loop: Loop, epoch: int) -> None:
 
 
 def carry_rows(loop: Loop, vocabulary: Vocabulary, rows_V: npt.NDArray[np.int32]) -> Engine:
-    """An engine for another vocabulary: known words keep their rows, others begin as at a training's start.
-
-    Args:
-        loop: has the engine of the old vocabulary.
-        vocabulary: the new one.
-        rows_V: rows of the old words in it.
-    """
+    """An engine for another vocabulary: known words keep their rows, others begin as at a training's start."""
     config, old = loop.config, loop.vocabulary
     if np.array_equal(rows_V, np.arange(len(vocabulary))) and np.array_equal(vocabulary.counts, old.counts):
         return loop.engine
-    state = loop.engine.state()
     tables = initial_tables(config.init, len(vocabulary), config.dim, config.seed)
-    new = dict(zip(("input", "output"), (table_VD.copy() for table_VD in tables), strict=True))
+    new: dict[str, Array] = dict(zip(("input", "output"), (table_VD.copy() for table_VD in tables), strict=True))
     engine = make_engine(config, tables, vocabulary.counts)
-    for name, array in state.items():
+    for name, array in copy_arrays(loop.engine.live()).items():
         if array.ndim == 2:
             new.setdefault(name, np.zeros((len(vocabulary), array.shape[1]), array.dtype))[rows_V] = array
         else:
             new[name] = array
-    engine.load_state(new)
+    fill_arrays(engine.live(), new)
     return engine
 
 

@@ -9,7 +9,7 @@ import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import astuple, dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -29,19 +29,14 @@ from trainer.errors import Stopped
 from trainer.progress.curve import Point, is_due, note
 from trainer.progress.meter import Meter
 from trainer.training.audit import Audit
-from trainer.training.finite import require_finite, require_finite_loss
-from trainer.training.loss_guard import LossGuard
+from trainer.training.divergence import LossGuard, require_finite, require_finite_loss
 from trainer.training.schedule import learning_rate
 from trainer.training.signals import NUMBERS, Noted, noted_signals
 
+if TYPE_CHECKING:
+    from trainer.distributed.merge import Merger
+
 FIRST_PAIRS = 4096  # the loss before training is measured on so many
-
-
-class Merging(Protocol):
-    """What joins the processes' tables; see trainer.distributed.merge."""
-
-    def merge(self, full: bool) -> None:
-        """Called by every process at each join; a full one joins all rows."""
 
 
 @dataclass
@@ -82,7 +77,7 @@ class Loop:
     audit: Audit | None = None
     follow: Callable[[Loop, int], None] | None = None
     watch: Callable[[Point, Point], None] | None = None
-    _merging: Merging | None = field(default=None, init=False)
+    _merging: Merger | None = field(default=None, init=False)
     _tally: Tally = field(default_factory=Tally, init=False)
 
     def run(self) -> None:
@@ -214,16 +209,17 @@ class Loop:
         settled = noted_now or due or peers.size > 1  # otherwise an engine that runs ahead may go on
         if settled:
             tally.loss += pending_loss(self.engine)
-        ours = np.array([tally.loss, tally.pairs, tally.first_loss, due, *stop], np.float64)
-        peers.all_reduce(ours)
-        loss, pairs = float(ours[0]), round(ours[1])
+        sums = np.array([tally.loss, tally.pairs, tally.first_loss, due, *stop], np.float64)
+        peers.all_reduce(sums)
+        loss, all_pairs, first_loss, any_due, *stops = sums.tolist()
+        pairs = round(all_pairs)
         require_finite_loss(self.config, loss)
         if self._merging is not None:
             self._merging.merge(full)
         progress.losses[epoch] += loss
         progress.epoch_pairs[epoch] += pairs
         progress.pairs += pairs
-        progress.first_loss += float(ours[2])
+        progress.first_loss += first_loss
         progress.epoch, progress.legs = epoch, [list(astuple(leg)) for leg in batches.position()]
         progress.seconds = self._before_s + time.perf_counter() - self._started
         self._tally = Tally()
@@ -232,16 +228,15 @@ class Loop:
         if noted_now:
             self._note()
         # Several processes must all have heard of a signal; one alone sees it at once.
-        came = (one for one, count in zip(NUMBERS, ours[4:], strict=True) if count)
+        came = (one for one, count in zip(NUMBERS, stops, strict=True) if count)
         number = max(came, default=0) or (noted.number if peers.size == 1 else 0)
-        if full and (ours[3] or number):
+        if full and (any_due or number):
             self._save()
         if full and number:
             self._saver.wait()
             raise Stopped(number)
 
     def _note(self) -> None:
-        """Add a point to the history."""
         progress = self.progress
         before = progress.history[-1] if progress.history else [0.0] * 4
         now = [progress.pairs, progress.seconds, sum(progress.losses), self._rate(progress.pairs)]

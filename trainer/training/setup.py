@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+
+import msgspec
 
 from pipeline.common.terminal import compiling
 from pipeline.dataset.reader import Dataset, open_dataset
@@ -15,17 +15,17 @@ from pipeline.dataset.vocabulary import Vocabulary
 from pipeline.storage import storage
 from trainer.checkpoints.resume import Decision, Identity, decide, find_dataset, training_settings, warn_of_device
 from trainer.checkpoints.write import Checkpoints, load_checkpoint
-from trainer.config import TrainConfig, usable_cores
+from trainer.config import Settings, TrainConfig, usable_cores
 from trainer.data.order import pairs_to_come
 from trainer.data.position import Progress
 from trainer.distributed.group import Processes, speaks
 from trainer.distributed.merge_plan import rate_factor
-from trainer.engines.base import Engine, State
+from trainer.engines.base import Engine
 from trainer.engines.choose import make_engine, require_memory
 from trainer.engines.init import initial_tables, warm_tables
 from trainer.errors import UserError
-from trainer.models.store import Model, load_model
-from trainer.models.tensors import fill_arrays
+from trainer.models.store import Info, Model, load_model
+from trainer.models.tensors import Array, fill_arrays
 from trainer.progress.meter import warn
 from trainer.training.audit import PREFIX, Audit
 from trainer.training.follow import follow_latest
@@ -43,7 +43,7 @@ class Session:
     resumed: bool
 
 
-def begin(asked: TrainConfig, config: TrainConfig, processes: Processes) -> Session | tuple[Dataset, dict[str, Any]]:
+def begin(asked: TrainConfig, config: TrainConfig, processes: Processes) -> Session | tuple[Dataset, Info]:
     """Make everything ready; where the same training has finished before, return its dataset and model.json.
 
     Args:
@@ -57,7 +57,10 @@ def begin(asked: TrainConfig, config: TrainConfig, processes: Processes) -> Sess
     """
     base = load_model(config.init_from, config.init_version or None) if config.init_from else None
     # A base model counts by its content: a path says nothing.
-    shaping = {**config.shaping(), "init_from": base.info["files"]["model.safetensors"]["sha256"] if base else ""}
+    shaping: Settings = {
+        **config.shaping(),
+        "init_from": base.info["files"]["model.safetensors"]["sha256"] if base else "",
+    }
     dataset, identity, decision = _survey(asked, config, shaping, processes)
     settings = [
         shaping, config.merge, config.merge_pairs, asked.learning_rate, config.audit, config.follow_latest,
@@ -79,7 +82,7 @@ def begin(asked: TrainConfig, config: TrainConfig, processes: Processes) -> Sess
     loop = _make_loop(config, dataset, base, checkpoints, processes)
     loop.rate = rate
     resumed = processes.rank == 0 and _restore(loop, decision)
-    resumed, fields = json.loads(processes.broadcast_text(json.dumps([resumed, vars(loop.progress)])))
+    resumed, fields = json.loads(processes.broadcast_text(json.dumps([resumed, msgspec.to_builtins(loop.progress)])))
     if processes.rank:
         _read_run(loop, fields["run"])
         loop.progress = Progress(**fields)
@@ -87,16 +90,16 @@ def begin(asked: TrainConfig, config: TrainConfig, processes: Processes) -> Sess
 
 
 def _survey(
-    asked: TrainConfig, config: TrainConfig, shaping: Mapping[str, Any], processes: Processes
+    asked: TrainConfig, config: TrainConfig, shaping: Settings, processes: Processes
 ) -> tuple[Dataset, Identity, Decision]:
     """Open the dataset and look into the model's folder; all processes see what process 0 saw."""
     if processes.rank:
         found = json.loads(processes.broadcast_text(""))
         dataset = open_dataset(config.data, found["run"])
-        identity = Identity(asked, dict(shaping), dataset.dataset_id)
+        identity = Identity(asked, shaping, dataset.dataset_id)
         return dataset, identity, Decision(finished=found["finished"])
     dataset = find_dataset(config, asked, shaping)
-    identity = Identity(asked, dict(shaping), dataset.dataset_id)
+    identity = Identity(asked, shaping, dataset.dataset_id)
     decision = decide(config, identity)
     processes.broadcast_text(json.dumps({"run": dataset.run_id, "finished": decision.finished}))
     return dataset, identity, decision
@@ -135,7 +138,7 @@ def _restore(loop: Loop, decision: Decision) -> bool:
     """Go on from the newest whole checkpoint, if there is one."""
     config = loop.config
 
-    def restore(progress: Progress, arrays: State) -> None:
+    def restore(progress: Progress, arrays: dict[str, Array]) -> None:
         _read_run(loop, progress.run)
         own = {name: array for name, array in arrays.items() if not name.startswith(PREFIX)}
         fill_arrays(loop.engine.live(), own)

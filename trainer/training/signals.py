@@ -6,7 +6,6 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 NUMBERS = (signal.SIGINT, signal.SIGTERM)
 REPEAT_S = 2.0  # wrappers pass on a Ctrl-C that the terminal has sent to all: it comes twice
@@ -23,7 +22,7 @@ def noted_signals(clock: Callable[[], float] = time.monotonic) -> Iterator[Noted
     """Note SIGTERM and Ctrl-C instead of dying; one that comes REPEAT_S after the first has its usual effect."""
     noted, first_s = Noted(), 0.0
 
-    def note(number: int, _frame: Any) -> None:
+    def note(number: int, _frame: object) -> None:
         nonlocal first_s
         if not noted.number:
             noted.number, first_s = number, clock()

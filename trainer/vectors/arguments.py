@@ -11,7 +11,7 @@ import os
 import re
 import reprlib
 from collections.abc import Iterable
-from typing import Any, TypeAlias, TypeGuard
+from typing import TypeAlias, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +19,7 @@ import numpy.typing as npt
 from trainer.vectors.search import Doubles
 
 Key: TypeAlias = str | int  # a token, or its index
-Vector: TypeAlias = npt.NDArray[Any]
+Vector: TypeAlias = npt.NDArray[np.number]
 Part: TypeAlias = Key | Vector | tuple[Key | Vector, float]  # of a query, with a weight or without
 Found: TypeAlias = list[tuple[str, float]]
 
@@ -46,14 +46,13 @@ def is_key(value: object) -> TypeGuard[Key]:
 
 
 def require_key(name: str, value: object) -> Key:
-    """Return a token or an index."""
     if not is_key(value):
         hint = "; decode bytes first" if isinstance(value, bytes | bytearray) else ""
         raise TypeError(f"{name}: found {reprlib.repr(value)}, expected a token (str) or an index (int){hint}")
     return value
 
 
-def require_list(name: str, values: Any) -> list[Any]:
+def require_list(name: str, values: object) -> list[object]:
     """Return the items of a list, or of what can be walked like one; a text or a number alone is none."""
     if isinstance(values, _NOT_LISTS) or not isinstance(values, Iterable) or _is_flat(values, 0):
         kind = "a slice" if isinstance(values, slice) else reprlib.repr(values)
@@ -61,12 +60,11 @@ def require_list(name: str, values: Any) -> list[Any]:
     return list(values)
 
 
-def require_keys(name: str, values: Any) -> list[Key]:
-    """Return a list's tokens and indexes."""
+def require_keys(name: str, values: object) -> list[Key]:
     return [require_key(name, value) for value in require_list(name, values)]
 
 
-def require_vector(name: str, value: Any, dim: int) -> Doubles:
+def require_vector(name: str, value: object, dim: int) -> Doubles:
     """Return a vector as float64 [D].
 
     Raises:
@@ -83,8 +81,7 @@ def require_vector(name: str, value: Any, dim: int) -> Doubles:
     return np.asarray(vector, np.float64)
 
 
-def require_weight(name: str, value: Any) -> float:
-    """Return a finite weight."""
+def require_weight(name: str, value: object) -> float:
     if isinstance(value, bool | np.bool_) or not isinstance(value, int | float | np.integer | np.floating):
         raise TypeError(f"{name}: found the weight {reprlib.repr(value)}, expected a number")
     if not np.isfinite(weight := float(value)):
@@ -92,7 +89,7 @@ def require_weight(name: str, value: Any) -> float:
     return weight
 
 
-def require_size(name: str, value: Any, least: int | None = 0) -> int:
+def require_size(name: str, value: object, least: int | None = 0) -> int:
     """Return a whole number of at least ``least``."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer):
         raise TypeError(f"{name}: found {reprlib.repr(value)}, expected a whole number or None")
@@ -101,7 +98,7 @@ def require_size(name: str, value: Any, least: int | None = 0) -> int:
     return int(value)
 
 
-def parse_parts(name: str, values: Any, weight: float, dim: int) -> list[tuple[Key | Doubles, float]]:
+def parse_parts(name: str, values: object, weight: float, dim: int) -> list[tuple[Key | Doubles, float]]:
     """Read one side of a query: None, a part or a list of parts, each with its weight or else with ``weight``.
 
     A matrix is a list of its rows. A tuple is one part with its weight.
@@ -128,11 +125,11 @@ def scaled(numbers: Doubles) -> Doubles:
     return np.ldexp(numbers, -int(exponent))
 
 
-def _parse_part(name: str, value: Any, weight: float, dim: int) -> tuple[Key | Doubles, float]:
+def _parse_part(name: str, value: object, weight: float, dim: int) -> tuple[Key | Doubles, float]:
     if isinstance(value, tuple):
-        if len(value) != 2 or isinstance(value[1], str | np.ndarray):
+        if len(value) != 2 or isinstance(value[0], tuple) or isinstance(value[1], str | np.ndarray):
             raise TypeError(f"{name}: found the tuple {reprlib.repr(value)}, expected (key, weight) or a list of keys")
-        value, weight = value[0], require_weight(name, value[1])
+        return _parse_part(name, value[0], require_weight(name, value[1]), dim)
     if isinstance(value, np.ndarray):
         return require_vector(name, value, dim), weight
     return require_key(name, value), weight

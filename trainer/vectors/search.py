@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -41,11 +40,7 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def pick_table(model: Model, vectors: str) -> Floats:
-    """Return the table that ``--vectors`` names, rows in id order; the mean of both is made in memory.
-
-    Raises:
-        UserError: no such table.
-    """
+    """Return the table that ``--vectors`` names, rows in id order; the mean of both is made in memory."""
     tables = pick_tables(model, vectors)
     if len(tables) == 1:
         return tables[0]
@@ -55,18 +50,14 @@ def pick_table(model: Model, vectors: str) -> Floats:
 
 
 def pick_tables(model: Model, vectors: str) -> tuple[Floats, ...]:
-    """Return the table that ``--vectors`` names, or the two whose mean it is.
-
-    Raises:
-        UserError: no such table.
-    """
+    """Return the table that ``--vectors`` names, or the two whose mean it is."""
     if vectors not in VECTORS:
         raise UserError(f"--vectors: found {vectors!r}, expected one of {', '.join(VECTORS)}")
     tables = {"input": (model.input_VD,), "output": (model.output_VD,)}
     return tables.get(vectors, (model.input_VD, model.output_VD))
 
 
-def frequency_order(counts_V: npt.NDArray[Any]) -> Ids:
+def frequency_order(counts_V: npt.NDArray[np.number]) -> Ids:
     """Return the ids, most frequent first; equal counts by id. An id itself says nothing about frequency."""
     counts_V = np.asarray(counts_V, np.int64)
     if (counts_V[1:] <= counts_V[:-1]).all():  # a fresh vocabulary: nothing to sort
@@ -101,7 +92,7 @@ def row_norms(table_VD: Floats) -> Doubles:
     return np.sqrt(squares_V)
 
 
-def exact_units(rows_ND: npt.NDArray[Any]) -> Doubles:
+def exact_units(rows_ND: npt.NDArray[np.number]) -> Doubles:
     """Return rows of any finite length scaled to length 1, float64 [N, D]; rows of zeros stay zeros."""
     exact_ND = np.asarray(rows_ND, np.float64)
     exact_ND = exact_ND / _not_zero(np.abs(exact_ND).max(axis=1, initial=0.0))[:, None]  # whose squares may overflow
@@ -109,7 +100,7 @@ def exact_units(rows_ND: npt.NDArray[Any]) -> Doubles:
     return exact_ND
 
 
-def cosines(table_VD: Floats, queries_BD: npt.NDArray[Any], norms_V: Doubles | None = None) -> Floats:
+def cosines(table_VD: Floats, queries_BD: npt.NDArray[np.number], norms_V: Doubles | None = None) -> Floats:
     """Return the cosines float32 [B, V] of queries with all rows; a row or query of zeros has none but 0.
 
     Args:
@@ -138,7 +129,7 @@ def cosines(table_VD: Floats, queries_BD: npt.NDArray[Any], norms_V: Doubles | N
     return scores_BV
 
 
-def top_rows(scores_V: npt.NDArray[Any], top: int) -> Ids:
+def top_rows(scores_V: npt.NDArray[np.number], top: int) -> Ids:
     """Return the rows of the ``top`` largest scores, best first, equal scores by row; −inf rows never."""
     size = min(top, len(scores_V))
     if size <= 0:

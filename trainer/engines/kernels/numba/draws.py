@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
-from trainer.engines.kernels.numba.jit import jit, prefetch
+from trainer.engines.kernels.numba.jit import Id, Ids, Longs, Words, jit, prefetch
 
 ABSENT = -1  # in place of an id: no row, no loss, no gradient
 MAX_REDRAWS = 64
@@ -22,7 +20,7 @@ SHIFT_30, SHIFT_27, SHIFT_31, SHIFT_32 = (np.uint64(bits) for bits in (30, 27, 3
 
 
 @jit()
-def mix(word: Any) -> Any:
+def mix(word: np.uint64) -> np.uint64:
     """Scramble a uint64 (the finaliser of SplitMix64: Steele, Lea, Flood, OOPSLA 2014)."""
     word = (word ^ (word >> SHIFT_30)) * MIX_1
     word = (word ^ (word >> SHIFT_27)) * MIX_2
@@ -30,7 +28,7 @@ def mix(word: Any) -> Any:
 
 
 @jit()
-def choose(word: Any, alias: Any) -> Any:
+def choose(word: np.uint64, alias: Words) -> Id:
     """The id that a random uint64 stands for."""
     column = np.int64(((word >> SHIFT_32) * np.uint64(alias.size // 2)) >> SHIFT_32)
     threshold, other = alias[2 * column], np.int64(alias[2 * column + 1])  # both, so that no branch is guessed
@@ -38,14 +36,14 @@ def choose(word: Any, alias: Any) -> Any:
 
 
 @jit()
-def fetch_column(word: Any, alias: Any) -> None:
+def fetch_column(word: np.uint64, alias: Words) -> None:
     """Prefetch what `choose` will look at."""
     column = np.int64(((word >> SHIFT_32) * np.uint64(alias.size // 2)) >> SHIFT_32)
     prefetch(alias.ctypes.data + COLUMN_BYTES * column)
 
 
 @jit()
-def draw(state: Any, alias: Any, excluded_1: Any, excluded_2: Any) -> Any:
+def draw(state: np.uint64, alias: Words, excluded_1: Id, excluded_2: Id) -> tuple[np.uint64, Id]:
     """One negative; returns (state, id). Excluded words are drawn again, ABSENT after MAX_REDRAWS of them."""
     for _ in range(MAX_REDRAWS):
         state += GOLDEN
@@ -56,20 +54,20 @@ def draw(state: Any, alias: Any, excluded_1: Any, excluded_2: Any) -> Any:
 
 
 @jit()
-def draw_pooled(turn: Any, state: Any, alias: Any) -> Any:
+def draw_pooled(turn: int, state: np.uint64, alias: Words) -> Id:
     """The pool's draw of a number: being numbered, draws can be looked at before their turn."""
     return choose(mix(state + np.uint64(turn) * GOLDEN), alias)
 
 
 @jit()
-def roll_pool(pool: Any, turn: Any, state: Any, alias: Any) -> None:
+def roll_pool(pool: Longs, turn: int, state: np.uint64, alias: Words) -> None:
     """Replace the pool's oldest id by a fresh draw. The next one is looked at soon, so the one after is prefetched."""
     pool[turn & (pool.size - 1)] = draw_pooled(turn, state, alias)
     fetch_column(mix(state + np.uint64(turn + 2) * GOLDEN), alias)
 
 
 @jit()
-def fill_pool(pool: Any, state: Any, alias: Any) -> Any:
+def fill_pool(pool: Longs, state: np.uint64, alias: Words) -> int:
     """Draw all of a pool; returns the number of the next draw."""
     for turn in range(pool.size):
         roll_pool(pool, turn, state, alias)
@@ -78,9 +76,9 @@ def fill_pool(pool: Any, state: Any, alias: Any) -> Any:
 
 @jit()
 def draw_outputs(
-    ids: Any, start: Any, state: Any, alias: Any, pool: Any, negatives: Any, word: Any, excluded_1: Any,
-    excluded_2: Any,
-) -> Any:  # fmt: skip
+    ids: Ids, start: int, state: np.uint64, alias: Words, pool: Longs, negatives: int, word: Id, excluded_1: Id,
+    excluded_2: Id,
+) -> np.uint64:  # fmt: skip
     """Fill in a window's output ids from a start on, its word and the negatives; returns the generator's new state.
 
     From a pool (its size a power of two of at least K) they come from K different slots; a slot that holds an
@@ -97,7 +95,7 @@ def draw_outputs(
     random = mix(state)
     slot, step = np.int64(random >> SHIFT_32), np.int64(random & LOW_31) | 1
     for k in range(1, negatives + 1):
-        chosen = np.int64(pool[(slot + k * step) & (pool.size - 1)])
+        chosen: Id = np.int64(pool[(slot + k * step) & (pool.size - 1)])
         if chosen in (excluded_1, excluded_2):
             state, chosen = draw(state, alias, excluded_1, excluded_2)
         ids[start + k] = chosen

@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, TypeAlias, TypeVar, cast
 
 import numba
+import numpy as np
+import numpy.typing as npt
 from llvmlite import ir
 from numba.core import types
+from numba.core.base import BaseContext
+from numba.core.typing import Signature
 from numba.extending import intrinsic
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+
+Floats = npt.NDArray[np.float32]
+Ids = npt.NDArray[np.int32]
+Longs = npt.NDArray[np.int64]
+Words = npt.NDArray[np.uint32]
+Id: TypeAlias = int | np.int64
+Rates: TypeAlias = tuple[float, float]  # at pair 0, and its change a pair
+Excluded: TypeAlias = tuple[bool, bool, bool]  # see window.train_segment
 
 # Licence to reorder sums and fuse multiply-add. Not `nnan` and `ninf`: a NaN must come out as a NaN, so that
 # training can stop on it.
@@ -62,20 +75,40 @@ def source_digest() -> int:
     return int.from_bytes(hashlib.blake2b(text, digest_size=4).digest(), "little")
 
 
-def _prefetch_for(write: int) -> Callable[[int], None]:
-    def prefetch(_context: Any, address: Any) -> Any:
-        def emit(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-            word = ir.IntType(32)
-            pointer = builder.inttoptr(arguments[0], ir.IntType(8).as_pointer())
-            kind = ir.FunctionType(ir.VoidType(), [pointer.type, word, word, word])
-            instruction = builder.module.declare_intrinsic("llvm.prefetch", [pointer.type], kind)
-            into_nearest_cache, data = word(3), word(1)
-            builder.call(instruction, [pointer, word(write), into_nearest_cache, data])
-            return context.get_dummy_value()
+def instruction(emit: Callable[..., ir.Value], result: types.Type, *kinds: types.Type | None) -> Callable[..., Any]:
+    """An instruction for compiled code alone.
 
-        return types.void(types.int64), emit
+    Args:
+        emit: called with a builder and the arguments, writes it; returns its value, None where it has none.
+        result: its type.
+        kinds: what the arguments are taken as; where one is None, `emit` gets the type of what is given, a Shape's.
+    """
 
-    return cast(Callable[[int], None], intrinsic(prefetch))
+    def typing(_context: BaseContext, *given: types.Type) -> tuple[Signature, Callable[..., ir.Value]]:
+        def lower(context: BaseContext, builder: ir.IRBuilder, _: Signature, values: Sequence[ir.Value]) -> ir.Value:
+            passed = [one if kind is None else value for kind, one, value in zip(kinds, given, values, strict=True)]
+            value = emit(builder, *passed)
+            return context.get_dummy_value() if value is None else value
+
+        return result(*[kind or one for kind, one in zip(kinds, given, strict=True)]), lower
+
+    # Numba matches arguments by the names of parameters, and would make one tuple of what a starred one takes.
+    names = ["context", *(f"argument{number}" for number in range(len(kinds)))]
+    parameters = [inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD) for name in names]
+    typing.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    return cast(Callable[..., Any], intrinsic(typing))
+
+
+def _prefetch_for(write: int) -> Callable[[Id], None]:
+    def emit(builder: ir.IRBuilder, address: ir.Value) -> None:
+        word = ir.IntType(32)
+        pointer = builder.inttoptr(address, ir.IntType(8).as_pointer())
+        kind = ir.FunctionType(ir.VoidType(), [pointer.type, word, word, word])
+        prefetch = builder.module.declare_intrinsic("llvm.prefetch", [pointer.type], kind)
+        into_nearest_cache, data = word(3), word(1)
+        builder.call(prefetch, [pointer, word(write), into_nearest_cache, data])
+
+    return instruction(emit, types.void, types.int64)
 
 
 # Ask for the 64-byte line at an address (int64) ahead of its use; for compiled code only. One that will be changed is

@@ -5,19 +5,18 @@ Shapes: B pairs, V vocabulary rows, D dimensions; within a window C inputs, M ou
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 
 from trainer.engines.kernels.numba.draws import ABSENT, POOL_STREAM, draw_outputs, fill_pool, mix, roll_pool
-from trainer.engines.kernels.numba.jit import REORDER, jit, source_digest
+from trainer.engines.kernels.numba.jit import REORDER, Excluded, Floats, Ids, Longs, Rates, Words, jit, source_digest
 
 ZERO, ONE = np.float32(0), np.float32(1)
 
 
 @jit(REORDER)
-def dot(a_D: Any, b_D: Any) -> Any:
-    """Inner product."""
+def dot(a_D: Floats, b_D: Floats) -> np.float32:
     total = ZERO
     for d in range(a_D.size):
         total += a_D[d] * b_D[d]
@@ -25,14 +24,14 @@ def dot(a_D: Any, b_D: Any) -> Any:
 
 
 @jit(REORDER)
-def add_scaled(target_D: Any, factor: Any, source_D: Any) -> None:
+def add_scaled(target_D: Floats, factor: np.float32, source_D: Floats) -> None:
     """Target += factor·source."""
     for d in range(target_D.size):
         target_D[d] += factor * source_D[d]
 
 
 @jit()
-def window_end(output_ids_B: Any, start: Any, stop: Any, longest: Any) -> Any:
+def window_end(output_ids_B: Ids, start: int, stop: int, longest: int) -> int:
     """Where the run of equal outputs ends that begins at a pair."""
     end = start + 1
     while end < min(stop, start + longest) and output_ids_B[end] == output_ids_B[start]:
@@ -41,7 +40,9 @@ def window_end(output_ids_B: Any, start: Any, stop: Any, longest: Any) -> Any:
 
 
 @jit(allocates=True)
-def train_window(input_ids_C: Any, output_ids_M: Any, tables: Any, dim: Any, mask_input: Any, rate: Any) -> Any:
+def train_window(
+    input_ids_C: Ids, output_ids_M: Ids, tables: tuple[Floats, Floats], dim: int, mask_input: bool, rate: np.float32
+) -> float:
     """One step, every gradient from the rows as they were before; returns the summed loss."""
     input_VD, output_VD = tables
     loss = 0.0
@@ -68,12 +69,12 @@ def train_window(input_ids_C: Any, output_ids_M: Any, tables: Any, dim: Any, mas
     return loss
 
 
-def _compiled(sources: int) -> Any:
+def _compiled(sources: int) -> Callable[..., float]:
     @jit(allocates=True, cache=True)
     def train_segments(
-        output_ids_B: Any, input_ids_B: Any, cuts: Any, first: Any, last: Any, tables: Any, alias: Any,
-        negatives: Any, longest: Any, exclude: Any, rates: Any, key: Any, pool_rows: Any,
-    ) -> Any:  # fmt: skip
+        output_ids_B: Ids, input_ids_B: Ids, cuts: Longs, first: int, last: int, tables: tuple[Floats, Floats, int],
+        alias: Words, negatives: int, longest: int, exclude: Excluded, rates: Rates, key: np.uint64, pool_rows: int,
+    ) -> float:  # fmt: skip
         """See window.train_segments: the same draws, the same steps. `tables` are (input_VD, output_VD, D)."""
         loss = 0.0 * sources  # named here so that the cache's key holds it: see jit.source_digest
         input_VD, output_VD, dim = tables

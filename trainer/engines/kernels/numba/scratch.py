@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from trainer.engines.kernels.numba.draws import ABSENT
 from trainer.engines.kernels.numba.ids import SEEN
+from trainer.engines.kernels.numba.jit import Floats, Ids, Longs
 from trainer.engines.kernels.numba.shape import Shape
 from trainer.engines.kernels.numba.tiles import COLUMNS
 from trainer.engines.lines import aligned
@@ -29,16 +30,16 @@ class Scratch(NamedTuple):
         pool: ids, none where negatives are drawn for each window.
     """
 
-    inputs: Any
-    outputs: Any
-    ids: Any
-    gradient: Any
-    bias: Any
-    signs: Any
-    losses: Any
-    spare: Any
-    spare_rows: Any
-    pool: Any
+    inputs: Longs
+    outputs: Longs
+    ids: Ids
+    gradient: Floats
+    bias: Floats
+    signs: Floats
+    losses: Floats
+    spare: Floats
+    spare_rows: Longs
+    pool: Longs
 
 
 class Addresses(NamedTuple):

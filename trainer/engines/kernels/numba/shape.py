@@ -8,12 +8,12 @@ from __future__ import annotations
 import functools
 import platform
 from dataclasses import dataclass
-from typing import Any
 
 import llvmlite.binding as llvm
 from llvmlite import ir
 from numba.core import types
 from numba.core.datamodel import models, register_default
+from numba.core.pythonapi import PythonAPI
 from numba.extending import NativeValue, overload_attribute, typeof_impl, unbox
 
 MAX_OUTPUTS = 6
@@ -76,7 +76,7 @@ class ShapeType(types.Type):
 
 
 @typeof_impl.register(Shape)  # type: ignore[untyped-decorator]
-def _typeof(shape: Shape, _context: Any) -> ShapeType:
+def _typeof(shape: Shape, _context: object) -> ShapeType:
     return ShapeType(shape)
 
 
@@ -86,7 +86,7 @@ class _NoValue(models.OpaqueModel):  # type: ignore[misc]
 
 
 @unbox(ShapeType)  # type: ignore[untyped-decorator]
-def _unbox(_type: Any, _object: Any, context: Any) -> NativeValue:
+def _unbox(_type: ShapeType, _object: object, context: PythonAPI) -> NativeValue:
     return NativeValue(ir.Constant(context.context.get_value_type(_type), None))
 
 

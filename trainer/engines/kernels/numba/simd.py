@@ -7,7 +7,6 @@ scalar exponentials; here each vector is a value, held in a register.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from llvmlite import ir
 from numba.core import cgutils
@@ -30,34 +29,33 @@ SIGMOID_BELOW = (
 class Vectors:
     """Emits operations on vectors of `lanes` floats."""
 
-    def __init__(self, builder: Any, lanes: int) -> None:
-        """Emit through a builder of llvmlite."""
+    def __init__(self, builder: ir.IRBuilder, lanes: int) -> None:
         self.builder, self.lanes = builder, lanes
         self.kind = ir.VectorType(FLOAT, lanes)
         self.words = ir.VectorType(WORD, lanes)
 
-    def constant(self, value: float) -> Any:
+    def constant(self, value: float) -> ir.Value:
         """The same number in each lane."""
         return self.pattern([value] * self.lanes)
 
-    def pattern(self, values: Sequence[float]) -> Any:
+    def pattern(self, values: Sequence[float]) -> ir.Value:
         """Given numbers, one a lane."""
         return ir.Constant(self.kind, [ir.Constant(FLOAT, _to_float32(value)) for value in values])
 
-    def splat(self, value: Any) -> Any:
+    def splat(self, value: ir.Value) -> ir.Value:
         """A float of the compiled code in each lane."""
         return self._spread(value, self.kind)
 
-    def _spread(self, value: Any, kind: Any) -> Any:
+    def _spread(self, value: ir.Value, kind: ir.Type) -> ir.Value:
         one = self.builder.insert_element(ir.Constant(kind, ir.Undefined), value, WORD(0))
         return self.builder.shuffle_vector(one, one, ir.Constant(self.words, [0] * self.lanes))
 
-    def first(self, count: Any) -> Any:
+    def first(self, count: ir.Value) -> ir.Value:
         """A mask of the first so many lanes (int64)."""
         lanes = ir.Constant(self.words, list(range(self.lanes)))
         return self.builder.icmp_unsigned("<", lanes, self._spread(self.builder.trunc(count, WORD), self.words))
 
-    def load(self, pointer: Any, mask: Any = None) -> Any:
+    def load(self, pointer: ir.Value, mask: ir.Value | None = None) -> ir.Value:
         """Floats from a pointer on; where a mask is given and not set, 0."""
         pointer = self.builder.bitcast(pointer, self.kind.as_pointer())
         if mask is None:
@@ -65,7 +63,7 @@ class Vectors:
         arguments = [pointer, WORD(FLOAT_BYTES), mask, self.constant(0)]
         return self._call(f"llvm.masked.load.v{self.lanes}f32.p0", self.kind, arguments)
 
-    def store(self, value: Any, pointer: Any, mask: Any = None) -> None:
+    def store(self, value: ir.Value, pointer: ir.Value, mask: ir.Value | None = None) -> None:
         """Put floats from a pointer on; where a mask is given, those that are set."""
         pointer = self.builder.bitcast(pointer, self.kind.as_pointer())
         if mask is None:
@@ -74,35 +72,32 @@ class Vectors:
             arguments = [value, pointer, WORD(FLOAT_BYTES), mask]
             self._call(f"llvm.masked.store.v{self.lanes}f32.p0", ir.VoidType(), arguments)
 
-    def _call(self, name: str, result: Any, arguments: list[Any]) -> Any:
+    def _call(self, name: str, result: ir.Type, arguments: list[ir.Value]) -> ir.Value:
         kind = ir.FunctionType(result, [argument.type for argument in arguments])
         return self.builder.call(cgutils.get_or_insert_function(self.builder.module, kind, name), arguments)
 
-    def multiply(self, a: Any, b: Any) -> Any:
-        """Lane by lane."""
+    def multiply(self, a: ir.Value, b: ir.Value) -> ir.Value:
         return self.builder.fmul(a, b, flags=FUSE)
 
-    def add(self, a: Any, b: Any) -> Any:
-        """Lane by lane."""
+    def add(self, a: ir.Value, b: ir.Value) -> ir.Value:
         return self.builder.fadd(a, b, flags=FUSE)
 
-    def multiply_add(self, a: Any, b: Any, c: Any) -> Any:
+    def multiply_add(self, a: ir.Value, b: ir.Value, c: ir.Value) -> ir.Value:
         """a·b + c, in one instruction where there is one."""
         return self.add(self.multiply(a, b), c)
 
-    def fused(self, a: Any, b: Any, c: Any) -> Any:
+    def fused(self, a: ir.Value, b: ir.Value, c: ir.Value) -> ir.Value:
         """a·b + c as multiply_add, where c is a product too, and is to be one before a·b is known."""
         return self._call(f"llvm.fmuladd.v{self.lanes}f32", self.kind, [a, b, c])
 
-    def absolute(self, a: Any) -> Any:
-        """Lane by lane."""
+    def absolute(self, a: ir.Value) -> ir.Value:
         return self._call(f"llvm.fabs.v{self.lanes}f32", self.kind, [a])
 
-    def positive(self, a: Any) -> Any:
+    def positive(self, a: ir.Value) -> ir.Value:
         """max(a, 0); NaN stays NaN."""
         return self.builder.select(self.builder.fcmp_ordered("<", a, self.constant(0)), self.constant(0), a)
 
-    def sigmoid_less_half(self, a: Any) -> Any:
+    def sigmoid_less_half(self, a: ir.Value) -> ir.Value:
         """σ(a) − ½ as a rational function, within 2e-7; NaN stays NaN."""
         clipped = a
         for compare, limit in (("<", -SIGMOID_LIMIT), (">", SIGMOID_LIMIT)):
@@ -112,14 +107,14 @@ class Vectors:
         above, below = (self._polynomial(square, coefficients) for coefficients in (SIGMOID_ABOVE, SIGMOID_BELOW))
         return self.builder.fdiv(self.multiply(clipped, above), below)
 
-    def _polynomial(self, a: Any, coefficients: Sequence[float]) -> Any:
+    def _polynomial(self, a: ir.Value, coefficients: Sequence[float]) -> ir.Value:
         """Estrin's scheme, in three steps where Horner's takes four: nothing else is there to do meanwhile."""
         zeroth, first, second, third, fourth = map(self.constant, coefficients)
         square = self.multiply(a, a)
         low, high = self.multiply_add(first, a, zeroth), self.multiply_add(third, a, second)
         return self.multiply_add(self.multiply_add(fourth, square, high), square, low)
 
-    def sums(self, vectors: Sequence[Any]) -> Any:
+    def sums(self, vectors: Sequence[ir.Value]) -> ir.Value:
         """Lane i of the result is the sum of the lanes of vector i; there are as many as lanes, None for a zero.
 
         A tree of transposes: first within 128 bits, then across, each step halving the vectors.
@@ -146,13 +141,13 @@ class Vectors:
     def _chunks(self, *numbers: int) -> list[int]:
         return [CHUNK * number + lane for number in numbers for lane in range(CHUNK)]
 
-    def _fold(self, a: Any, b: Any, low: list[int], high: list[int]) -> Any:
+    def _fold(self, a: ir.Value, b: ir.Value, low: list[int], high: list[int]) -> ir.Value:
         if a is None and b is None:
             return None
         a, b = (self.constant(0) if one is None else one for one in (a, b))
         return self.add(self.shuffle(a, b, low), self.shuffle(a, b, high))
 
-    def shuffle(self, a: Any, b: Any, lanes: list[int]) -> Any:
+    def shuffle(self, a: ir.Value, b: ir.Value, lanes: list[int]) -> ir.Value:
         """The named lanes of a, and of b from number `lanes` on."""
         return self.builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(WORD, len(lanes)), lanes))
 

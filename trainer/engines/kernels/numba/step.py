@@ -15,29 +15,29 @@ twice has equal scores, so its gradients are added up and the second row left ou
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from trainer.engines.kernels.numba.draws import ABSENT
 from trainer.engines.kernels.numba.ids import ID_BYTES, SEEN, place
-from trainer.engines.kernels.numba.jit import jit
+from trainer.engines.kernels.numba.jit import Floats, Ids, Longs, jit
+from trainer.engines.kernels.numba.scratch import Addresses, Scratch
+from trainer.engines.kernels.numba.shape import Shape
 from trainer.engines.kernels.numba.tiles import COLUMNS, score, update, update_between
 
 MASKED = np.float32(-1e30)  # σ of a score with this added is 0: no loss
 MAX_FACTORS = 60  # of 1 to 2 in a float32; the lanes' product must stay below 2^1024
-LN_2 = np.log(2)
+LN_2 = float(np.log(2))
 ZERO, ONE = np.float32(0), np.float32(1)
 
 
 @jit()
 def place_rows(
-    shape: Any, addresses: Any, ids_N: Any, start: Any, count: Any, base: Any, row_bytes: Any, nowhere: Any
-) -> Any:
+    shape: Shape, addresses: Longs, ids_N: Ids, start: int, count: int, base: int, row_bytes: int, nowhere: int
+) -> bool:
     """Addresses of some rows; tells whether some may be equal or absent."""
     if count <= SEEN and start + SEEN <= ids_N.size:
         ids = ids_N.ctypes.data + ID_BYTES * start
-        return place(shape, addresses.ctypes.data, ids, count, base, row_bytes, nowhere)
+        return place(addresses.ctypes.data, ids, count, base, row_bytes, nowhere)
     for n in range(count):
         row = np.int64(ids_N[start + n])
         addresses[n] = base + row * row_bytes if row != ABSENT else nowhere
@@ -46,16 +46,9 @@ def place_rows(
 
 @jit()
 def mask_terms(
-    scratch: Any,
-    start: Any,
-    used: Any,
-    columns: Any,
-    input_ids_B: Any,
-    begin: Any,
-    pairs: Any,
-    mask_input: Any,
-    bias: Any,
-) -> None:
+    scratch: Scratch, start: int, used: int, columns: int, input_ids_B: Ids, begin: int, pairs: int, mask_input: bool,
+    bias: np.float32,
+) -> None:  # fmt: skip
     """Add a bias to all terms that are none: absent negatives, and those that are a pair's own input word."""
     rows = scratch.gradient.size // -(-used // columns)
     for m in range(1, used):
@@ -68,7 +61,7 @@ def mask_terms(
 
 
 @jit()
-def merge_repeats(scratch: Any, used: Any, columns: Any, pairs: Any, nowhere: Any) -> Any:
+def merge_repeats(scratch: Scratch, used: int, columns: int, pairs: int, nowhere: int) -> int:
     """Add up the gradients of equal rows, then leave all but one of them out; returns how many inputs are left."""
     gradient, tiles = scratch.gradient, -(-used // columns)
     rows = gradient.size // tiles
@@ -99,7 +92,7 @@ def merge_repeats(scratch: Any, used: Any, columns: Any, pairs: Any, nowhere: An
 
 
 @jit()
-def take_losses(losses: Any) -> Any:
+def take_losses(losses: Floats) -> float:
     """Add up what `tiles.score` has left, and clear it; ln 2 is missing for each term.
 
     A term's loss is log(1 + exp z) = max(z, 0) + ln 2 − log(1 + 2·|σ(z) − ½|). Of the last, the factors' product is
@@ -111,13 +104,14 @@ def take_losses(losses: Any) -> Any:
         total += losses[lane]
         product *= np.float64(losses[lanes + lane])
         losses[lane], losses[lanes + lane] = ZERO, ONE
-    return total - np.log(product)
+    return total - np.log(product)  # type: ignore[no-any-return]
 
 
 @jit()
 def score_window(
-    shape: Any, scratch: Any, at: Any, pairs: Any, tiles: Any, stride: Any, rate: Any, dim: Any, factors: Any
-) -> Any:
+    shape: Shape, scratch: Scratch, at: Addresses, pairs: int, tiles: int, stride: int, rate: np.float32, dim: int,
+    factors: int,
+) -> tuple[float, int]:  # fmt: skip
     """All scores of a window; returns losses that were taken, and the factors that the others hold by now."""
     loss, more = 0.0, pairs * COLUMNS // shape.lanes + 2
     for tile in range(tiles):
@@ -132,7 +126,7 @@ def score_window(
 
 
 @jit()
-def update_window(shape: Any, at: Any, pairs: Any, tiles: Any, stride: Any, dim: Any) -> None:
+def update_window(shape: Shape, at: Addresses, pairs: int, tiles: int, stride: int, dim: int) -> None:
     """All rows of a window; with several tiles of outputs the inputs' new rows are kept apart until the last one."""
     if tiles == 1:
         update(shape, at.inputs, pairs, at.outputs, at.gradient, dim)

@@ -6,33 +6,33 @@ becomes of them stand COLUMNS to an input, whatever the outputs of a tile.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, cast
 
+from llvmlite import ir
 from numba.core import cgutils, types
-from numba.extending import intrinsic
 
-from trainer.engines.kernels.numba.shape import Shape
+from trainer.engines.kernels.numba.jit import instruction
+from trainer.engines.kernels.numba.shape import Shape, ShapeType
 from trainer.engines.kernels.numba.simd import FLOAT, LONG, Vectors
 
 COLUMNS = 8
 
 
-def _floats(builder: Any, address: Any) -> Any:
+def _floats(builder: ir.IRBuilder, address: ir.Value) -> ir.Value:
     return builder.inttoptr(address, FLOAT.as_pointer())
 
 
-def _longs(builder: Any, address: Any) -> Any:
+def _longs(builder: ir.IRBuilder, address: ir.Value) -> ir.Value:
     return builder.inttoptr(address, LONG.as_pointer())
 
 
-def _row(builder: Any, addresses: Any, number: Any) -> Any:
+def _row(builder: ir.IRBuilder, addresses: ir.Value, number: ir.Value) -> ir.Value:
     return _floats(builder, builder.load(builder.gep(addresses, [number])))
 
 
 @contextmanager
-def _loop(builder: Any, start: Any, stop: Any, step: int) -> Iterator[Any]:
+def _loop(builder: ir.IRBuilder, start: ir.Value, stop: ir.Value, step: int) -> Iterator[ir.Value]:
     with cgutils.for_range_slice(builder, start, stop, LONG(step), LONG) as (index, _):
         yield index
 
@@ -40,11 +40,11 @@ def _loop(builder: Any, start: Any, stop: Any, step: int) -> Iterator[Any]:
 class _Tile:
     """Emits the scores of some inputs with the outputs of a tile, and their gradients."""
 
-    def __init__(self, builder: Any, shape: Shape, inputs: int) -> None:
+    def __init__(self, builder: ir.IRBuilder, shape: Shape, inputs: int) -> None:
         self.builder, self.shape, self.inputs = builder, shape, inputs
         self.vectors = Vectors(builder, shape.lanes)
 
-    def sums(self, rows: list[Any], outputs: list[Any], dim: Any) -> list[list[Any]]:
+    def sums(self, rows: list[ir.Value], outputs: list[ir.Value], dim: ir.Value) -> list[list[ir.Value]]:
         """Products of each input and output, their lanes not yet added up."""
         v, b, lanes = self.vectors, self.builder, self.shape.lanes
         slots = [[cgutils.alloca_once(b, v.kind) for _ in outputs] for _ in rows]
@@ -58,7 +58,10 @@ class _Tile:
             self._accumulate(rows, outputs, slots, whole, v.first(rest))
         return [[b.load(slot) for slot in line] for line in slots]
 
-    def _accumulate(self, rows: list[Any], outputs: list[Any], slots: list[list[Any]], column: Any, mask: Any) -> None:
+    def _accumulate(
+        self, rows: list[ir.Value], outputs: list[ir.Value], slots: list[list[ir.Value]], column: ir.Value,
+        mask: ir.Value | None,
+    ) -> None:  # fmt: skip
         v, b = self.vectors, self.builder
         inputs = [v.load(b.gep(row, [column]), mask) for row in rows]
         for k, output in enumerate(outputs):
@@ -66,7 +69,10 @@ class _Tile:
             for c, one in enumerate(inputs):
                 b.store(v.multiply_add(one, value, b.load(slots[c][k])), slots[c][k])
 
-    def gradients(self, sums: list[list[Any]], place: Any, bias: Any, signs: Any, rate: Any, losses: Any) -> None:
+    def gradients(
+        self, sums: list[list[ir.Value]], place: ir.Value, bias: ir.Value, signs: ir.Value, rate: ir.Value,
+        losses: ir.Value,
+    ) -> None:  # fmt: skip
         """Store −rate·sign·σ(sign·score) and add to the losses, a register of scores after the other."""
         v, b, lanes = self.vectors, self.builder, self.shape.lanes
         flat = [one for line in sums for one in [*line, *[None] * (COLUMNS - len(line))]]
@@ -84,7 +90,7 @@ class _Tile:
             gradient = self._gradient(score, sign, rate, losses)
             v.store(gradient, b.gep(place, here))
 
-    def _gradient(self, score: Any, sign: Any, rate: Any, losses: Any) -> Any:
+    def _gradient(self, score: ir.Value, sign: ir.Value, rate: ir.Value, losses: ir.Value) -> ir.Value:
         """−rate·sign·σ(score); adds to the losses, of which `window.take_losses` tells the terms."""
         v, b = self.vectors, self.builder
         h = v.sigmoid_less_half(score)
@@ -96,9 +102,12 @@ class _Tile:
         return v.fused(weight, h, v.multiply(weight, v.constant(0.5)))
 
 
-def _emit_score(builder: Any, shape: Shape, arguments: Any) -> None:
+def _emit_score(
+    builder: ir.IRBuilder, kind: ShapeType, inputs: ir.Value, pairs: ir.Value, outputs: ir.Value, bias: ir.Value,
+    signs: ir.Value, rate: ir.Value, gradient: ir.Value, losses: ir.Value, dim: ir.Value,
+) -> None:  # fmt: skip
     """Work off the inputs, tile after tile."""
-    _, inputs, pairs, outputs, bias, signs, rate, gradient, losses, dim = arguments
+    shape = kind.shape
     inputs, outputs = (_longs(builder, address) for address in (inputs, outputs))
     bias, signs, gradient, losses = (_floats(builder, address) for address in (bias, signs, gradient, losses))
     output_rows = [_row(builder, outputs, LONG(k)) for k in range(shape.outputs)]
@@ -127,43 +136,32 @@ def _emit_score(builder: Any, shape: Shape, arguments: Any) -> None:
     builder.position_at_end(end)
 
 
-def _score(
-    _context: Any, shape: Any, inputs: Any, pairs: Any, outputs: Any, bias: Any, signs: Any, rate: Any, gradient: Any,
-    losses: Any, dim: Any,
-) -> Any:  # fmt: skip
-    def emit(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-        _emit_score(builder, shape.shape, arguments)
-        return context.get_dummy_value()
-
-    whole = types.int64
-    return types.void(shape, *[whole] * 5, types.float32, *[whole] * 3), emit
-
-
 class _Block:
     """Emits the update of some columns: outputs and their sums stay in registers while the inputs stream by."""
 
-    def __init__(self, builder: Any, shape: Shape, masks: list[Any]) -> None:
+    def __init__(self, builder: ir.IRBuilder, shape: Shape, masks: Sequence[ir.Value | None]) -> None:
         """A vector of columns for each mask; None for a whole one."""
         self.builder, self.shape, self.masks = builder, shape, masks
         self.vectors = Vectors(builder, shape.lanes)
 
-    def _each(self, row: Any, column: Any) -> list[tuple[Any, Any]]:
+    def _each(self, row: ir.Value, column: ir.Value) -> list[tuple[ir.Value, ir.Value]]:
         lanes = self.shape.lanes
         return [
             (self.builder.gep(row, [self.builder.add(column, LONG(u * lanes))]), mask)
             for u, mask in enumerate(self.masks)
         ]
 
-    def load(self, row: Any, column: Any) -> list[Any]:
+    def load(self, row: ir.Value, column: ir.Value) -> list[ir.Value]:
         return [self.vectors.load(place, mask) for place, mask in self._each(row, column)]
 
-    def store(self, values: list[Any], row: Any, column: Any) -> None:
+    def store(self, values: list[ir.Value], row: ir.Value, column: ir.Value) -> None:
         for value, (place, mask) in zip(values, self._each(row, column), strict=True):
             self.vectors.store(value, place, mask)
 
     def emit(
-        self, inputs: Any, before: Any, after: Any, pairs: Any, outputs: list[Any], gradient: Any, column: Any
-    ) -> None:
+        self, inputs: ir.Value, before: ir.Value, after: ir.Value, pairs: ir.Value, outputs: list[ir.Value],
+        gradient: ir.Value, column: ir.Value,
+    ) -> None:  # fmt: skip
         """Add to the outputs, and to the rows at `before`, stored at `after`; these and `inputs` are addresses."""
         v, b = self.vectors, self.builder
         old = [self.load(output, column) for output in outputs]
@@ -185,8 +183,18 @@ class _Block:
             self.store([b.load(slot) for slot in line], output, column)
 
 
-def _emit_update(builder: Any, shape: Shape, arguments: Any) -> None:
-    inputs, before, after, pairs, outputs, gradient, dim = arguments
+def _emit_update_in_place(
+    builder: ir.IRBuilder, kind: ShapeType, inputs: ir.Value, pairs: ir.Value, outputs: ir.Value, gradient: ir.Value,
+    dim: ir.Value,
+) -> None:  # fmt: skip
+    _emit_update(builder, kind, inputs, inputs, inputs, pairs, outputs, gradient, dim)
+
+
+def _emit_update(
+    builder: ir.IRBuilder, kind: ShapeType, inputs: ir.Value, before: ir.Value, after: ir.Value, pairs: ir.Value,
+    outputs: ir.Value, gradient: ir.Value, dim: ir.Value,
+) -> None:  # fmt: skip
+    shape = kind.shape
     in_place = before is inputs
     inputs, outputs = (_longs(builder, address) for address in (inputs, outputs))
     gradient = _floats(builder, gradient)
@@ -196,7 +204,7 @@ def _emit_update(builder: Any, shape: Shape, arguments: Any) -> None:
     wide = lanes * shape.vectors
     whole = builder.mul(builder.udiv(dim, LONG(wide)), LONG(wide))
 
-    def emit(masks: list[Any], column: Any) -> None:
+    def emit(masks: Sequence[ir.Value | None], column: ir.Value) -> None:
         _Block(builder, shape, masks).emit(inputs, before, after, pairs, rows, gradient, column)
 
     with _loop(builder, LONG(0), whole, wide) as column:
@@ -213,25 +221,7 @@ def _emit_update(builder: Any, shape: Shape, arguments: Any) -> None:
         emit([mask(rest)], whole)
 
 
-def _update(_context: Any, shape: Any, inputs: Any, pairs: Any, outputs: Any, gradient: Any, dim: Any) -> Any:
-    def emit(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-        _, rows, *others = arguments
-        _emit_update(builder, shape.shape, [rows, rows, rows, *others])
-        return context.get_dummy_value()
-
-    return types.void(shape, *[types.int64] * 5), emit
-
-
-def _update_between(
-    _context: Any, shape: Any, inputs: Any, before: Any, after: Any, pairs: Any, outputs: Any, gradient: Any, dim: Any
-) -> Any:
-    def emit(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-        _emit_update(builder, shape.shape, arguments[1:])
-        return context.get_dummy_value()
-
-    return types.void(shape, *[types.int64] * 7), emit
-
-
-score = cast(Callable[..., None], intrinsic(_score))
-update = cast(Callable[..., None], intrinsic(_update))
-update_between = cast(Callable[..., None], intrinsic(_update_between))
+_PLACE = types.int64
+score: Callable[..., None] = instruction(_emit_score, types.void, None, *[_PLACE] * 5, types.float32, *[_PLACE] * 3)
+update: Callable[..., None] = instruction(_emit_update_in_place, types.void, None, *[_PLACE] * 5)
+update_between: Callable[..., None] = instruction(_emit_update, types.void, None, *[_PLACE] * 7)

@@ -5,7 +5,7 @@ Shapes: B pairs, V vocabulary rows, D dimensions.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 
@@ -19,8 +19,20 @@ from trainer.engines.kernels.numba.draws import (
     roll_pool,
 )
 from trainer.engines.kernels.numba.ids import ID_BYTES, SEEN, run_length
-from trainer.engines.kernels.numba.jit import jit, prefetch, prefetch_to_write, source_digest
-from trainer.engines.kernels.numba.scratch import Addresses
+from trainer.engines.kernels.numba.jit import (
+    Excluded,
+    Id,
+    Ids,
+    Longs,
+    Rates,
+    Words,
+    jit,
+    prefetch,
+    prefetch_to_write,
+    source_digest,
+)
+from trainer.engines.kernels.numba.scratch import Addresses, Scratch
+from trainer.engines.kernels.numba.shape import Shape
 from trainer.engines.kernels.numba.step import (
     LN_2,
     MASKED,
@@ -39,14 +51,14 @@ IDS_AHEAD_BYTES = 512
 
 
 @jit()
-def fetch_row(base: Any, row: Any, row_bytes: Any) -> None:
+def fetch_row(base: int, row: Id, row_bytes: int) -> None:
     address = base + row * row_bytes
     for offset in range(0, min(row_bytes, MAX_PREFETCH_LINES * LINE_BYTES), LINE_BYTES):
         prefetch_to_write(address + offset)
 
 
 @jit()
-def fetch_inputs(input_ids_B: Any, start: Any, end: Any, reach: Any, base: Any, row_bytes: Any) -> Any:
+def fetch_inputs(input_ids_B: Ids, start: int, end: int, reach: int, base: int, row_bytes: int) -> int:
     """Prefetch a window's inputs that no window before it had; returns how many words it reaches to the right.
 
     Words come into sight on the right, where the second half of a window's pairs lie. `reach` is what the window
@@ -59,14 +71,14 @@ def fetch_inputs(input_ids_B: Any, start: Any, end: Any, reach: Any, base: Any, 
 
 
 @jit()
-def fetch_ids(output_ids_B: Any, input_ids_B: Any, start: Any) -> None:
+def fetch_ids(output_ids_B: Ids, input_ids_B: Ids, start: int) -> None:
     """Prefetch what is read some windows later."""
     prefetch(output_ids_B.ctypes.data + ID_BYTES * start + IDS_AHEAD_BYTES)
     prefetch(input_ids_B.ctypes.data + ID_BYTES * start + IDS_AHEAD_BYTES)
 
 
 @jit()
-def tile_end(output_ids_B: Any, start: Any, stop: Any, longest: Any) -> Any:
+def tile_end(output_ids_B: Ids, start: int, stop: int, longest: int) -> int:
     end, last = start + 1, min(stop, start + longest)
     if start + SEEN <= output_ids_B.size:
         end = min(start + run_length(output_ids_B.ctypes.data + ID_BYTES * start), last)
@@ -79,20 +91,9 @@ def tile_end(output_ids_B: Any, start: Any, stop: Any, longest: Any) -> Any:
 
 @jit()
 def train_segment(
-    shape: Any,
-    output_ids_B: Any,
-    input_ids_B: Any,
-    start: Any,
-    stop: Any,
-    tables: Any,
-    alias: Any,
-    negatives: Any,
-    longest: Any,
-    exclude: Any,
-    rates: Any,
-    state: Any,
-    scratch: Any,
-) -> Any:
+    shape: Shape, output_ids_B: Ids, input_ids_B: Ids, start: int, stop: int, tables: tuple[int, int, int, int],
+    alias: Words, negatives: int, longest: int, exclude: Excluded, rates: Rates, state: np.uint64, scratch: Scratch,
+) -> float:  # fmt: skip
     """Train pairs start … stop − 1 one window after the other; returns their summed loss.
 
     `output_ids_B` are the words predicted; a run of equal ones, cut after `longest` pairs, is a window. `tables` tell
@@ -136,7 +137,7 @@ def train_segment(
                 other if redraw_input else ABSENT,
             )  # fmt: skip
             for m in range(1, 1 if pooled else used):
-                fetch_row(output_base, max(np.int64(scratch.ids[following + m]), 0), row_bytes)
+                fetch_row(output_base, max(np.int64(scratch.ids[following + m]), 0), row_bytes)  # type: ignore[arg-type]
         if next_end < stop:
             after_end = tile_end(output_ids_B, next_end, stop, longest)
             fetch_row(output_base, np.int64(output_ids_B[next_end]), row_bytes)
@@ -167,7 +168,7 @@ def train_segment(
 
 
 @jit(allocates=True, cache=True)
-def cut_segments(output_ids_B: Any, segment_pairs: Any, longest: Any) -> Any:
+def cut_segments(output_ids_B: Ids, segment_pairs: int, longest: int) -> Longs:
     """First pairs of the segments, and B at the end: every segment_pairs, moved on to where a run starts.
 
     A run that goes on for longer than a tile is cut where it stands.
@@ -185,12 +186,13 @@ def cut_segments(output_ids_B: Any, segment_pairs: Any, longest: Any) -> Any:
     return cuts
 
 
-def _compiled(sources: int) -> Any:
+def _compiled(sources: int) -> Callable[..., float]:
     @jit(cache=True)
     def train_segments(
-        shape: Any, output_ids_B: Any, input_ids_B: Any, cuts: Any, first: Any, last: Any, tables: Any, alias: Any,
-        negatives: Any, longest: Any, exclude: Any, rates: Any, key: Any, scratch: Any,
-    ) -> Any:  # fmt: skip
+        shape: Shape, output_ids_B: Ids, input_ids_B: Ids, cuts: Longs, first: int, last: int,
+        tables: tuple[int, int, int, int], alias: Words, negatives: int, longest: int, exclude: Excluded, rates: Rates,
+        key: np.uint64, scratch: Scratch,
+    ) -> float:  # fmt: skip
         """Train whole segments first … last − 1; a segment's draws depend on the key and its number alone."""
         loss = 0.0 * sources  # named here so that the cache's key holds it: see jit.source_digest
         for segment in range(first, last):

@@ -30,7 +30,7 @@ _MASK_31 = (1 << 31) - 1
 
 
 @dataclass(frozen=True)
-class Shape:
+class Sizes:
     """The kernel's compile-time sizes.
 
     Attributes:
@@ -60,7 +60,7 @@ class Shape:
 
 def choose_shape(
     dim: int, negatives: int, *, per_pair: bool = False, arithmetic: str = "fp32", warps: int = 0
-) -> Shape:
+) -> Sizes:
     """Fit the kernel's tiles to a model.
 
     Args:
@@ -87,10 +87,10 @@ def choose_shape(
             f"at most {_MAX_WARPS * _NUMBERS_PER_WARP[arithmetic]} (--engine reference has no limit)"
         )
     longest = 1 if per_pair else tile
-    return Shape(dim, negatives, arithmetic, longest, tile, outputs, columns, slices, warps or needed)
+    return Sizes(dim, negatives, arithmetic, longest, tile, outputs, columns, slices, warps or needed)
 
 
-def constants(shape: Shape, exclude: str, interpreted: bool = False) -> dict[str, Any]:
+def constants(shape: Sizes, exclude: str, interpreted: bool = False) -> dict[str, Any]:
     """The kernel's compile-time arguments by name; `interpreted` where Triton's interpreter runs it."""
     no_output, no_input = exclude in ("output", "pair"), exclude in ("input", "pair")
     shared = shape.longest > 1  # a negative that is one input of several is left out for that pair alone
@@ -121,7 +121,7 @@ class Launcher:
         self,
         tables: tuple[torch.Tensor, torch.Tensor],
         alias_V: torch.Tensor,
-        shape: Shape,
+        shape: Sizes,
         *,
         predict: str = "center",
         exclude: str = "output",

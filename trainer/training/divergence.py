@@ -1,9 +1,16 @@
-"""A training whose loss rises clearly is ended: more of it would only make the vectors worse."""
+"""A training that diverges is ended: before NaN or Inf reach a checkpoint or a model, or where its loss rises."""
 
 from __future__ import annotations
 
+import contextlib
+import math
+
+from pipeline.dataset.schema import FormatError
+from trainer.checkpoints.write import find_unfinished
 from trainer.config import TrainConfig
+from trainer.engines.base import Engine
 from trainer.errors import UserError
+from trainer.models.tensors import is_finite
 
 #: Loss is compared by stretches of so much of an epoch, and of so many pairs at least.
 STRETCHES_AN_EPOCH, FEWEST_PAIRS = 8, 1 << 18
@@ -16,13 +23,7 @@ class LossGuard:
     """Compares each stretch's mean loss with the best one so far."""
 
     def __init__(self, config: TrainConfig, processes: int, epoch_pairs: int) -> None:
-        """Begin; what was trained before a resumption is not known here.
-
-        Args:
-            config: for the message.
-            processes: how many train.
-            epoch_pairs: pairs of an epoch.
-        """
+        """Begin; what was trained before a resumption is not known here."""
         self._config, self._processes = config, processes
         self._stretch = max(epoch_pairs // STRETCHES_AN_EPOCH, FEWEST_PAIRS)
         self._pairs, self._loss, self._best = 0, 0.0, 0.0
@@ -55,3 +56,32 @@ class LossGuard:
         if self._processes > 1:
             return f"train with fewer processes than {self._processes}, lower --merge-pairs, or {flags}"
         return flags
+
+
+def require_finite(config: TrainConfig, engine: Engine) -> None:
+    """Refuse tables that hold NaN or Inf."""
+    live = engine.live()
+    for name in ("input", "output"):
+        if not is_finite(live[name]):
+            raise UserError(diverged(config, f"the {name} table"))
+
+
+def require_finite_loss(config: TrainConfig, loss: float) -> None:
+    """Refuse a loss that is NaN or Inf."""
+    if not math.isfinite(loss):
+        raise UserError(diverged(config, "the loss"))
+
+
+def diverged(config: TrainConfig, where: str) -> str:
+    """Say what was found, and what may help."""
+    kept = "; the last checkpoint was kept" if _has_checkpoint(config.model) else ""
+    return (
+        f"training: found NaN or Inf in {where}, expected finite numbers; lower --learning-rate "
+        f"(here {config.learning_rate:g}) or --batch-size{kept}"
+    )
+
+
+def _has_checkpoint(model_uri: str) -> bool:
+    with contextlib.suppress(FormatError, OSError):
+        return find_unfinished(model_uri) is not None
+    return False

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeAlias
 
+import msgspec
 import numpy as np
 
 from pipeline.dataset.manifest import CorpusTotals
+from pipeline.dataset.schema import canonical_json, sha256_hex
 from pipeline.storage import storage
 from trainer.errors import UserError
 from trainer.evaluation.align import common_rows
@@ -26,10 +27,18 @@ NEIGHBORS = 10
 LEAST_PAIRS = 3  # of which there is a rank correlation
 _COMPARED_WORDS = 50_000  # neighbours are looked for among the most frequent of the common words
 _BLOCK_WORDS = 256
+_LIMITS = (
+    "min_similarity", "min_analogies", "max_score_drop", "gate_words", "min_known_words", "min_overlap", "min_cosine",
+    "min_token_ratio", "max_dead_letters",
+)  # fmt: skip
+
+#: A check as it is written down: its fields, and whether it passed.
+Row: TypeAlias = dict[str, str | float | bool | None]
+#: Scores by kind and file.
+Values: TypeAlias = dict[str, dict[str, float | None]]
 
 
-@dataclass(frozen=True)
-class Check:
+class Check(msgspec.Struct, frozen=True):
     """One figure and its limit.
 
     Attributes:
@@ -71,16 +80,23 @@ class Check:
             return f"{self.name}: {self.shown}, expected {self.bound}"
         return f"{self.name}: found {self.found:.4g}, expected {self.bound}"
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Row:
         """For lineage.json."""
         finite = self.found is not None and math.isfinite(self.found)
         why = self.why or ("" if finite else "not a number")
-        return {**asdict(self), "found": self.found if finite else None, "why": why, "passed": self.passed}
+        row: Row = msgspec.to_builtins(self)
+        return {**row, "found": self.found if finite else None, "why": why, "passed": self.passed}
 
 
-def load_check(fields: Mapping[str, Any]) -> Check:
+def load_check(row: Row) -> Check:
     """Return the check that `to_dict` described."""
-    return Check(fields["name"], fields["found"], fields["limit"], fields["at_least"], fields.get("why", ""))
+    return msgspec.convert(row, Check)
+
+
+def gate_digest(own: RetrainConfig, sets: EvalSets, parent: str) -> str:
+    """What the verdict on a version follows from: the limits, the files, the version that it is compared with."""
+    limits = {name: getattr(own, name) for name in _LIMITS}
+    return sha256_hex(canonical_json({"limits": limits, "files": sets.sha256, "parent": parent}))
 
 
 class Measured(NamedTuple):
@@ -121,7 +137,7 @@ def score(model: Model, sets: EvalSets) -> Scores:
     }
 
 
-def values_of(scores: Scores) -> dict[str, dict[str, float | None]]:
+def values_of(scores: Scores) -> Values:
     """The scores alone, by kind and file: for lineage.json."""
     return {kind: {path: one.value for path, one in found.items()} for kind, found in scores.items()}
 

@@ -30,7 +30,7 @@ from trainer.progress.meter import warn
 from trainer.reports.page import reads_of, require_page
 from trainer.retraining import judgement, plan, state, steps
 from trainer.retraining.config import RetrainConfig, Settings, add_arguments, read_settings
-from trainer.retraining.gate import Row, load_check, require_measurable
+from trainer.retraining.gate import Check, require_measurable
 from trainer.retraining.lineage import Lineage, Verdict, content_of
 from trainer.retraining.pipeline_process import PipelineFailed
 from trainer.retraining.state import PUBLISHED, REFUSED, Night, Outcome
@@ -54,7 +54,7 @@ class Result(TypedDict, total=False):
     run: str
     files_read: int
     files_listed: int
-    checks: list[Row]
+    checks: list[dict[str, str | float | bool | None]]
     reasons: list[str]
 
 
@@ -170,20 +170,18 @@ def _finish(own: RetrainConfig, night: Night, made: Lineage, verdict: Verdict) -
     record_uses(own)
     pointer = read_pointer(own.model)
     live = pointer.version if pointer else ""
-    path, stays = storage.redact(own.model), f"version {live} stays live" if live else "no version is live"
-    there = f"in the place of {night.parent or 'none'}"
-    about = f"version {made.version} in {path}{f', {there}' if kind == PUBLISHED else f'; {stays}'}"
+    stays = f"version {live} stays live" if live else "no version is live"
+    how = f", in the place of {night.parent or 'none'}" if kind == PUBLISHED else f"; {stays}"
     return {
         "status": kind, "version": made.version, "live": live, "parent": night.parent,
         "dataset_id": dataset.dataset_id, "run": dataset.run, "files_read": night.files, "files_listed": night.listed,
-        "files_passed": night.passed, "checks": verdict.checks, "reasons": verdict.failed, "about": about,
+        "files_passed": night.passed, "checks": msgspec.to_builtins(verdict.checks), "reasons": verdict.failed,
+        "about": f"version {made.version} in {storage.redact(own.model)}{how}",
     }  # fmt: skip
 
 
 def describe(result: Result) -> str:
     """Format the result for people."""
-    lines = [f"{result['status']}: {result['about']}"]
-    for check in result.get("checks", []):
-        one = load_check(check)
-        lines.append(f"  {'ok' if check['passed'] else 'NO'}  {one.name:<28} {one.shown:>8}  {one.bound}")
-    return "\n".join(lines)
+    checks = msgspec.convert(result.get("checks", []), list[Check])
+    rows = [f"  {'ok' if one.passed else 'NO'}  {one.name:<28} {one.shown:>8}  {one.bound}" for one in checks]
+    return "\n".join([f"{result['status']}: {result['about']}", *rows])

@@ -32,21 +32,20 @@ _LIMITS = (
     "min_token_ratio", "max_dead_letters",
 )  # fmt: skip
 
-#: A check as it is written down: its fields, and whether it passed.
-Row: TypeAlias = dict[str, str | float | bool | None]
 #: Scores by kind and file.
 Values: TypeAlias = dict[str, dict[str, float | None]]
 
 
-class Check(msgspec.Struct, frozen=True):
+class Check(msgspec.Struct):
     """One figure and its limit.
 
     Attributes:
         name: what was measured.
-        found: the figure; None where it could not be measured.
+        found: the figure; None where it could not be measured, or is no number.
         limit: what it must reach, or must not exceed.
         at_least: which of the two.
         why: why it could not be measured.
+        passed: whether it is inside its limit.
     """
 
     name: str
@@ -54,13 +53,14 @@ class Check(msgspec.Struct, frozen=True):
     limit: float
     at_least: bool = True
     why: str = ""
+    passed: bool = False
 
-    @property
-    def passed(self) -> bool:
-        """Whether it is inside its limit; None and NaN never are."""
-        if self.found is None:
-            return False
-        return self.found >= self.limit if self.at_least else self.found <= self.limit
+    def __post_init__(self) -> None:
+        """Judge."""
+        if self.found is None or not math.isfinite(self.found):
+            self.found, self.why, self.passed = None, self.why or "not a number", False
+        else:
+            self.passed = self.found >= self.limit if self.at_least else self.found <= self.limit
 
     @property
     def bound(self) -> str:
@@ -70,27 +70,12 @@ class Check(msgspec.Struct, frozen=True):
     @property
     def shown(self) -> str:
         """The figure in words."""
-        if self.found is None:
-            return f"not measured{f' ({self.why})' if self.why else ''}"
-        return "NaN" if math.isnan(self.found) else f"{self.found:.4f}"
+        return f"not measured ({self.why})" if self.found is None else f"{self.found:.4f}"
 
     def __str__(self) -> str:
         """Say it in the house's words."""
-        if self.found is None:
-            return f"{self.name}: {self.shown}, expected {self.bound}"
-        return f"{self.name}: found {self.found:.4g}, expected {self.bound}"
-
-    def to_dict(self) -> Row:
-        """For lineage.json."""
-        finite = self.found is not None and math.isfinite(self.found)
-        why = self.why or ("" if finite else "not a number")
-        row: Row = msgspec.to_builtins(self)
-        return {**row, "found": self.found if finite else None, "why": why, "passed": self.passed}
-
-
-def load_check(row: Row) -> Check:
-    """Return the check that `to_dict` described."""
-    return msgspec.convert(row, Check)
+        found = self.shown if self.found is None else f"found {self.found:.4g}"
+        return f"{self.name}: {found}, expected {self.bound}"
 
 
 def gate_digest(own: RetrainConfig, sets: EvalSets, parent: str) -> str:
@@ -154,7 +139,7 @@ def check_scores(new: Scores, old: Scores, config: RetrainConfig) -> list[Check]
     ):
         for path, found in new.get(kind, {}).items():
             why = f"{found.scored:,} of {found.of:,} {unit} have words that the model knows"
-            checks.append(Check(f"{kind} {path}", found.value, limit, why="" if found.value is not None else why))
+            checks.append(Check(f"{kind} {path}", found.value, limit, why=why if found.value is None else ""))
             before = old[kind][path].value if path in old.get(kind, {}) else None
             if before is not None and found.value is not None:
                 drop = before - found.value

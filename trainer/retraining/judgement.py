@@ -14,7 +14,7 @@ from trainer.models.staging import staged_version
 from trainer.models.store import load_model
 from trainer.reports.page import make_report
 from trainer.retraining.config import RetrainConfig, Settings
-from trainer.retraining.gate import check_corpus, check_scores, check_space, gate_digest, load_check, score, values_of
+from trainer.retraining.gate import check_corpus, check_scores, check_space, gate_digest, score, values_of
 from trainer.retraining.lineage import Lineage, Verdict, load_lineage, write_lineage
 from trainer.retraining.pipeline_process import say_step
 from trainer.retraining.report_gate import gate_section
@@ -43,7 +43,7 @@ def measure(settings: Settings, night: Night, sets: EvalSets) -> tuple[Lineage, 
     checks += check_scores(scores["new"], scores.get("live", {}), own)
     failed = [str(check) for check in checks if not check.passed]
     made.gate = Verdict(
-        REFUSED if failed else PUBLISHED, _now(), [check.to_dict() for check in checks], failed,
+        REFUSED if failed else PUBLISHED, _now(), checks, failed,
         {whose: values_of(found) for whose, found in scores.items()}, digest,
     )  # fmt: skip
     write_lineage(own.model, made)
@@ -53,7 +53,7 @@ def measure(settings: Settings, night: Night, sets: EvalSets) -> tuple[Lineage, 
 def write_report(own: RetrainConfig, night: Night, verdict: Verdict, sets: EvalSets) -> None:
     """Write the page of --report: the verdict, then the version beside the one that was live before."""
     if own.report:
-        opening = gate_section(verdict.decision, [load_check(row) for row in verdict.checks], night.parent)
+        opening = gate_section(verdict.decision, verdict.checks, night.parent)
         page = make_report(own.model, night.version, compare=night.parent, sets=sets, opening=[opening]).page
         write_output(own.report, page)
 

@@ -22,7 +22,7 @@ from trainer.models.environment import library_versions
 from trainer.models.store import INPUTS, LINEAGE, version_folder
 from trainer.retraining.config import Settings
 from trainer.retraining.corpus import as_seen, load_files, save_files
-from trainer.retraining.gate import Row, Values
+from trainer.retraining.gate import Check, Values
 from trainer.retraining.state import Night, parse
 
 
@@ -61,7 +61,7 @@ class Verdict(msgspec.Struct):
 
     decision: str
     at: str
-    checks: list[Row]
+    checks: list[Check]
     failed: list[str]
     scores: dict[str, Values]
     digest: str = ""

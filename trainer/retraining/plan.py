@@ -13,18 +13,9 @@ from pipeline.storage import storage
 from trainer.errors import UserError
 from trainer.models.lease import Lease
 from trainer.models.pointer import LATEST, Pointer
+from trainer.retraining import corpus as corpora
 from trainer.retraining.config import RetrainConfig, Settings
-from trainer.retraining.corpus import (
-    Corpus,
-    all_of,
-    as_seen,
-    describe_passed,
-    load_files,
-    merge_seen,
-    new_of,
-    require_files,
-    save_files,
-)
+from trainer.retraining.corpus import Corpus, as_seen, load_files, require_files, save_files
 from trainer.retraining.lineage import known_files
 from trainer.retraining.pipeline_process import run_pipeline
 from trainer.retraining.state import READ, Night, clear, digest_of, folder_of, load_night
@@ -53,7 +44,7 @@ def plan_night(settings: Settings, live: Pointer | None, lease: Lease) -> Night:
     clear(own.model)
     corpus = _list_corpus(own, name, live, lease)
     if corpus.passed:
-        print(f"{len(corpus.read):,} files to read; {describe_passed(corpus.passed)}", file=sys.stderr)
+        print(f"{len(corpus.read):,} files to read; {corpora.describe_passed(corpus.passed)}", file=sys.stderr)
     save_files(folder_of(own.model, name, READ), corpus.read)
     now, base = datetime.datetime.now(datetime.timezone.utc), digest_of(live)
     inputs = {"model": storage.absolute(own.model), "night": name, "base": base, "text": corpus.digest}
@@ -81,15 +72,15 @@ def _list_corpus(own: RetrainConfig, name: str, live: Pointer | None, lease: Lea
     words += ["--to", to, *own.pipeline_flags]
     if not own.only_new:
         run_pipeline(words, lease.fds, own.quiet)
-        return all_of(require_files(to))
+        return corpora.all_of(require_files(to))
     known, seen = _load_known(own, live), as_seen(load_files(folder_of(own.model, SEEN_FILES)))
     save_files(folder_of(own.model, name, KNOWN), pa.concat_tables([seen, known]))
     found = run_pipeline([*words, "--known", folder_of(own.model, name, KNOWN)], lease.fds, own.quiet)
     listed = require_files(to)
-    merged = merge_seen(seen, listed, known)
+    merged = corpora.merge_seen(seen, listed, known)
     if not merged.equals(seen):
         save_files(folder_of(own.model, SEEN_FILES), merged)
-    corpus = new_of(listed, known, seen, own.changed, found.twice)
+    corpus = corpora.new_of(listed, known, seen, own.changed, found.twice)
     _say(corpus.notes)
     return corpus
 

@@ -70,7 +70,7 @@ def _describe_version(model_uri: str, version: str, state: str) -> dict[str, Any
         "parent": info["lineage"].get("parent"),
         "loss": info["metrics"].get("loss"),
         "scores": gate.scores.get("new", {}) if gate else {},
-        "checks": {check["name"]: check["found"] for check in gate.checks} if gate else {},
+        "checks": {check.name: check.found for check in gate.checks} if gate else {},
         "reasons": gate.failed if gate and state == "refused" else [],
     }
 

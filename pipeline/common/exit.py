@@ -14,7 +14,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TextIO
+from typing import IO, TYPE_CHECKING, TextIO
 
 from pipeline.common.terminal import compiling
 
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 #: Set by --debug.
 debugging = threading.Event()
+#: Where the line of an error goes: a command that started this one tells it in its own words. None is standard error.
+error_file: IO[str] | None = None
 #: What a shell says of a program that SIGPIPE ended: its reader had seen enough.
 BROKEN_PIPE = 128 + signal.SIGPIPE
 _STDOUT = "standard output"
@@ -73,9 +75,9 @@ def run_command(main: Callable[[], int]) -> int:
 
 def say_error(line: str) -> None:
     """Print what went wrong as one line; with --debug, the traceback of the exception that is handled goes before."""
-    if debugging.is_set():
+    if debugging.is_set() and sys.exc_info()[0]:
         traceback.print_exc()
-    print(f"error: {line}", file=sys.stderr)
+    print(f"error: {line}", file=error_file or sys.stderr, flush=True)
 
 
 def emit(text: str, done: str = "") -> None:

@@ -14,6 +14,7 @@ import textwrap
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from pipeline.common.exit import say_error
 from pipeline.dataset import __version__
 from pipeline.dataset.schema import FORMAT_VERSION
 
@@ -29,7 +30,8 @@ class OneLineParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Print the message and exit with status 2."""
-        self.exit(2, f"error: {message} (--help lists the flags)\n")
+        say_error(f"{message} (--help lists the flags)")
+        self.exit(2)
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Parse; what is no flag is an error that names the nearest one."""

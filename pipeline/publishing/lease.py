@@ -8,19 +8,18 @@ from __future__ import annotations
 
 import contextlib
 import enum
-import fcntl
 import json
 import os
 import socket
 from collections.abc import Iterator
-from typing import IO
 
 from pipeline.dataset.schema import canonical_json
 from pipeline.errors import ConfigError
 from pipeline.storage import storage
-from pipeline.storage.local import make_in
+from pipeline.storage.local import locked
 
 LEASE = "lease.json"
+_MOST_BYTES = 1 << 16
 
 
 class Writer(enum.Enum):
@@ -57,12 +56,18 @@ def hold_lease(folder: str, runner: str, in_process: bool) -> Iterator[Writer]:
     path = storage.local_path(storage.join(folder, LEASE))
     with contextlib.ExitStack() as stack:
         try:
-            file = make_in(os.path.dirname(path), lambda: stack.enter_context(_locked(path, "a+b")))
+            handle = stack.enter_context(locked(path))
         except BlockingIOError:
             name = folder.rpartition("/")[2]
             raise ConfigError(f"--run-id {name}: found a run of that name being written, expected a new name") from None
-        before = _writer(file)
-        _write(file, path, lease)
+        before = _writer(handle)
+        try:
+            with storage.naming(path):
+                os.ftruncate(handle, 0)
+                os.pwrite(handle, lease, 0)
+        except OSError:
+            os.unlink(path)
+            raise
         yield before
 
 
@@ -80,7 +85,7 @@ def probe_lease(folder: str) -> Iterator[Writer]:
         return
     with contextlib.ExitStack() as stack:
         try:
-            writer = _writer(stack.enter_context(_locked(storage.local_path(uri), "rb")))
+            writer = _writer(stack.enter_context(locked(storage.local_path(uri), create=False)))
         except FileNotFoundError:
             writer = Writer.NONE
         except BlockingIOError:
@@ -88,37 +93,9 @@ def probe_lease(folder: str) -> Iterator[Writer]:
         yield writer
 
 
-@contextlib.contextmanager
-def _locked(path: str, mode: str) -> Iterator[IO[bytes]]:
-    """Open a file and lock it.
-
-    Raises:
-        BlockingIOError: another process has it locked.
-    """
-    while True:
-        with open(path, mode) as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # Whoever removes a lease does so under its lock: what was opened may be gone by now.
-            if os.fstat(file.fileno()).st_nlink:
-                yield file
-                return
-
-
-def _write(file: IO[bytes], path: str, lease: bytes) -> None:
-    """Write a lease past the buffer, whose rest would fail once more where the file is closed."""
-    try:
-        with storage.naming(path):
-            os.ftruncate(file.fileno(), 0)
-            os.write(file.fileno(), lease)
-    except OSError:
-        os.unlink(path)
-        raise
-
-
-def _writer(file: IO[bytes]) -> Writer:
-    """Read a lease that nobody holds locked."""
-    file.seek(0)
-    data = file.read()
+def _writer(handle: int) -> Writer:
+    """Read a lease that nobody else holds locked."""
+    data = os.pread(handle, _MOST_BYTES, 0)
     if not data:
         return Writer.NONE
     try:

@@ -28,6 +28,35 @@ def make_in(folder: str, make: Callable[[], T]) -> T:
     raise AssertionError
 
 
+@contextlib.contextmanager
+def locked(path: str, *, create: bool = True, wait: bool = False) -> Iterator[int]:
+    """Open a file, and be the only one that has it locked; the kernel drops the lock with its process.
+
+    Args:
+        path: made, with its folder, where it is not there.
+        create: otherwise it must be there.
+        wait: for others to let go.
+
+    Raises:
+        BlockingIOError: another process has it locked.
+        FileNotFoundError: it is not there.
+    """
+    flags = os.O_CLOEXEC | (os.O_RDWR | os.O_CREAT if create else os.O_RDONLY)
+    while True:
+        handle = (
+            make_in(os.path.dirname(path) or ".", lambda: os.open(path, flags, 0o666))
+            if create
+            else os.open(path, flags)
+        )
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            if os.fstat(handle).st_nlink:  # its last holder may have removed the file since it was opened
+                yield handle
+                return
+        finally:
+            os.close(handle)
+
+
 def read_range(path: str, offset: int, length: int) -> bytes:
     """Return ``length`` bytes from ``offset``; fewer where the file ends before."""
     with open(path, "rb", buffering=0) as file:  # a buffer would copy all of it once more
@@ -89,8 +118,7 @@ def swap(path: str, expected: bytes | None, new: bytes) -> None:
     """
     # os.replace alone would let the last writer win; the lock makes compare and swap one step. The kernel
     # drops it with its process, so a killed publisher leaves nothing behind that blocks the next one.
-    with make_in(os.path.dirname(path) or ".", lambda: open(path + ".lock", "ab")) as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with locked(path + ".lock", wait=True):
         require_expected(path, _read(path), expected, new)
         write_bytes(path, new)
 

@@ -67,10 +67,12 @@ MOMENTS = {
     "training": "<trainer.checkpoints.write.Checkpoints._finish 1",
     "training, once more": "trainer.training.loop.Loop._step 2",
     "staging": "trainer.retraining.lineage.save_lineage 1",
-    "between staging and promotion": "trainer.retraining.judgement._measure 1",
+    "between staging and measuring": "trainer.retraining.judgement.check_corpus 1",
+    "between measuring and promotion": "trainer.retraining.judgement.write_report 1",
     "in promotion": "trainer.retraining.judgement.swap 1",
-    "behind promotion": "trainer.retraining.judgement._finish 1",
-    "in refusal": "trainer.retraining.judgement._finish 1",
+    "after promotion": "<trainer.retraining.judgement.publish 1",
+    "in remembering": "<trainer.retraining.state.remember 1",
+    "in refusal": "trainer.retraining.state.remember 1",
 }
 
 
@@ -154,7 +156,8 @@ def night(work: Path, moments: Sequence[str], status: int = 0) -> dict[str, Any]
     for moment in moments:
         die(torn, moment)
         seen = version_of(torn)  # every byte of it is read and checked
-        assert seen == (calmly["version"] if moment == "behind promotion" else before), moment
+        promoted = moment in ("after promotion", "in remembering")
+        assert seen == (calmly["version"] if promoted else before), moment
     again = retrain(torn, status=status)
     same = ("status", "version", "live", "parent", "dataset_id", "files_read", "checks")
     assert {name: again[name] for name in same} == {name: calmly[name] for name in same}
@@ -167,7 +170,7 @@ def night(work: Path, moments: Sequence[str], status: int = 0) -> dict[str, Any]
 
 def test_four_nights(work: Path) -> None:
     add_text(work, "1.txt.gz", planted(3000, TOPICS, 11))
-    first = night(work, ["pipeline", "training", "staging", "behind promotion"])
+    first = night(work, ["pipeline", "training", "staging", "after promotion"])
     assert (first["status"], first["parent"]) == ("published", "")
     calm = work / "calm"
 
@@ -192,7 +195,7 @@ def test_four_nights(work: Path) -> None:
     assert before == {path: path.stat().st_mtime_ns for path in (calm / "data").rglob("*")}
 
     add_text(work, "4.txt.gz", planted(12_000, GARBAGE, 13))
-    fourth = night(work, ["pipeline", "training", "between staging and promotion", "in refusal"], status=3)
+    fourth = night(work, ["pipeline", "training", "between staging and measuring", "in refusal"], status=3)
     assert (fourth["status"], fourth["live"]) == ("refused", second["version"])
     assert any(reason.startswith("similarity ") for reason in fourth["reasons"])
     assert retrain(calm, status=3)["version"] == fourth["version"]  # said again, without training again

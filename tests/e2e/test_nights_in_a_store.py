@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import itertools
 import json
-import threading
 
+import msgspec
 import pytest
 
 from tests.e2e.test_nights import GROWN, planted
@@ -19,16 +19,16 @@ from pipeline.storage import storage
 from tests.e2e.test_object_store import bucket  # noqa: F401  (a fixture)
 from trainer.cli import main
 from trainer.models import lease
-from trainer.models.lease import LEASE, Busy, Held, hold
+from trainer.models.lease import LEASE, Busy, Holder, Lease, hold
 from trainer.models.store import load_model
-from trainer.retraining.steps import TRAINING
+from trainer.retraining.state import TRAINING
 
 pytestmark = [pytest.mark.e2e, pytest.mark.filterwarnings("ignore:datetime.datetime.utcnow:DeprecationWarning")]
 
 
 def renew(uri: str) -> None:
     """Do what the holder's thread does now and then."""
-    Held(uri, json.loads(storage.read_bytes(uri)), 700, 0.0, threading.Event()).renew()
+    Lease(uri=uri, holder=msgspec.json.decode(storage.read_bytes(uri), type=Holder)).renew()
 
 
 def keys(prefix: str) -> list[str]:
@@ -63,8 +63,7 @@ def test_two_nights_and_a_way_back(bucket: str, capsys: pytest.CaptureFixture[st
     assert main(["rollback", "--model", f"{root}/model"]) == 0
     assert load_model(f"{root}/model").info["version"] == first["version"]
     assert retrain()["status"] == "nothing new"
-    left = [key for key in keys("nights/model/retrain/") if not key.endswith(("/listed.parquet", LEASE, "state.json"))]
-    assert left == []
+    assert keys("nights/model/retrain/") == [f"nights/model/retrain/{name}" for name in (LEASE, "state.json")]
     assert not [key for key in keys("nights/model/") if TRAINING in key]
 
 

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-import threading
 import time
 from collections.abc import Callable
 
 import pytest
 
-from pipeline.dataset.schema import canonical_json
 from pipeline.storage import storage
 from pipeline.storage.storage import PointerMovedError
 from trainer.models import lease
-from trainer.models.lease import Busy, Held, hold
+from trainer.models.lease import Busy, Holder, Lease, hold
 
 HOURS = 3600.0
 SPAN = 120.0
@@ -49,11 +47,11 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
     return made
 
 
-def left_by_another(world: World, span: float = SPAN) -> Held:
+def left_by_another(world: World, span: float = SPAN) -> Lease:
     """The lease of a process on another machine."""
-    content = {"host": "elsewhere", "pid": 7, "since": "then", "token": "t", "lease_s": span, "renewals": 0}
-    world.content, world.there = canonical_json(content), True
-    return Held("s3://b/k", content, span, world.now, threading.Event())
+    holder = Holder("elsewhere", 7, "then", "t", span)
+    world.content, world.there = holder.to_json(), True
+    return Lease(uri="s3://b/k", holder=holder, renewed=world.now)
 
 
 @pytest.mark.parametrize("skew", [-5 * HOURS, 0.0, 5 * HOURS])

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import datetime
+import json
 import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pyarrow as pa
 import pytest
 
@@ -180,24 +181,41 @@ def test_lists_of_files_on_disk(tmp_path: Path) -> None:
 
 
 def test_the_state_on_disk(tmp_path: Path) -> None:
-    assert states.load_state(str(tmp_path)) == states.State()
-    night = states.Night("n", "now", "t", "s", False, "", "", "", ("a/*",), 1, 2)
-    kinds = (states.PUBLISHED, states.REFUSED)
-    outcomes = [states.Outcome("t", "s", "d", f"v{i}", kinds[i % 2], "g", ("why",), "now") for i in range(4)]
-    state = states.State(night, (), ("v9",), ("n0",))
+    model, kinds = str(tmp_path), (states.PUBLISHED, states.REFUSED)
+    assert states.load_outcomes(model) == ()
+    outcomes = [states.Outcome("t", "s", "d", f"v{i}", kinds[i % 2]) for i in range(6)]
     for outcome in outcomes:
-        state = state.with_outcome(outcome)
-    again = dataclasses.replace(outcomes[1], text="other")
-    state = state.with_outcome(again)
-    assert [one.version for one in state.outcomes] == ["v1", "v3", "v2", "v0"]
-    assert [one.version for one in state.refused()] == ["v1", "v3"]
-    states.save_state(str(tmp_path), state)
-    assert states.load_state(str(tmp_path)) == state
+        states.remember(model, outcome, keep=9)
+    states.remember(model, msgspec.structs.replace(outcomes[1], text="other"), keep=2)
+    found = states.load_outcomes(model)
+    assert [one.version for one in found] == ["v1", "v5", "v4", "v2", "v0"]  # two refused ones are kept
+    assert found[0].text == "other"
     path = tmp_path / "retrain" / "state.json"
-    for text in ("{}", '{"format_version": 1}', '{"format_version": 1, "night": {"x": 1}}', "no"):
+    for text in ("{}", '{"format_version": 1}', '{"format_version": 1, "outcomes": [{"x": 1}]}', "no"):
         path.write_text(text)
         with pytest.raises(FormatError, match=r"state\.json: found "):
-            states.load_state(str(tmp_path))
+            states.load_outcomes(model)
+
+
+def test_what_an_earlier_release_left_is_read_and_cleared(tmp_path: Path) -> None:
+    folder = tmp_path / "retrain"
+    (folder / "retrain-20250101T000000Z-0a0b0c0d" / "training").mkdir(parents=True)
+    (folder / "retrain-20250101T000000Z-0a0b0c0d" / "read.parquet").write_bytes(b"x")
+    outcome = {"text": "t", "settings": "s", "dataset_id": "d", "version": "v", "kind": "refused"}
+    outcome |= {"gate": "g", "at": "then", "content": "c"}
+    night = {"name": "retrain-20250101T000000Z-0a0b0c0d", "globs": ["a/*"], "version": "w"}
+    state = {
+        "format_version": 1,
+        "night": night,
+        "outcomes": [{**outcome, "reasons": ["why"]}],
+        "doomed": [],
+        "over": [],
+    }
+    (folder / "state.json").write_text(json.dumps(state))
+    assert states.load_outcomes(str(tmp_path)) == (states.Outcome("t", "s", "d", "v", "refused", "c"),)
+    assert states.load_night(str(tmp_path), night["name"]) is None
+    states.clear(str(tmp_path))
+    assert os.listdir(folder) == ["state.json"]
 
 
 HOLDER = """

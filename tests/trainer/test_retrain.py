@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import itertools
 import json
 import os
@@ -16,9 +15,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
+from pipeline.dataset.schema import FormatError
 from pipeline.dataset.vocabulary import make_vocabulary
 from pipeline.publishing import clean
 from pipeline.storage.storage import PointerMovedError
@@ -30,13 +31,12 @@ from trainer.errors import Stopped, UserError
 from trainer.models.pointer import read_pointer
 from trainer.models.store import load_model, save_model
 from trainer.neighbors.shared_contexts import open_lineage
-from trainer.retraining import judgement, pipeline_process, steps
-from trainer.retraining.command import describe, retrain
+from trainer.retraining import judgement, pipeline_process, state, steps
+from trainer.retraining.command import Result, describe, retrain
 from trainer.retraining.config import RetrainConfig, Settings
 from trainer.retraining.corpus import save_files
 from trainer.retraining.lineage import load_lineage
-from trainer.retraining.pipeline_process import PipelineFailed
-from trainer.retraining.state import load_state
+from trainer.retraining.pipeline_process import PipelineFailed, Printed
 from trainer.versions.command import list_versions
 from trainer.versions.rollback import roll_back
 
@@ -61,7 +61,7 @@ class Nights:
         self.changed += 1
         self.text = f"text {self.changed}"
 
-    def run_pipeline(self, words: Sequence[str], pass_fds: Sequence[int] = (), quiet: bool = False) -> dict[str, Any]:
+    def run_pipeline(self, words: Sequence[str], pass_fds: Sequence[int] = (), quiet: bool = False) -> Printed:
         """Stand for the pipeline."""
         self.asked.append(words[0])
         value = dict(itertools.pairwise(words))
@@ -74,9 +74,13 @@ class Nights:
             sentences = [list(chance.integers(0, 20, 12) + 20 * (i % 2)) for i in range(300)]
             vocabulary = make_vocabulary([f"{self.prefix}{i}" for i in range(WORDS)], range(WORDS, 0, -1))
             make_dataset(value["--output"], vocabulary, [[[group_of(sentences)]]], run_id=value["--run-id"])
-        return {}
+        return Printed()
 
-    def night(self, seed: int = 1, dim: int = 8, **own: Any) -> dict[str, Any]:
+    def under_way(self) -> list[str]:
+        """The folders of nights that are not over."""
+        return [name for name in os.listdir(f"{self.model}/retrain") if name not in ("lock", "state.json")]
+
+    def night(self, seed: int = 1, dim: int = 8, **own: Any) -> Result:
         """Retrain."""
         limits = {"min_overlap": 0.0, "min_cosine": -1.0}
         config = RetrainConfig(("in/*",), f"{self.folder}/data", self.model, quiet=True, **{**limits, **own})
@@ -119,8 +123,8 @@ def test_force_and_other_settings_train_on_the_same_text(nights: Nights) -> None
     cold = nights.night(seed=3, init_from="none", align=False)
     made = load_lineage(nights.model, cold["version"])
     assert made is not None
-    assert made["aligned_words"] is None
-    assert made["settings"]["init_from"] == "none"
+    assert made.aligned_words is None
+    assert made.settings["init_from"] == "none"
 
 
 def test_a_page_is_written_of_what_is_published_and_of_what_is_refused(nights: Nights) -> None:
@@ -258,7 +262,7 @@ def test_a_warm_start_that_cannot_be_is_refused_before_the_night(nights: Nights)
     nights.prefix = "other"
     with pytest.raises(UserError, match=r"^--init-from live: found no word of the new vocabulary.*--init-from none"):
         nights.night(dim=12)
-    assert load_state(nights.model).night is None
+    assert nights.under_way() == []
 
 
 def test_a_vocabulary_of_other_rules_tells_what_to_do(nights: Nights) -> None:
@@ -267,52 +271,46 @@ def test_a_vocabulary_of_other_rules_tells_what_to_do(nights: Nights) -> None:
         nights.night()
 
 
-def terminal(monkeypatch: pytest.MonkeyPatch, script: str, quiet: bool) -> tuple[str, object]:
+def shown_at_a_terminal(monkeypatch: pytest.MonkeyPatch, script: str, quiet: bool) -> tuple[str, object]:
     """What a terminal shows while a pipeline runs; and what the call returned or raised."""
     ours, theirs = pty.openpty()
     tty.setraw(theirs)
-    monkeypatch.setattr(pipeline_process, "_LAUNCH", script)
-    with os.fdopen(theirs, "w") as out, monkeypatch.context() as patch:
-        patch.setattr("sys.stderr", out)
-        try:
-            result: object = pipeline_process.run_pipeline(["list"], quiet=quiet)
-        except PipelineFailed as failed:
-            result = failed
-        out.write("END")
-        out.flush()
-        shown = b""
-        while not shown.endswith(b"END"):
-            shown += os.read(ours, 1 << 16)
-    os.close(ours)
+    monkeypatch.setattr(pipeline_process, "_CHILD", script)
+    before = os.dup(2)
+    os.dup2(theirs, 2)
+    try:
+        with os.fdopen(theirs, "w") as out, monkeypatch.context() as patch:
+            patch.setattr("sys.stderr", out)
+            try:
+                result: object = pipeline_process.run_pipeline(["list"], quiet=quiet)
+            except PipelineFailed as failed:
+                result = failed
+            out.write("END")
+            out.flush()
+            shown = b""
+            while not shown.endswith(b"END"):
+                shown += os.read(ours, 1 << 16)
+    finally:
+        os.dup2(before, 2)
+        os.close(before)
+        os.close(ours)
     return shown.decode().removesuffix("END"), result
 
 
 @pytest.mark.parametrize("quiet", [False, True])
 def test_the_pipelines_progress_is_seen_at_a_terminal(monkeypatch: pytest.MonkeyPatch, quiet: bool) -> None:
-    said = "import sys; e = sys.stderr; e.write(f'\\rread 50% {e.isatty()}'); e.write('\\r    \\r'); e.flush()\n"
-    shown, result = terminal(monkeypatch, said + "e.write('warning: slow\\n'); print('{\"a\": 1}')", quiet)
-    assert result == {"a": 1}
-    progress = "listing the corpus\n\rread 50% True\r    \r"
+    said = "import os, sys; e = sys.stderr; e.write(f'\\rread 50% {e.isatty()}\\r    \\r\\n'); e.flush()\n"
+    warned = said + 'e.write(\'warning: slow\\n\'); print(\'{"twice": [["a", "b"]]}\')'
+    shown, result = shown_at_a_terminal(monkeypatch, warned, quiet)
+    assert result == Printed((("a", "b"),))
+    progress = "listing the corpus\n\rread 50% True\r    \r\n"
     assert shown == ("" if quiet else progress) + "warning: slow\n"
-    shown, failed = terminal(monkeypatch, said + "e.write('error: no text\\n'); sys.exit(2)", quiet)
+    failing = said + "os.write(int(sys.argv[2]), b'error: no text\\n'); sys.exit(2)"
+    shown, failed = shown_at_a_terminal(monkeypatch, failing, quiet)
     assert (str(failed), shown) == ("no text", "" if quiet else progress)
-    shown, failed = terminal(monkeypatch, said + "e.write('Traceback\\n'); sys.exit(1)", quiet)
+    shown, failed = shown_at_a_terminal(monkeypatch, said + "e.write('Traceback\\n'); sys.exit(1)", quiet)
     assert "ended with status 1" in str(failed)
     assert shown.endswith("Traceback\n")
-
-
-def test_a_terminal_shows_the_time_while_nothing_else_is_said() -> None:
-    out, now = io.StringIO(), itertools.count()
-    relay = pipeline_process.Relay(out, terminal=True, quiet=False, clock=lambda: float(next(now)))
-    relay.tick()
-    relay.tick()
-    relay.feed(b"\rread 5%")
-    relay.tick()  # a progress line is a sign of its own
-    relay.feed(b"\r        \rerr")
-    relay.feed(b"or: bad\n")
-    relay.close(failed=True)
-    assert relay.error == "bad"
-    assert out.getvalue() == "\r  0:01\r  0:02\r      \r\rread 5%\r        \r"
 
 
 def stop(*_: Any) -> None:
@@ -325,9 +323,8 @@ def test_an_unfinished_night_goes_on_only_as_it_was(nights: Nights, monkeypatch:
             patch.setattr(steps, "train_candidate", stop)
             with pytest.raises(Stopped):
                 nights.night(seed=seed)
-        night = load_state(nights.model).night
-        assert night is not None
-        return night.name
+        [name] = nights.under_way()
+        return name
 
     begun = interrupted(seed=1)
     nights.add()  # which this night does not look at any more
@@ -335,14 +332,88 @@ def test_an_unfinished_night_goes_on_only_as_it_was(nights: Nights, monkeypatch:
     assert nights.asked == []
     other = interrupted(seed=2)
     assert other != begun
-    assert sorted(os.listdir(f"{nights.model}/retrain")) == ["lock", other, "state.json"]
-    assert nights.night(seed=2)["run"] == other
+    assert nights.asked == ["list", "run"]
+    assert nights.night(seed=2)["status"] == "published"
+    assert nights.asked == []  # the dataset is there
     assert sorted(os.listdir(f"{nights.model}/retrain")) == ["lock", "state.json"]
+
+
+class Killed(BaseException):
+    """What no code of ours catches."""
+
+
+@pytest.mark.parametrize("refused", [False, True])
+@pytest.mark.parametrize(
+    ("module", "name", "over"),
+    [
+        (steps, "train_candidate", False), (steps, "train_candidate", True), (steps, "stage", True),
+        (judgement, "check_corpus", True), (judgement, "write_report", False), (judgement, "publish", True),
+        (state, "remember", False), (state, "remember", True),
+    ],
+)  # fmt: skip
+def test_a_step_whose_output_is_there_is_not_done_again(
+    nights: Nights, monkeypatch: pytest.MonkeyPatch, module: ModuleType, name: str, over: bool, refused: bool
+) -> None:
+    first, asked = nights.night(), list[str]()
+    nights.add()
+    step = getattr(module, name)
+
+    def deadly(*arguments: Any, **options: Any) -> None:
+        if over:
+            step(*arguments, **options)
+        raise Killed
+
+    limits = {"min_cosine": 1.0} if refused else {}
+    if not (refused and name == "publish"):
+        with monkeypatch.context() as patch:
+            patch.setattr(module, name, deadly)
+            with pytest.raises(Killed):
+                nights.night(**limits)
+        asked += nights.asked
+        nights.add()  # which this night does not look at any more
+    again = nights.night(**limits)
+    assert [*asked, *nights.asked] == ["list", "run"]
+    assert (again["status"], again["parent"]) == ("refused" if refused else "published", first["version"])
+    assert again["files_read"] == 1
+    assert kept(nights) == {first["version"], again["version"]}
+    assert nights.under_way() == []
+    live = read_pointer(nights.model)
+    assert live is not None
+    assert live.version == (first if refused else again)["version"]
+
+
+def test_what_a_night_made_that_was_given_up_is_removed(nights: Nights, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = nights.night()
+    nights.add()
+    with monkeypatch.context() as patch:
+        patch.setattr(judgement, "check_corpus", stop)
+        with pytest.raises(Stopped):
+            nights.night()
+    assert len(kept(nights)) == 2
+    second = nights.night(seed=2)
+    assert kept(nights) == {first["version"], second["version"]}
+
+
+def test_a_damaged_history_costs_no_training(nights: Nights, monkeypatch: pytest.MonkeyPatch) -> None:
+    nights.night()
+    nights.add()
+    with monkeypatch.context() as patch:
+        patch.setattr(steps, "stage", stop)
+        with pytest.raises(Stopped):
+            nights.night()
+    path, under_way = Path(nights.model, "retrain", "state.json"), nights.under_way()
+    good = path.read_bytes()
+    path.write_bytes(b"{}")
+    with pytest.raises(FormatError, match=r"state\.json: found"):
+        nights.night()
+    assert nights.under_way() == under_way
+    path.write_bytes(good)
+    assert nights.night()["status"] == "published"
 
 
 @pytest.mark.parametrize(
     ("module", "name", "said"),
-    [(steps, "stage", "found another live version"), (judgement, "_measure", "was swapped by another publisher")],
+    [(steps, "stage", "found another live version"), (judgement, "swap", "was swapped by another publisher")],
 )
 def test_a_version_that_came_in_between_stays_and_is_built_on(
     nights: Nights, monkeypatch: pytest.MonkeyPatch, module: ModuleType, name: str, said: str
@@ -370,7 +441,7 @@ def test_a_signal_ends_it_with_its_status(nights: Nights, monkeypatch: pytest.Mo
     monkeypatch.setattr(steps, "train_candidate", stop)
     words = ["--input", "in/*", "--data", f"{nights.folder}/data", "--model", nights.model, "--quiet", "--dim", "8"]
     assert main(["retrain", *words]) == 128 + signal.SIGTERM
-    assert load_state(nights.model).night is not None
+    assert len(nights.under_way()) == 1
 
 
 @pytest.mark.parametrize("status", [1, 2])
@@ -382,7 +453,7 @@ def test_a_failing_pipeline_ends_the_night(nights: Nights, status: int, capsys: 
     capsys.readouterr()
     assert main(["retrain", *words]) == status
     assert capsys.readouterr().err == "error: pipeline: in/a.txt: found half of it, expected all\n"
-    assert load_state(nights.model).night is None
+    assert nights.under_way() == []
     assert sorted(os.listdir(f"{nights.model}/retrain")) == ["lock", "state.json"]
     assert load_model(nights.model).info["version"] == first["version"]
 
@@ -398,7 +469,7 @@ def test_a_training_that_diverges_publishes_nothing(nights: Nights, monkeypatch:
         patch.setattr("trainer.training.command.require_finite", diverged)
         with pytest.raises(UserError, match="NaN"):
             nights.night()
-    assert load_state(nights.model).night is None
+    assert nights.under_way() == []
     assert load_model(nights.model).info["version"] == first["version"]
     assert nights.night()["status"] == "published"
 
@@ -426,7 +497,7 @@ def test_a_pipeline_that_cannot_start_is_one_line(monkeypatch: pytest.MonkeyPatc
     with pytest.raises(PipelineFailed, match=r"^the following arguments are required: --to") as failed:
         pipeline_process.run_pipeline(["list"])
     assert failed.value.status == 2
-    monkeypatch.setattr(pipeline_process, "_LAUNCH", "import os; os.kill(os.getpid(), 9)")
+    monkeypatch.setattr(pipeline_process, "_CHILD", "import os; os.kill(os.getpid(), 9)")
     with pytest.raises(PipelineFailed, match="found that it ended with status -9, expected 0"):
         pipeline_process.run_pipeline(["list"])
 
@@ -437,13 +508,13 @@ def test_the_lineage_names_what_a_version_comes_from(nights: Nights) -> None:
     second = nights.night()
     made = load_lineage(nights.model, second["version"])
     assert made is not None
-    assert (made["parent"], made["dataset"]["run"]) == (first["version"], second["run"])
-    assert (
-        made["dataset"]["dataset_id"] == second["dataset_id"] == load_model(nights.model).info["lineage"]["dataset_id"]
-    )
-    assert made["gate"]["decision"] == "published"
-    assert made["gate"]["checks"] == second["checks"]
-    assert made["libraries"]["numpy"] == np.__version__
-    assert made["settings"]["training"]["dim"] == 8
-    assert made["inputs"] == {"file": "inputs.parquet", "files": 1, "read": 1, "sha256": made["inputs"]["sha256"]}
-    assert json.dumps(made)
+    assert (made.parent, made.dataset.run) == (first["version"], second["run"])
+    assert made.dataset.dataset_id == second["dataset_id"] == load_model(nights.model).info["lineage"]["dataset_id"]
+    assert made.gate is not None
+    assert made.gate.decision == "published"
+    assert msgspec.to_builtins(made.gate.checks) == second["checks"]
+    assert made.libraries["numpy"] == np.__version__
+    inputs = {"file": "inputs.parquet", "files": 1, "read": 1, "sha256": made.inputs.sha256}
+    written = json.loads(Path(nights.model, "versions", second["version"], "lineage.json").read_bytes())
+    assert written["inputs"] == inputs
+    assert written["settings"]["training"]["dim"] == 8

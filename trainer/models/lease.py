@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import fcntl
-import json
 import math
 import os
 import secrets
@@ -22,11 +20,12 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+
+import msgspec
 
 from pipeline.dataset.schema import canonical_json
 from pipeline.storage import storage
-from pipeline.storage.local import make_in
+from pipeline.storage.local import locked
 from pipeline.storage.storage import PointerMovedError
 from trainer.errors import UserError
 from trainer.progress.meter import warn
@@ -41,16 +40,40 @@ class Busy(UserError):  # noqa: N818  (what is, not what failed)
     """Another retraining of the same model is at work."""
 
 
+class Holder(msgspec.Struct, frozen=True):
+    """Who is at work; in an object store also a token, "" for nobody, and how long it counts without a renewal."""
+
+    host: str = "?"
+    pid: int | str = "?"
+    since: str = "?"
+    token: str = ""
+    lease_s: float = 0.0
+
+    def __str__(self) -> str:
+        """Name the process."""
+        return f"process {self.pid} on {self.host}, since {self.since}"
+
+    def to_json(self) -> bytes:
+        """Encode canonically."""
+        return canonical_json(msgspec.to_builtins(self))
+
+
 @dataclass
 class Lease:
     """What a retraining holds.
 
     Attributes:
         fds: open files whose lock a child process shall hold too.
+        uri: where it lies in an object store, "" on a local disk.
+        holder: what we wrote there last.
+        renewed: when the last write that succeeded was begun, by our monotonic clock.
         lost: set once another retraining took the lease over.
     """
 
     fds: tuple[int, ...] = ()
+    uri: str = ""
+    holder: Holder = field(default_factory=Holder)
+    renewed: float = 0.0
     lost: threading.Event = field(default_factory=threading.Event)
 
     def require(self) -> None:
@@ -61,6 +84,20 @@ class Lease:
         """
         if self.lost.is_set():
             raise Busy("found that another retraining took the lease over, expected to hold it until the end")
+
+    def renew(self) -> None:
+        """Write other content; the lease is lost if another one took it over, or if it could not be renewed in time."""
+        started, following = clock(), msgspec.structs.replace(self.holder, token=secrets.token_hex(8))
+        try:
+            storage.swap_pointer(self.uri, self.holder.to_json(), following.to_json())
+            self.holder, self.renewed = following, started
+        except PointerMovedError:
+            self.lost.set()
+        except Exception as error:  # any store's own: the next try may succeed
+            detail = " ".join(str(error).split())
+            warn(f"{storage.redact(self.uri)}: could not renew the lease, will try again: {detail}")
+            if clock() - self.renewed >= self.holder.lease_s:
+                self.lost.set()
 
 
 @contextlib.contextmanager
@@ -85,44 +122,33 @@ def hold(model_uri: str, folder: str, lease_s: float) -> Iterator[Lease]:
 
 @contextlib.contextmanager
 def _locked(model_uri: str, path: str) -> Iterator[int]:
-    try:
-        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
-        handle = make_in(os.path.dirname(path), lambda: os.open(path, flags, 0o666))
-    except (NotADirectoryError, FileExistsError):
-        raise UserError(f"{model_uri}: found a file, expected a model's folder") from None
-    try:
-        _take(model_uri, handle)
+    with contextlib.ExitStack() as stack:
+        handle, deadline = None, time.monotonic() + ORPHANS_S
+        while handle is None:
+            try:
+                handle = stack.enter_context(locked(path))
+            except (NotADirectoryError, FileExistsError):
+                raise UserError(f"{model_uri}: found a file, expected a model's folder") from None
+            except BlockingIOError:
+                holder = _parse(storage.read_pointer(path))
+                dead = _is_dead(holder)
+                if not dead or time.monotonic() > deadline:
+                    raise Busy(_explain(model_uri, holder, dead)) from None
+                time.sleep(0.1)
         os.ftruncate(handle, 0)
-        os.pwrite(handle, canonical_json(_myself()), 0)
+        os.pwrite(handle, _myself().to_json(), 0)
         yield handle
-    finally:
-        os.close(handle)
-
-
-def _take(model_uri: str, handle: int) -> None:
-    deadline = time.monotonic() + ORPHANS_S
-    while True:
-        with contextlib.suppress(BlockingIOError):
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        holder = _parse(os.pread(handle, 4096, 0))
-        dead = _is_dead(holder)
-        if not dead or time.monotonic() > deadline:
-            raise Busy(_explain_orphan(model_uri, holder) if dead else _explain(model_uri, holder))
-        time.sleep(0.1)
 
 
 @contextlib.contextmanager
 def _leased(model_uri: str, uri: str, lease_s: float) -> Iterator[Lease]:
-    lease, found = Lease(), _wait_for(model_uri, uri, lease_s)
-    mine = {**_myself(), "token": secrets.token_hex(8), "lease_s": lease_s, "renewals": 0}
-    started = clock()
+    found, mine = _wait_for(model_uri, uri, lease_s), _myself(secrets.token_hex(8), lease_s)
+    lease, done = Lease(uri=uri, holder=mine, renewed=clock()), threading.Event()
     try:
-        storage.swap_pointer(uri, found, canonical_json(mine))
+        storage.swap_pointer(uri, found, mine.to_json())
     except PointerMovedError:
-        raise Busy(_explain(model_uri, _parse(storage.read_pointer(uri) or b""))) from None
-    held, done = Held(uri, mine, lease_s, started, lease.lost), threading.Event()
-    thread = threading.Thread(target=_keep, args=(held, done), daemon=True)
+        raise Busy(_explain(model_uri, _parse(storage.read_pointer(uri)))) from None
+    thread = threading.Thread(target=_keep, args=(lease, done), daemon=True)
     thread.start()
     try:
         yield lease
@@ -131,7 +157,7 @@ def _leased(model_uri: str, uri: str, lease_s: float) -> Iterator[Lease]:
         thread.join()
         if not lease.lost.is_set():
             with contextlib.suppress(OSError, PointerMovedError):
-                storage.swap_pointer(uri, canonical_json(held.content), canonical_json({}))
+                storage.swap_pointer(uri, lease.holder.to_json(), canonical_json({}))
 
 
 def _wait_for(model_uri: str, uri: str, lease_s: float) -> bytes | None:
@@ -143,99 +169,52 @@ def _wait_for(model_uri: str, uri: str, lease_s: float) -> bytes | None:
         Busy: it was renewed or taken meanwhile: its holder lives.
     """
     first, started = storage.read_pointer(uri), clock()
-    holder = _parse(first or b"")
-    while holder.get("token") and clock() - started < _span(holder, lease_s):
+    holder = _parse(first)
+    span = holder.lease_s if 0 < holder.lease_s < math.inf else lease_s  # its holder renews accordingly
+    while holder.token and clock() - started < span:
         pause(POLL_S)
         found = storage.read_pointer(uri)
-        holder = _parse(found or b"")
         if found != first:
-            if holder.get("token"):
-                raise Busy(_explain(model_uri, holder))
+            if (now := _parse(found)).token:
+                raise Busy(_explain(model_uri, now))
             return found
     return first
 
 
-def _span(holder: dict[str, Any], lease_s: float) -> float:
-    """How long a lease counts without a renewal: what its holder said, for it renews accordingly."""
-    said = holder.get("lease_s")
-    return float(said) if isinstance(said, (int, float)) and 0 < said < math.inf else lease_s
-
-
-@dataclass
-class Held:
-    """A lease of ours.
-
-    Attributes:
-        uri: where it lies.
-        content: what we wrote there last.
-        lease_s: how long it counts without a renewal.
-        renewed: when the last write that succeeded was begun, by our monotonic clock.
-        lost: set once it is no longer ours.
-    """
-
-    uri: str
-    content: dict[str, Any]
-    lease_s: float
-    renewed: float
-    lost: threading.Event
-
-    def renew(self) -> None:
-        """Write other content; the lease is lost if another one took it over, or if it could not be renewed in time."""
-        started, following = clock(), {**self.content, "renewals": self.content["renewals"] + 1}
-        try:
-            storage.swap_pointer(self.uri, canonical_json(self.content), canonical_json(following))
-            self.content, self.renewed = following, started
-        except PointerMovedError:
-            self.lost.set()
-        except Exception as error:  # any store's own: the next try may succeed
-            warn(f"{storage.redact(self.uri)}: could not renew the lease, will try again: {_one_line(error)}")
-            if clock() - self.renewed >= self.lease_s:
-                self.lost.set()
-
-
-def _keep(held: Held, done: threading.Event) -> None:
+def _keep(lease: Lease, done: threading.Event) -> None:
     """Renew a lease three times in its span, until it is done with or lost."""
-    while not held.lost.is_set() and not done.wait(held.lease_s / 3):
-        held.renew()
+    while not lease.lost.is_set() and not done.wait(lease.holder.lease_s / 3):
+        lease.renew()
 
 
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
-
-
-def _myself() -> dict[str, Any]:
+def _myself(token: str = "", lease_s: float = 0.0) -> Holder:
     now = datetime.datetime.now(datetime.timezone.utc)
-    return {"host": socket.gethostname(), "pid": os.getpid(), "since": now.isoformat(timespec="seconds")}
+    return Holder(socket.gethostname(), os.getpid(), now.isoformat(timespec="seconds"), token, lease_s)
 
 
-def _parse(data: bytes) -> dict[str, Any]:
-    with contextlib.suppress(ValueError):
-        found = json.loads(data)
-        if isinstance(found, dict):
-            return found
-    return {}
+def _parse(data: bytes | None) -> Holder:
+    with contextlib.suppress(msgspec.DecodeError):
+        return msgspec.json.decode(data or b"{}", type=Holder)
+    return Holder()
 
 
-def _is_dead(holder: dict[str, Any]) -> bool:
+def _is_dead(holder: Holder) -> bool:
     """Whether a lock's holder is certainly gone: then what still holds it is the pipeline that it ran."""
-    if holder.get("host") != socket.gethostname() or not isinstance(holder.get("pid"), int):
+    if holder.host != socket.gethostname() or not isinstance(holder.pid, int):
         return False
     try:
-        os.kill(holder["pid"], 0)
+        os.kill(holder.pid, 0)
     except ProcessLookupError:
         return True
     except PermissionError:
         return False
-    return bool(holder["pid"] == os.getpid())  # the number of a process that is gone
+    return holder.pid == os.getpid()  # the number of a process that is gone
 
 
-def _explain_orphan(model_uri: str, holder: dict[str, Any]) -> str:
-    return (
-        f"{storage.redact(model_uri)}: the retraining of process {holder['pid']} was killed, but the pipeline that it "
-        f"started is still running; try again once that has ended"
-    )
-
-
-def _explain(model_uri: str, holder: dict[str, Any]) -> str:
-    who = f"process {holder.get('pid', '?')} on {holder.get('host', '?')}, since {holder.get('since', '?')}"
-    return f"{storage.redact(model_uri)}: found another retraining at work ({who}), expected one at a time"
+def _explain(model_uri: str, holder: Holder, dead: bool = False) -> str:
+    if dead:
+        return (
+            f"{storage.redact(model_uri)}: the retraining of process {holder.pid} was killed, but the pipeline that it "
+            "started is still running; try again once that has ended"
+        )
+    return f"{storage.redact(model_uri)}: found another retraining at work ({holder}), expected one at a time"

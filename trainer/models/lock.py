@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Iterator
 
 from pipeline.storage import storage
-from pipeline.storage.local import make_in
+from pipeline.storage.local import locked, make_in
 from trainer.errors import UserError
 
 LOCK = "train.lock"
@@ -30,21 +30,23 @@ def lock_folder(model_uri: str) -> Iterator[None]:
     folder = storage.local_path(model_uri)
     path = os.path.join(folder, LOCK)
     found = os.path.isdir(folder) and not os.path.lexists(path)  # by somebody who is not a training that was killed
-    try:
-        handle = _take(folder, path)
-    except (NotADirectoryError, FileExistsError):
-        raise UserError(f"{model_uri}: found a file, expected a model's folder") from None
-    except BlockingIOError:
-        raise UserError(f"{model_uri}: found another training at work in it ({path}), expected one at a time") from None
-    try:
-        yield
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(path)
-        os.close(handle)
-        with contextlib.suppress(OSError):  # nothing else was written: leave no trace
-            if not found:
-                os.rmdir(folder)
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(locked(path))
+        except (NotADirectoryError, FileExistsError):
+            raise UserError(f"{model_uri}: found a file, expected a model's folder") from None
+        except BlockingIOError:
+            raise UserError(
+                f"{model_uri}: found another training at work in it ({path}), expected one at a time"
+            ) from None
+        try:
+            yield
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+            with contextlib.suppress(OSError):  # nothing else was written: leave no trace
+                if not found:
+                    os.rmdir(folder)
 
 
 @contextlib.contextmanager
@@ -79,20 +81,3 @@ def _call_alone(handle: int, alone: Callable[[], None] | None) -> None:
         with contextlib.suppress(BlockingIOError):
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             alone()
-
-
-def _take(folder: str, path: str) -> int:
-    while True:
-        os.makedirs(folder, exist_ok=True)
-        try:
-            handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        except FileNotFoundError:  # a training that ended has just removed the folder
-            continue
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.fstat(handle).st_nlink:
-                return handle
-        except BaseException:
-            os.close(handle)
-            raise
-        os.close(handle)  # its last holder removed the file while we opened it

@@ -107,18 +107,6 @@ def remove_version(model_uri: str, version: str) -> None:
         storage.remove_tree(folder)
 
 
-def remove_versions(model_uri: str) -> None:
-    """Remove all versions of a model that is no longer needed, also what a killed process left half-written."""
-    if storage.is_local(model_uri):
-        storage.remove_tree(storage.join(model_uri, VERSIONS))
-    elif (listed := storage.list_objects(storage.join(model_uri, VERSIONS, ""))) is not None:
-        for version in {one.uri.rpartition(f"/{VERSIONS}/")[2].partition("/")[0] for one in listed}:
-            remove_version(model_uri, version)
-    elif (pointer := read_pointer(model_uri)) is not None:
-        for version in pointer.kept:
-            remove_version(model_uri, version)
-
-
 def _clean_folder(model_uri: str) -> None:
     """Remove what publishers left that were killed; nobody publishes meanwhile."""
     with contextlib.suppress(FormatError, OSError):  # what is wrong with the pointer is said where it is needed

@@ -12,6 +12,7 @@ from typing import Any
 
 from pipeline.common.flags import add_flags, expand_paths, flag_of
 from pipeline.common.outputs import refuse_inputs
+from pipeline.dataset.schema import canonical_json, sha256_hex
 from trainer.config import TrainConfig
 from trainer.errors import UserError
 from trainer.toml import check_settings, kinds_of, load_toml
@@ -136,9 +137,19 @@ class Settings:
     own: RetrainConfig
     training: dict[str, Any]
 
-    def train_config(self, **managed: Any) -> TrainConfig:
+    def train_config(self, **managed: str | bool) -> TrainConfig:
         """The training's settings, with those that retraining decides."""
         return TrainConfig(**{**self.training, **managed})
+
+    @property
+    def digest(self) -> str:
+        """What shapes a model beside the text: settings of training and pipeline, and what is done with them."""
+        own = self.own
+        shaping = {
+            "training": self.train_config(data="-", model="-").shaping(), "pipeline": own.pipeline_flags,
+            "init_from": own.init_from, "align": own.align_words if own.align else 0, "only_new": own.only_new,
+        }  # fmt: skip
+        return sha256_hex(canonical_json(shaping))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

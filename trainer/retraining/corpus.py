@@ -159,6 +159,13 @@ def load_files(uri: str) -> pa.Table | None:
         raise FormatError(f"{storage.redact(uri)}: found no list of files ({detail}), expected one") from None
 
 
+def require_files(uri: str) -> pa.Table:
+    """Read a table of files that this night has written."""
+    table = load_files(uri)
+    assert table is not None
+    return table
+
+
 def save_files(uri: str, table: pa.Table) -> bytes:
     """Write a table of files, as --input-list reads it; return the bytes."""
     data = bytes(encode_table(table))

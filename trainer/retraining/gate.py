@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeAlias
 
+import msgspec
 import numpy as np
 
 from pipeline.dataset.manifest import CorpusTotals
+from pipeline.dataset.schema import canonical_json, sha256_hex
 from pipeline.storage import storage
 from trainer.errors import UserError
 from trainer.evaluation.align import common_rows
@@ -27,18 +28,25 @@ NEIGHBORS = 10
 LEAST_PAIRS = 3  # of which there is a rank correlation
 _COMPARED_WORDS = 50_000  # neighbours are looked for among the most frequent of the common words
 _BLOCK_WORDS = 256
+_LIMITS = (
+    "min_similarity", "min_analogies", "max_score_drop", "gate_words", "min_known_words", "min_overlap", "min_cosine",
+    "min_token_ratio", "max_dead_letters",
+)  # fmt: skip
+
+#: Scores by kind and file.
+Values: TypeAlias = dict[str, dict[str, float | None]]
 
 
-@dataclass(frozen=True)
-class Check:
+class Check(msgspec.Struct):
     """One figure and its limit.
 
     Attributes:
         name: what was measured.
-        found: the figure; None where it could not be measured.
+        found: the figure; None where it could not be measured, or is no number.
         limit: what it must reach, or must not exceed.
         at_least: which of the two.
         why: why it could not be measured.
+        passed: whether it is inside its limit.
     """
 
     name: str
@@ -46,13 +54,14 @@ class Check:
     limit: float
     at_least: bool = True
     why: str = ""
+    passed: bool = False
 
-    @property
-    def passed(self) -> bool:
-        """Whether it is inside its limit; None and NaN never are."""
-        if self.found is None:
-            return False
-        return self.found >= self.limit if self.at_least else self.found <= self.limit
+    def __post_init__(self) -> None:
+        """Judge."""
+        if self.found is None or not math.isfinite(self.found):
+            self.found, self.why, self.passed = None, self.why or "not a number", False
+        else:
+            self.passed = self.found >= self.limit if self.at_least else self.found <= self.limit
 
     @property
     def bound(self) -> str:
@@ -62,26 +71,18 @@ class Check:
     @property
     def shown(self) -> str:
         """The figure in words."""
-        if self.found is None:
-            return f"not measured{f' ({self.why})' if self.why else ''}"
-        return "NaN" if math.isnan(self.found) else f"{self.found:.4f}"
+        return f"not measured ({self.why})" if self.found is None else f"{self.found:.4f}"
 
     def __str__(self) -> str:
         """Say it in the house's words."""
-        if self.found is None:
-            return f"{self.name}: {self.shown}, expected {self.bound}"
-        return f"{self.name}: found {self.found:.4g}, expected {self.bound}"
-
-    def to_dict(self) -> dict[str, Any]:
-        """For lineage.json."""
-        finite = self.found is not None and math.isfinite(self.found)
-        why = self.why or ("" if finite else "not a number")
-        return {**asdict(self), "found": self.found if finite else None, "why": why, "passed": self.passed}
+        found = self.shown if self.found is None else f"found {self.found:.4g}"
+        return f"{self.name}: {found}, expected {self.bound}"
 
 
-def load_check(fields: Mapping[str, Any]) -> Check:
-    """Return the check that `to_dict` described."""
-    return Check(fields["name"], fields["found"], fields["limit"], fields["at_least"], fields.get("why", ""))
+def gate_digest(own: RetrainConfig, sets: EvalSets, parent: str) -> str:
+    """What the verdict on a version follows from: the limits, the files, the version that it is compared with."""
+    limits = {name: getattr(own, name) for name in _LIMITS}
+    return sha256_hex(canonical_json({"limits": limits, "files": sets.sha256, "parent": parent}))
 
 
 class Measured(NamedTuple):
@@ -120,7 +121,7 @@ def score(model: Model, sets: EvalSets) -> Scores:
     }
 
 
-def values_of(scores: Scores) -> dict[str, dict[str, float | None]]:
+def values_of(scores: Scores) -> Values:
     """The scores alone, by kind and file: for lineage.json."""
     return {kind: {path: one.value for path, one in found.items()} for kind, found in scores.items()}
 
@@ -137,7 +138,7 @@ def check_scores(new: Scores, old: Scores, config: RetrainConfig) -> list[Check]
     ):
         for path, found in new.get(kind, {}).items():
             why = f"{found.scored:,} of {found.of:,} {unit} have words that the model knows"
-            checks.append(Check(f"{kind} {path}", found.value, limit, why="" if found.value is not None else why))
+            checks.append(Check(f"{kind} {path}", found.value, limit, why=why if found.value is None else ""))
             before = old[kind][path].value if path in old.get(kind, {}) else None
             if before is not None and found.value is not None:
                 drop = before - found.value

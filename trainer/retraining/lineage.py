@@ -9,23 +9,77 @@ inputs.parquet      every file that the version or its parents were trained on: 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
-
 import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.dataset.manifest import INPUTS as DATASET_INPUTS
+from pipeline.dataset.manifest import CorpusTotals, VocabularyTotals
 from pipeline.dataset.reader import Dataset
-from pipeline.dataset.schema import FORMAT_VERSION, canonical_json, parse_json_object, sha256_hex
+from pipeline.dataset.schema import FORMAT_VERSION, canonical_json, sha256_hex
 from pipeline.storage import storage
 from trainer.models.environment import library_versions
 from trainer.models.store import INPUTS, LINEAGE, version_folder
 from trainer.retraining.config import Settings
 from trainer.retraining.corpus import as_seen, load_files, save_files
-from trainer.retraining.gate import Check
-from trainer.retraining.state import Night
+from trainer.retraining.gate import Check, Values
+from trainer.retraining.state import Night, parse
+
+
+class OfNight(msgspec.Struct):
+    """The night that made a version; ``name`` is its run's in the dataset."""
+
+    name: str
+    started: str
+    only_new: bool
+
+
+class OfDataset(msgspec.Struct):
+    """The dataset; ``content`` is the digest of its texts, whatever their files are called."""
+
+    uri: str
+    run: str
+    dataset_id: str
+    vocabulary: VocabularyTotals
+    corpus: CorpusTotals
+    options: dict[str, object]
+    tokenizer: dict[str, object]
+    content: str = ""
+
+
+class OfInputs(msgspec.Struct):
+    """The list of files: how many there are, and how many of them this version read."""
+
+    file: str
+    sha256: str
+    files: int
+    read: int
+
+
+class Verdict(msgspec.Struct):
+    """What the gate found and decided; ``digest`` is of what that follows from."""
+
+    decision: str
+    at: str
+    checks: list[Check]
+    failed: list[str]
+    scores: dict[str, Values]
+    digest: str = ""
+
+
+class Lineage(msgspec.Struct):
+    """The content of lineage.json."""
+
+    version: str
+    parent: str | None
+    night: OfNight
+    dataset: OfDataset
+    inputs: OfInputs
+    settings: dict[str, object]
+    libraries: dict[str, str | None]
+    aligned_words: int | None
+    gate: Verdict | None = None
+    format_version: int = FORMAT_VERSION
 
 
 def known_files(model_uri: str, version: str) -> pa.Table | None:
@@ -65,50 +119,36 @@ def _texts_of(dataset: Dataset) -> pa.Table:
 
 
 def save_lineage(
-    model_uri: str, night: Night, dataset: Dataset, settings: Settings, files: pa.Table, aligned_words: int | None
-) -> None:
+    model_uri: str, version: str, night: Night, dataset: Dataset, settings: Settings, files: pa.Table,
+    aligned_words: int | None,
+) -> None:  # fmt: skip
     """Write both files of a staged version, as far as they are known before the gate."""
-    folder = version_folder(model_uri, night.version)
-    data = save_files(storage.join(folder, INPUTS), files)
-    manifest = dataset.manifest
-    own = {
-        name: storage.redact(value) if isinstance(value, str) else value for name, value in vars(settings.own).items()
-    }
-    lineage = {
-        "format_version": FORMAT_VERSION,
-        "version": night.version,
-        "parent": night.parent or None,
-        "night": {"name": night.name, "started": night.started, "only_new": night.only_new},
-        "dataset": {
-            "uri": storage.redact(dataset.uri),
-            "run": dataset.run_id,
-            "dataset_id": dataset.dataset_id,
-            "vocabulary": msgspec.structs.asdict(manifest.vocabulary),
-            "corpus": msgspec.structs.asdict(manifest.corpus),
-            "options": manifest.options,
-            "tokenizer": manifest.tokenizer,
-        },
-        "inputs": {"file": INPUTS, "sha256": sha256_hex(data), "files": len(files), "read": night.files},
-        "settings": {**own, "training": settings.training},
-        "libraries": library_versions(),
-        "aligned_words": aligned_words,
-        "gate": None,
-    }
-    storage.write_bytes(storage.join(folder, LINEAGE), canonical_json(lineage))
+    data = save_files(storage.join(version_folder(model_uri, version), INPUTS), files)
+    made = dataset.manifest
+    own = {name: storage.redact(one) if isinstance(one, str) else one for name, one in vars(settings.own).items()}
+    lineage = Lineage(
+        version=version,
+        parent=night.parent or None,
+        night=OfNight(night.run, night.started, night.only_new),
+        dataset=OfDataset(
+            storage.redact(dataset.uri), dataset.run_id, dataset.dataset_id, made.vocabulary, made.corpus, made.options,
+            made.tokenizer, content_of(dataset),
+        ),
+        inputs=OfInputs(INPUTS, sha256_hex(data), len(files), night.files),
+        settings={**own, "training": settings.training},
+        libraries=library_versions(),
+        aligned_words=aligned_words,
+    )  # fmt: skip
+    write_lineage(model_uri, lineage)
 
 
-def add_verdict(
-    model_uri: str, version: str, kind: str, checks: Sequence[Check], scores: Mapping[str, Any], at: str
-) -> None:
-    """Write down what the gate found and decided."""
-    lineage = load_lineage(model_uri, version) or {}
-    failed = [str(check) for check in checks if not check.passed]
-    gate = {"decision": kind, "at": at, "checks": [check.to_dict() for check in checks], "failed": failed}
-    uri = storage.join(version_folder(model_uri, version), LINEAGE)
-    storage.write_bytes(uri, canonical_json({**lineage, "gate": {**gate, "scores": dict(scores)}}))
+def write_lineage(model_uri: str, lineage: Lineage) -> None:
+    """Write lineage.json alone."""
+    uri = storage.join(version_folder(model_uri, lineage.version), LINEAGE)
+    storage.write_bytes(uri, canonical_json(msgspec.to_builtins(lineage)))
 
 
-def load_lineage(model_uri: str, version: str) -> dict[str, Any] | None:
+def load_lineage(model_uri: str, version: str) -> Lineage | None:
     """Read lineage.json; None where a version has none.
 
     Raises:
@@ -116,4 +156,4 @@ def load_lineage(model_uri: str, version: str) -> dict[str, Any] | None:
     """
     uri = storage.join(version_folder(model_uri, version), LINEAGE)
     data = storage.read_pointer(uri)
-    return None if data is None else parse_json_object(data, storage.redact(uri))
+    return None if data is None else parse(data, Lineage, storage.redact(uri))

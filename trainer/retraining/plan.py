@@ -1,137 +1,69 @@
-"""Whether there is anything to do: a night to go on with, new text, or nothing."""
+"""The first step of a night: which files it reads; and what it begins with."""
 
 from __future__ import annotations
 
-import dataclasses
 import datetime
-import hashlib
-import secrets
 import sys
 from collections.abc import Sequence
-from typing import Any
 
 import pyarrow as pa
 
-from pipeline.dataset.schema import canonical_json
+from pipeline.dataset.schema import canonical_json, sha256_hex
 from pipeline.storage import storage
 from trainer.errors import UserError
-from trainer.evaluation.eval_sets import EvalSets
 from trainer.models.lease import Lease
-from trainer.models.pointer import Pointer, read_pointer
-from trainer.models.staging import staged_version
-from trainer.retraining import judgement, steps
+from trainer.models.pointer import LATEST, Pointer
+from trainer.retraining import corpus as corpora
 from trainer.retraining.config import RetrainConfig, Settings
-from trainer.retraining.corpus import (
-    Corpus,
-    all_of,
-    as_seen,
-    describe_passed,
-    load_files,
-    merge_seen,
-    new_of,
-    save_files,
-)
-from trainer.retraining.gate import load_check
+from trainer.retraining.corpus import Corpus, as_seen, load_files, require_files, save_files
 from trainer.retraining.lineage import known_files
 from trainer.retraining.pipeline_process import run_pipeline
-from trainer.retraining.state import REFUSED, Night, Outcome, State, folder_of, save_state
-from trainer.retraining.uses import record_uses
+from trainer.retraining.state import READ, Night, clear, digest_of, folder_of, load_night
 
-LISTED, READ, KNOWN = "listed.parquet", "read.parquet", "known.parquet"
-SEEN_FILES = "seen.parquet"
+LISTED, KNOWN, SEEN_FILES = "listed.parquet", "known.parquet", "seen.parquet"
 MOST_NOTES = 20
 
 
-def find_night(
-    settings: Settings, state: State, lease: Lease
-) -> tuple[State, Night | None, Outcome | None, dict[str, int]]:
-    """Go on with the night that is under way, or begin one if anything is new.
+def find_night(settings: Settings, live: Pointer | None) -> Night | None:
+    """The night to go on with: of these settings, begun with this live version, which may be its own by now."""
+    night = load_night(settings.own.model, _name(settings))
+    if night is None:
+        return None
+    published = live is not None and live.version == night.version
+    return night if published or night.pointer_sha256 == digest_of(live) else None
 
-    Returns:
-        The state, the night, and where there is none what became of the same text before, None if there is no text; how
-        many files were passed over, by reason.
+
+def plan_night(settings: Settings, live: Pointer | None, lease: Lease) -> Night:
+    """List the corpus, and write down what is to be read of it.
 
     Raises:
         PipelineFailed: the corpus cannot be listed.
         UserError: a file was changed, with --only-new; no list of files that the live model was trained on.
     """
-    own, live = settings.own, read_pointer(settings.own.model)
-    digest = settings_digest(settings)
-    if state.night is not None:
-        if (state.night.settings, state.night.globs) == (digest, own.input) and _is_base(state.night, live):
-            return state, state.night, None, state.night.passed
-        state = steps.drop(own.model, state)
-    name = f"retrain-{datetime.datetime.now(datetime.timezone.utc):%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
-    state = dataclasses.replace(state, over=(*state.over, name))  # whatever happens, its folder is not forgotten
-    save_state(own.model, state)
+    own, name = settings.own, _name(settings)
+    clear(own.model)
     corpus = _list_corpus(own, name, live, lease)
-    known = _known_outcome(state, corpus.digest, digest, live)
     if corpus.passed:
-        print(f"{len(corpus.read):,} files to read; {describe_passed(corpus.passed)}", file=sys.stderr)
-    if not len(corpus.read) or (known is not None and not own.force):
-        return steps.tidy(own.model, state), None, known, corpus.passed
-    steps.require_warm_start(settings, live)
+        print(f"{len(corpus.read):,} files to read; {corpora.describe_passed(corpus.passed)}", file=sys.stderr)
     save_files(folder_of(own.model, name, READ), corpus.read)
-    night = Night(
-        name, _now(), corpus.digest, digest, own.only_new, live.version if live else "",
-        judgement.digest_of(live), steps.data_digest(own.data), own.input, len(corpus.read), len(corpus.listed),
-        passed=corpus.passed,
+    now, base = datetime.datetime.now(datetime.timezone.utc), digest_of(live)
+    inputs = {"model": storage.absolute(own.model), "night": name, "base": base, "text": corpus.digest}
+    return Night(
+        name=name, run=f"retrain-{now:%Y%m%dT%H%M%SZ}-{sha256_hex(canonical_json(inputs))[:8]}",
+        started=now.isoformat(timespec="seconds"), text=corpus.digest, settings=settings.digest, only_new=own.only_new,
+        parent=live.version if live else "", pointer_sha256=base, data_sha256=data_digest(own.data),
+        files=len(corpus.read), listed=len(corpus.listed), passed=corpus.passed,
     )  # fmt: skip
-    state = dataclasses.replace(state, night=night, over=tuple(one for one in state.over if one != name))
-    save_state(own.model, state)
-    record_uses(own, state)  # before the pipeline, which may be told to remove old runs
-    return state, night, None, corpus.passed
 
 
-def settle_same_text(settings: Settings, state: State) -> tuple[State, Outcome] | None:
-    """End a night whose texts are those of one before, if files were only touched or renamed; None for new text."""
-    night = steps.night_of(state)
-    if settings.own.force or night.version:
-        return None
-    live = read_pointer(settings.own.model)
-    for outcome in state.outcomes:
-        same = night.dataset_id == outcome.dataset_id or (night.content and night.content == outcome.content)
-        if same and outcome.settings == night.settings and _counts(outcome, live):
-            outcome = dataclasses.replace(outcome, text=night.text)  # which the next night will know at once
-            return steps.drop(settings.own.model, state.with_outcome(outcome)), outcome
-    return None
+def data_digest(data_uri: str) -> str:
+    """SHA-256 of a dataset's pointer, "" for none."""
+    data = storage.read_pointer(storage.join(data_uri, LATEST))
+    return "" if data is None else sha256_hex(data)
 
 
-def report(settings: Settings, state: State, known: Outcome | None, sets: EvalSets, lease: Lease) -> dict[str, Any]:
-    """Say that there is nothing to train on; text that was refused is refused again, or held against a changed gate."""
-    own, live = settings.own, read_pointer(settings.own.model)
-    version = live.version if live else ""
-    published = (live.version, *live.withdrawn) if live else ()
-    if known is not None and known.kind == REFUSED and known.version not in published:
-        there = staged_version(own.model, known.version) is not None
-        if there and known.gate != judgement.gate_digest(own, sets):
-            return judgement.decide_again(settings, state, known, sets, lease)
-        if there and own.report:
-            checks = [load_check(check) for check in judgement.recorded(own, known.version)]
-            judgement.write_report(own, known.version, version, REFUSED, checks, sets)
-        about = f"version {known.version} of the same text, at {known.at}: {'; '.join(known.reasons)}; live: {version}"
-        return {"status": REFUSED, "version": known.version, "live": version, "reasons": known.reasons, "about": about}
-    about = f"live: version {version} in {storage.redact(own.model)}" if version else "no model yet, and no text"
-    if known is not None and live is not None and known.version in live.withdrawn:
-        about += f"; version {known.version} of this text was rolled back, --force trains on it again"
-    return {"status": "nothing new", "version": version, "live": version, "about": about}
-
-
-def settings_digest(settings: Settings) -> str:
-    """What shapes a model beside the text: settings of training and pipeline, and what is done with them."""
-    own = settings.own
-    shaping = {
-        "training": settings.train_config(data="-", model="-").shaping(), "pipeline": own.pipeline_flags,
-        "init_from": own.init_from, "align": own.align_words if own.align else 0, "only_new": own.only_new,
-    }  # fmt: skip
-    return hashlib.sha256(canonical_json(shaping)).hexdigest()
-
-
-def _is_base(night: Night, live: Pointer | None) -> bool:
-    """Whether the live version is what the night began with, or what it has just published."""
-    if live is not None and night.version == live.version:
-        return True
-    return night.pointer_sha256 == judgement.digest_of(live)
+def _name(settings: Settings) -> str:
+    return sha256_hex(canonical_json({"settings": settings.digest, "input": settings.own.input}))[:16]
 
 
 def _list_corpus(own: RetrainConfig, name: str, live: Pointer | None, lease: Lease) -> Corpus:
@@ -140,15 +72,15 @@ def _list_corpus(own: RetrainConfig, name: str, live: Pointer | None, lease: Lea
     words += ["--to", to, *own.pipeline_flags]
     if not own.only_new:
         run_pipeline(words, lease.fds, own.quiet)
-        return all_of(_load(to))
+        return corpora.all_of(require_files(to))
     known, seen = _load_known(own, live), as_seen(load_files(folder_of(own.model, SEEN_FILES)))
     save_files(folder_of(own.model, name, KNOWN), pa.concat_tables([seen, known]))
     found = run_pipeline([*words, "--known", folder_of(own.model, name, KNOWN)], lease.fds, own.quiet)
-    listed = _load(to)
-    merged = merge_seen(seen, listed, known)
+    listed = require_files(to)
+    merged = corpora.merge_seen(seen, listed, known)
     if not merged.equals(seen):
         save_files(folder_of(own.model, SEEN_FILES), merged)
-    corpus = new_of(listed, known, seen, own.changed, found.get("twice", ()))
+    corpus = corpora.new_of(listed, known, seen, own.changed, found.twice)
     _say(corpus.notes)
     return corpus
 
@@ -161,36 +93,12 @@ def _say(notes: Sequence[str]) -> None:
         print(f"note: {len(notes) - MOST_NOTES:,} more files like these", file=sys.stderr)
 
 
-def _load(uri: str) -> pa.Table:
-    listed = load_files(uri)
-    assert listed is not None
-    return listed
-
-
 def _load_known(own: RetrainConfig, live: Pointer | None) -> pa.Table:
-    known = known_files(own.model, live.version) if live else as_seen(None)
-    if known is None:
-        assert live is not None
+    if live is None:
+        return as_seen(None)
+    if (known := known_files(own.model, live.version)) is None:
         raise UserError(
             f"--only-new: found no list of the files that version {live.version} in {storage.redact(own.model)} was "
             "trained on, expected one that retrain made; retrain once without it"
         )
     return as_seen(known)
-
-
-def _known_outcome(state: State, text: str, settings: str, live: Pointer | None) -> Outcome | None:
-    for outcome in state.outcomes:
-        if outcome.text == text and outcome.settings == settings and _counts(outcome, live):
-            return outcome
-    return None
-
-
-def _counts(outcome: Outcome, live: Pointer | None) -> bool:
-    """Whether a version of the same text settles it: live, rolled back or refused; not one that newer ones replaced."""
-    if live is None or outcome.version in live.previous:
-        return live is None and outcome.kind == REFUSED
-    return outcome.kind == REFUSED or outcome.version in (live.version, *live.withdrawn)
-
-
-def _now() -> str:
-    return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")

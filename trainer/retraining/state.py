@@ -1,48 +1,54 @@
-"""What a retraining has done so far, so that it can go on after any kind of stop: MODEL/retrain/state.json.
+"""What nights leave in a model's folder, so that the same command goes on wherever it was killed.
 
-MODEL/retrain/state.json          the night that is under way or was the last one; what was made of which text
-MODEL/retrain/NIGHT/              its lists of files (listed, read: Parquet), and its training, until it is over
+MODEL/retrain/state.json          what became of which text, newest first
+MODEL/retrain/NIGHT/              the outputs of a night that is not over; NIGHT is a digest of its settings and globs
+    read.parquet, night.json      the files that it reads; what it began with, and the version once it is made
+    training/                     checkpoints, then the trained model
+MODEL/retrain/seen.parquet        texts of files that --only-new looked at
 MODEL/retrain/lock, lease.json    who is at work
 """
 
 from __future__ import annotations
 
-import dataclasses
-from dataclasses import dataclass, field
-from typing import Any
+import contextlib
+from typing import TypeVar
 
-from pipeline.dataset.schema import FORMAT_VERSION, FormatError, canonical_json, parse_json_object, require_version
-from pipeline.storage import storage
-from trainer.models.pointer import require_plain
+import msgspec
 
-FOLDER, STATE = "retrain", "state.json"
+from pipeline.dataset.schema import FORMAT_VERSION, FormatError, canonical_json, require_version, sha256_hex
+from pipeline.storage import folders, storage
+from trainer.models.pointer import VERSIONS, Pointer, read_pointer
+from trainer.models.publication import LINEAGE, remove_version
+from trainer.models.staging import staged_version
+
+FOLDER, STATE, NIGHT = "retrain", "state.json", "night.json"
+READ, TRAINING = "read.parquet", "training"
 PUBLISHED, REFUSED = "published", "refused"
 REMEMBERED = 200
 
+T = TypeVar("T")
 
-@dataclass(frozen=True)
-class Night:
-    """One retraining.
+
+class Night(msgspec.Struct, frozen=True):
+    """What a night began with.
 
     Attributes:
-        name: also the run's in the dataset.
+        name: digest of its settings and globs: its folder's.
+        run: the name of the dataset's run.
         started: UTC.
         text: digest of the list of files that it reads.
         settings: digest of all settings that shape the model.
-        only_new: whether it reads new files alone.
         parent: the version that was live when it began, "" for none.
         pointer_sha256: of LATEST.json as it was then: it is replaced only if it still is.
         data_sha256: of the dataset's LATEST.json as it was then.
-        globs: of the corpus.
         files: files to read, of
         listed: files of the corpus.
-        dataset_id: the dataset, once the pipeline has made it.
-        version: the version, once it is staged.
-        content: digest of the texts in the dataset, whatever their files are called.
         passed: how many listed files are not read, by reason; with --only-new alone.
+        version: what was made of it, "" for nothing yet; nobody reads it before it is published.
     """
 
     name: str
+    run: str
     started: str
     text: str
     settings: str
@@ -50,27 +56,20 @@ class Night:
     parent: str
     pointer_sha256: str
     data_sha256: str
-    globs: tuple[str, ...]
     files: int
     listed: int
-    dataset_id: str = ""
+    passed: dict[str, int]
     version: str = ""
-    content: str = ""
-    passed: dict[str, int] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What became of a night.
+class Outcome(msgspec.Struct, frozen=True):
+    """What became of a text.
 
     Attributes:
-        text: as the night's, and so the next two.
-        version: the version that it made, "" for none.
+        text: as the night's, and so the next one.
+        version: the version that was made of it.
         kind: published or refused.
-        gate: digest of the gate's settings and files.
-        reasons: what the gate said.
-        at: UTC.
-        content: as the night's.
+        content: digest of the texts in the dataset, whatever their files are called.
     """
 
     text: str
@@ -78,36 +77,24 @@ class Outcome:
     dataset_id: str
     version: str
     kind: str
-    gate: str
-    reasons: tuple[str, ...]
-    at: str
     content: str = ""
 
 
-@dataclass(frozen=True)
-class State:
-    """The content of state.json.
+class _State(msgspec.Struct):
+    format_version: int
+    outcomes: tuple[Outcome, ...]
 
-    Attributes:
-        night: the one under way.
-        outcomes: of earlier ones, newest first; one for each version.
-        doomed: versions whose files are to be removed.
-        over: nights whose folders are to be removed.
+
+def parse(data: bytes, kind: type[T], path: str) -> T:
+    """Decode a JSON file of retraining's.
+
+    Raises:
+        FormatError: it is damaged.
     """
-
-    night: Night | None = None
-    outcomes: tuple[Outcome, ...] = ()
-    doomed: tuple[str, ...] = ()
-    over: tuple[str, ...] = field(default=())
-
-    def refused(self) -> tuple[Outcome, ...]:
-        """Outcomes of refused versions, newest first."""
-        return tuple(outcome for outcome in self.outcomes if outcome.kind == REFUSED)
-
-    def with_outcome(self, outcome: Outcome) -> State:
-        """Remember one, in the place of an earlier one of the same version."""
-        others = (one for one in self.outcomes if one.version != outcome.version)
-        return dataclasses.replace(self, outcomes=(outcome, *others)[:REMEMBERED])
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise FormatError(f"{path}: found no valid file of a retraining ({error}), expected one") from None
 
 
 def folder_of(model_uri: str, *parts: str) -> str:
@@ -115,29 +102,90 @@ def folder_of(model_uri: str, *parts: str) -> str:
     return storage.join(model_uri, FOLDER, *parts)
 
 
-def load_state(model_uri: str) -> State:
-    """Read state.json; an empty state where there is none.
+def load_outcomes(model_uri: str) -> tuple[Outcome, ...]:
+    """What became of earlier nights, newest first, one for each version.
 
     Raises:
-        FormatError: it is damaged, or of another format version.
+        FormatError: state.json is damaged, or of another format version.
     """
     uri = folder_of(model_uri, STATE)
-    path = storage.redact(uri)
     data = storage.read_pointer(uri)
     if data is None:
-        return State()
-    fields = parse_json_object(data, path)
-    require_version(fields.pop("format_version", None), path)
-    try:
-        night = fields["night"] and Night(**{**fields["night"], "globs": tuple(fields["night"]["globs"])})
-        outcomes = tuple(Outcome(**{**one, "reasons": tuple(one["reasons"])}) for one in fields["outcomes"])
-        doomed, over = ([require_plain(name, uri) for name in fields[key]] for key in ("doomed", "over"))
-    except (KeyError, TypeError) as error:
-        raise FormatError(f"{path}: found no valid state of a retraining ({error}), expected one") from None
-    return State(night, outcomes, tuple(doomed), tuple(over))
+        return ()
+    state = parse(data, _State, storage.redact(uri))
+    require_version(state.format_version, storage.redact(uri))
+    return state.outcomes
 
 
-def save_state(model_uri: str, state: State) -> None:
-    """Replace state.json in one step."""
-    fields: dict[str, Any] = {"format_version": FORMAT_VERSION, **dataclasses.asdict(state)}
-    storage.write_bytes(folder_of(model_uri, STATE), canonical_json(fields))
+def remember(model_uri: str, outcome: Outcome, keep: int) -> None:
+    """Add an outcome, in the place of an earlier one of the same version; no more than ``keep`` refused ones stay."""
+    outcomes = [outcome, *(one for one in load_outcomes(model_uri) if one.version != outcome.version)]
+    refused = [one for one in outcomes if one.kind == REFUSED]
+    kept = [one for one in outcomes if one not in refused[keep:]][:REMEMBERED]
+    state = _State(FORMAT_VERSION, tuple(kept))
+    storage.write_bytes(folder_of(model_uri, STATE), canonical_json(msgspec.to_builtins(state)))
+
+
+def find_outcome(model_uri: str, live: Pointer | None, settings: str, *digests: str) -> Outcome | None:
+    """What settles a text: a version of it is live, was rolled back or refused; not one that newer ones replaced.
+
+    Args:
+        model_uri: the model's folder.
+        live: its pointer.
+        settings: digest of those that shape the model.
+        digests: of the text, its content or its dataset: one of them is enough.
+    """
+    for one in load_outcomes(model_uri):
+        same = {one.text, one.content, one.dataset_id} & set(filter(None, digests))
+        if same and one.settings == settings and _counts(model_uri, one, live):
+            return one
+    return None
+
+
+def is_refused(outcome: Outcome, live: Pointer | None) -> bool:
+    """Whether a version was refused, and not made the live one by hand since."""
+    return outcome.kind == REFUSED and (live is None or outcome.version not in (live.version, *live.withdrawn))
+
+
+def _counts(model_uri: str, outcome: Outcome, live: Pointer | None) -> bool:
+    if live is not None and outcome.version in live.previous:
+        return False
+    if is_refused(outcome, live):
+        return staged_version(model_uri, outcome.version) is not None
+    return live is not None and outcome.version in (live.version, *live.withdrawn)
+
+
+def digest_of(pointer: Pointer | None) -> str:
+    """SHA-256 of a pointer's file, "" for none."""
+    return sha256_hex(pointer.data) if pointer else ""
+
+
+def load_night(model_uri: str, name: str) -> Night | None:
+    """Read what is known of a night; None where it did not come so far, or another release began it."""
+    data = storage.read_pointer(folder_of(model_uri, name, NIGHT))
+    with contextlib.suppress(FormatError):
+        return None if data is None else parse(data, Night, NIGHT)
+    return None
+
+
+def save_night(model_uri: str, night: Night) -> None:
+    """Let a night begin: from here on the same command goes on with it."""
+    storage.write_bytes(folder_of(model_uri, night.name, NIGHT), canonical_json(msgspec.to_builtins(night)))
+
+
+def clear(model_uri: str) -> None:
+    """Remove what nights left that are over or were given up, and versions that are no longer kept."""
+    live, outcomes, root = read_pointer(model_uri), load_outcomes(model_uri), folder_of(model_uri)
+    names = [file.name for file in folders.list_files(root) if "/" in file.name]
+    folders.remove_files(
+        root, sorted(names, key=lambda name: not name.endswith(f"/{NIGHT}"))
+    )  # without it there is none
+    if storage.is_local(root):
+        for folder in {name.partition("/")[0] for name in names}:
+            storage.remove_tree(storage.join(root, folder))
+    dropped = set(live.dropped if live else ())
+    kept = {one.version for one in outcomes if live is None or one.kind == REFUSED} - dropped
+    files = [file.name.partition("/") for file in folders.list_files(storage.join(model_uri, VERSIONS))]
+    ours = {version for version, _, name in files if name == LINEAGE or version in dropped}
+    for version in ours - kept - set(live.kept if live else ()):
+        remove_version(model_uri, version)

@@ -1,71 +1,49 @@
-"""The dataset, the training and the staged version of a night; each is taken as it is where it is there already."""
+"""The dataset, the training and the version of a night; each is taken as it is where it is there already."""
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
-from collections.abc import Iterator
-
 from pipeline.dataset.manifest import MANIFEST
 from pipeline.dataset.reader import Dataset, open_dataset
-from pipeline.dataset.schema import FormatError, sha256_hex
 from pipeline.storage import storage
-from trainer.checkpoints.write import remove_checkpoints
 from trainer.errors import UserError
 from trainer.evaluation.align import align
 from trainer.models.lease import Lease
 from trainer.models.mapped import map_model
-from trainer.models.pointer import LATEST, Pointer, read_pointer
-from trainer.models.publication import remove_version, remove_versions
+from trainer.models.pointer import Pointer
 from trainer.models.store import Info, Model, finished_version, load_model, read_info, read_run, stage_model
 from trainer.progress.meter import warn
 from trainer.retraining import lineage
 from trainer.retraining.config import COLD, LIVE, RetrainConfig, Settings
-from trainer.retraining.corpus import load_files
+from trainer.retraining.corpus import require_files
 from trainer.retraining.pipeline_process import PipelineFailed, run_pipeline, say_step
-from trainer.retraining.state import Night, State, folder_of, save_state
-from trainer.retraining.uses import record_uses
-
-TRAINING = "training"
-_FILES = ("listed.parquet", "read.parquet", "known.parquet", f"{TRAINING}/{LATEST}")
+from trainer.retraining.plan import data_digest
+from trainer.retraining.state import READ, TRAINING, Night, folder_of
 
 
-def make_dataset(settings: Settings, state: State, lease: Lease) -> tuple[Dataset, State]:
+def make_dataset(settings: Settings, night: Night, lease: Lease) -> Dataset:
     """Have the pipeline make the night's dataset; one that is complete is taken as it is.
 
     Raises:
-        PipelineFailed: it could not; the night is not gone on with.
+        PipelineFailed: it could not.
+        UserError: the dataset of the live version, which --only-new needs, is not there.
     """
-    own, night = settings.own, night_of(state)
-    if _is_complete(own.data, night.name):
-        if data_digest(own.data) == night.data_sha256:  # the process died between the manifest and the pointer
-            run_pipeline(["publish", "--output", own.data, "--run", night.name], lease.fds, own.quiet)
-    else:
-        with _dropping(own.model, state, PipelineFailed, UserError):
-            words = [part for pattern in own.input for part in ("--input", pattern)]
-            words += ["--input-list", folder_of(own.model, night.name, "read.parquet"), "--output", own.data]
-            words += ["--run-id", night.name, *_base_flags(settings, night)]
-            try:
-                run_pipeline(["run", *words], lease.fds, own.quiet)
-            except PipelineFailed as failed:  # a complete run may have failed to become the published one
-                if not _is_complete(own.data, night.name):
-                    if "--vocab" in str(failed):  # a flag that retrain gave, so its name alone says little
-                        hint = "the live model's words were made by other settings; retrain once without --only-new"
-                        raise PipelineFailed(f"{failed}: {hint}", failed.status) from None
-                    raise
-                warn(f"pipeline: {failed}")
-    dataset = open_dataset(own.data, night.name)
-    state = dataclasses.replace(state, night=dataclasses.replace(
-        night, dataset_id=dataset.dataset_id, content=lineage.content_of(dataset)
-    ))  # fmt: skip
-    save_state(own.model, state)
-    return dataset, state
-
-
-def data_digest(data_uri: str) -> str:
-    """SHA-256 of a dataset's pointer, "" for none."""
-    data = storage.read_pointer(storage.join(data_uri, LATEST))
-    return "" if data is None else sha256_hex(data)
+    own = settings.own
+    if not _is_complete(own.data, night.run):
+        words = [part for pattern in own.input for part in ("--input", pattern)]
+        words += ["--input-list", folder_of(own.model, night.name, READ), "--output", own.data]
+        words += ["--run-id", night.run, *_base_flags(settings, night)]
+        try:
+            run_pipeline(["run", *words], lease.fds, own.quiet)
+        except PipelineFailed as failed:  # a complete run may have failed to become the published one
+            if not _is_complete(own.data, night.run):
+                if "--vocab" in str(failed):  # a flag that retrain gave, so its name alone says little
+                    hint = "the live model's words were made by other settings; retrain once without --only-new"
+                    raise PipelineFailed(f"{failed}: {hint}", failed.status) from None
+                raise
+            warn(f"pipeline: {failed}")
+    elif data_digest(own.data) == night.data_sha256:  # the process died between the manifest and the pointer
+        run_pipeline(["publish", "--output", own.data, "--run", night.run], lease.fds, own.quiet)
+    return open_dataset(own.data, night.run)
 
 
 def _is_complete(data_uri: str, run: str) -> bool:
@@ -78,7 +56,7 @@ def _base_flags(settings: Settings, night: Night) -> list[str]:
     if not (night.only_new and night.parent):
         return flags
     made = lineage.load_lineage(settings.own.model, night.parent)
-    run = made["dataset"]["run"] if made else ""
+    run = made.dataset.run if made else ""
     folder = storage.join(settings.own.data, "runs", run)
     if not run or not _is_complete(settings.own.data, run):
         raise UserError(
@@ -89,15 +67,8 @@ def _base_flags(settings: Settings, night: Night) -> list[str]:
 
 
 def _without_phrases(flags: list[str]) -> list[str]:
-    kept, skip = [], False
-    for flag in flags:
-        if skip:
-            skip = False
-        elif flag == "--phrases":
-            skip = True
-        elif not flag.startswith("--phrases="):
-            kept.append(flag)
-    return kept
+    values = {at + 1 for at, flag in enumerate(flags) if flag == "--phrases"}
+    return [flag for at, flag in enumerate(flags) if at not in values and flag.partition("=")[0] != "--phrases"]
 
 
 def require_warm_start(settings: Settings, live: Pointer | None) -> None:
@@ -128,119 +99,44 @@ def _base_of(own: RetrainConfig, parent: str) -> tuple[str, str]:
     return ("", "") if own.init_from == COLD else (own.init_from, "")
 
 
-def _require_common_words(own: RetrainConfig, base: str, version: str, dataset: Dataset) -> None:
+def train_candidate(settings: Settings, night: Night, dataset: Dataset) -> None:
+    """Train in a folder of the night's own, or go on there.
+
+    Raises:
+        UserError, FormatError: it cannot work.
+        Stopped: a signal asked for it.
+    """
+    from trainer.training.command import train
+
+    own = settings.own
+    base, version = _base_of(own, night.parent)
     if base and not (map_model(base, version or None).vocabulary.encode(dataset.vocabulary().tokens) >= 0).any():
         raise UserError(
             f"--init-from {storage.redact(own.init_from)}: found no word of the new vocabulary in it, expected some: "
             "was the tokenizer, --lowercase or the language changed? --init-from none starts from no model"
         )
-
-
-def train_candidate(settings: Settings, state: State, dataset: Dataset) -> None:
-    """Train in a folder of the night's own, or go on there.
-
-    Raises:
-        UserError, FormatError: it cannot work; the night is not gone on with.
-        Stopped: a signal asked for it.
-    """
-    from trainer.training.command import train
-
-    own, night = settings.own, night_of(state)
-    base, version = _base_of(own, night.parent)
     config = settings.train_config(
         data=own.data, run=dataset.run_id, model=folder_of(own.model, night.name, TRAINING), quiet=own.quiet,
         init_from=base, init_version=version,
     )  # fmt: skip
-    with _dropping(own.model, state, UserError, FormatError):
-        _require_common_words(own, base, version, dataset)
-        say_step("training", own.quiet)
-        train(config)
+    say_step("training", own.quiet)
+    train(config)
 
 
-def stage(settings: Settings, state: State, dataset: Dataset) -> State:
-    """Write the trained model as a version that nobody reads yet, in the live version's space."""
-    own, night = settings.own, night_of(state)
-    folder = folder_of(own.model, night.name, TRAINING)
+def stage(settings: Settings, night: Night, dataset: Dataset) -> str:
+    """Write the trained model as a version that nobody reads yet, in the live version's space; return its name."""
+    own, folder = settings.own, folder_of(settings.own.model, night.name, TRAINING)
     say_step("writing the new version", own.quiet)
-    trained, aligned = _in_live_space(own, night, load_model(folder))
-    known = lineage.known_files(own.model, night.parent) if night.parent and night.only_new else None
-    descent = {**trained.info["lineage"], "parent": night.parent or None, "aligned": aligned}
-    info: Info = {**trained.info, "lineage": descent}
-    run = {**read_run(folder, trained.info["version"]), "night": night.name}
+    trained, aligned = load_model(folder), None
+    run = {**read_run(folder, trained.info["version"]), "night": night.run}
+    if own.align and night.parent:
+        trained, aligned = align(trained, load_model(own.model, night.parent), own.align_words)
+    origin = {**trained.info["lineage"], "parent": night.parent or None, "aligned": aligned}
+    info: Info = {**trained.info, "lineage": origin}
     model = Model(trained.input_VD, trained.output_VD, trained.vocabulary, info)
     version, _ = stage_model(own.model, model, run)
-    night = dataclasses.replace(night, version=version)
-    read = load_files(folder_of(own.model, night.name, "read.parquet"))
-    assert read is not None
+    known = lineage.known_files(own.model, night.parent) if night.parent and night.only_new else None
+    read = require_files(folder_of(own.model, night.name, READ))
     files = lineage.trained_files(read, dataset, known, version)
-    lineage.save_lineage(own.model, night, dataset, settings, files, aligned)
-    state = dataclasses.replace(state, night=night)
-    save_state(own.model, state)
-    record_uses(own, state)
-    return state
-
-
-def _in_live_space(own: RetrainConfig, night: Night, trained: Model) -> tuple[Model, int | None]:
-    """Turn a trained model, if asked; the number of words tells what the rotation was fitted to."""
-    if not (own.align and night.parent):
-        return trained, None
-    return align(trained, load_model(own.model, night.parent), own.align_words)
-
-
-def drop(model_uri: str, state: State) -> State:
-    """Give a night up: nothing of it but its run in the dataset stays."""
-    night = state.night
-    if night is None:
-        return state
-    used = _named(model_uri) | {outcome.version for outcome in state.outcomes}
-    doomed = (*state.doomed, *({night.version} - used - {""}))
-    state = dataclasses.replace(state, night=None, over=(*state.over, night.name), doomed=doomed)
-    save_state(model_uri, state)
-    return tidy(model_uri, state)
-
-
-def tidy(model_uri: str, state: State) -> State:
-    """Remove what nights that are over, and versions that are no longer kept, have left."""
-    if not state.over and not state.doomed:
-        return state
-    for name in state.over:
-        _remove_night(folder_of(model_uri, name))
-    for version in set(state.doomed) - _named(model_uri):
-        remove_version(model_uri, version)
-    state = dataclasses.replace(state, over=(), doomed=())
-    save_state(model_uri, state)
-    return state
-
-
-def _named(model_uri: str) -> set[str]:
-    """Versions that the pointer names: whatever happens, their files stay."""
-    live = read_pointer(model_uri)
-    return {live.version, *live.previous, *live.withdrawn} if live else set()
-
-
-def _remove_night(folder: str) -> None:
-    if storage.is_local(folder):
-        storage.remove_tree(folder)
-        return
-    training = storage.join(folder, TRAINING)
-    with contextlib.suppress(FormatError):
-        remove_versions(training)
-        remove_checkpoints(training)
-    for name in _FILES:
-        storage.remove_file(storage.join(folder, name))
-
-
-@contextlib.contextmanager
-def _dropping(model_uri: str, state: State, *errors: type[Exception]) -> Iterator[None]:
-    """Give the night up where it failed for a reason that another try would meet again."""
-    try:
-        yield
-    except errors:
-        drop(model_uri, state)
-        raise
-
-
-def night_of(state: State) -> Night:
-    """The night under way, which there must be."""
-    assert state.night is not None
-    return state.night
+    lineage.save_lineage(own.model, version, night, dataset, settings, files, aligned)
+    return version

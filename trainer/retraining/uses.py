@@ -17,15 +17,15 @@ from trainer.models.pointer import read_pointer
 from trainer.models.store import INFO, read_run
 from trainer.progress.meter import warn
 from trainer.retraining.config import RetrainConfig
-from trainer.retraining.state import FOLDER, STATE, State
+from trainer.retraining.state import FOLDER, NIGHT, Night, load_outcomes
 
 
-def record_uses(own: RetrainConfig, state: State) -> None:
+def record_uses(own: RetrainConfig, night: Night | None = None) -> None:
     """Write down the runs of all versions that are kept, and of the night under way."""
     live = read_pointer(own.model)
-    versions = {live.version, *live.previous, *live.withdrawn} if live else set()
-    versions |= {one.version for one in state.outcomes} | ({state.night.version} if state.night else set())
-    uses: dict[str, list[str]] = {state.night.name: [storage.join(FOLDER, STATE)]} if state.night else {}
+    versions = {one.version for one in load_outcomes(own.model)} | set(live.kept if live else ())
+    versions |= {night.version} if night else set()
+    uses = {night.run: [storage.join(FOLDER, night.name, NIGHT)]} if night else {}
     for version in sorted(versions - {""}):
         with contextlib.suppress(FormatError):  # removed since, or made by another program
             if run := read_run(own.model, version).get("data_run"):

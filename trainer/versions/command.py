@@ -14,7 +14,7 @@ from trainer.models.pointer import read_pointer
 from trainer.models.staging import staged_version
 from trainer.models.store import read_run
 from trainer.retraining.lineage import load_lineage
-from trainer.retraining.state import load_state
+from trainer.retraining.state import REFUSED, load_outcomes
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,26 +41,23 @@ def list_versions(model_uri: str) -> list[dict[str, Any]]:
         FormatError: the pointer or the state of retraining is damaged.
     """
     live = read_pointer(model_uri)
-    refused = {outcome.version: outcome for outcome in load_state(model_uri).refused()}
+    refused = [outcome.version for outcome in load_outcomes(model_uri) if outcome.kind == REFUSED]
     if live is None and not refused:
         raise UserError(f"{storage.redact(model_uri)}: found no version, expected a trained model")
     states = {live.version: "live"} if live else {}
     if live:
         states |= dict.fromkeys(live.previous, "previous") | dict.fromkeys(live.withdrawn, "rolled back")
     states |= {version: "refused" for version in refused if version not in states}
-    found = [_describe_version(model_uri, version, state) for version, state in states.items()]
-    return [
-        {**entry, "reasons": list(refused[entry["version"]].reasons) if entry["state"] == "refused" else []}
-        for entry in found
-        if entry is not None
-    ]
+    found = (_describe_version(model_uri, version, state) for version, state in states.items())
+    return [entry for entry in found if entry is not None]
 
 
 def _describe_version(model_uri: str, version: str, state: str) -> dict[str, Any] | None:
     staged = staged_version(model_uri, version)
     if staged is None:  # removed since, as one of more than --keep
         return None
-    info, lineage, run = staged[0], load_lineage(model_uri, version) or {}, {}
+    info, lineage, run = staged[0], load_lineage(model_uri, version), dict[str, Any]()
+    gate = lineage.gate if lineage else None
     with contextlib.suppress(FormatError):
         run = read_run(model_uri, version)
     return {
@@ -72,8 +69,9 @@ def _describe_version(model_uri: str, version: str, state: str) -> dict[str, Any
         "run": run.get("data_run"),
         "parent": info["lineage"].get("parent"),
         "loss": info["metrics"].get("loss"),
-        "scores": ((lineage.get("gate") or {}).get("scores") or {}).get("new", {}),
-        "checks": {check["name"]: check["found"] for check in (lineage.get("gate") or {}).get("checks", [])},
+        "scores": gate.scores.get("new", {}) if gate else {},
+        "checks": {check.name: check.found for check in gate.checks} if gate else {},
+        "reasons": gate.failed if gate and state == "refused" else [],
     }
 
 

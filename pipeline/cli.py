@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pipeline.common.compiling import compiling
 from pipeline.common.exit import LostOutput, report_lost, say_error
 from pipeline.common.outputs import emit_result
-from pipeline.common.terminal import compiling
 from pipeline.dataset.schema import FormatError
 from pipeline.errors import PipelineError
 from pipeline.inputs.discover import refuse_targets

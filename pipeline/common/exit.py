@@ -16,7 +16,7 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
-from pipeline.common.terminal import compiling
+from pipeline.common.compiling import compiling
 
 #: Set by --debug.
 debugging = threading.Event()

@@ -52,8 +52,10 @@ def test_a_first_training_says_that_it_compiles_and_the_next_says_nothing(tmp_pa
     make_dataset(tmp_path / "data", passes=[[[group_of([[0, 1, 2, 3], [2, 1, 0, 3]])]]])
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     for model, cache, quiet, said in (
-        ("one", "cache", "false", ["compiling kernels, once"]), ("two", "cache", "false", []), ("three", "new", "true", []),
-    ):  # fmt: skip
+        ("one", "cache", "false", ["compiling kernels, once"]),
+        ("two", "cache", "false", []),
+        ("three", "new", "true", []),
+    ):
         words = ["train", "--data", "data", "--model", model, "--threads", "1", "--dim", "4", "--device", "cpu"]
         done = subprocess.run(
             [sys.executable, "-W", "ignore", "-m", "trainer", *words, "--quiet", quiet], cwd=tmp_path, text=True,

@@ -66,7 +66,8 @@ def go() -> str:
 def python_env(name: str, requirements: list[str] | Path, no_dependencies: bool = False) -> Path:
     """Make an environment of its own with the pinned ``requirements``, or what a file locks; return its Python."""
     lines = requirements.read_text().splitlines() if isinstance(requirements, Path) else requirements
-    words = ["--require-hashes", "-r", str(requirements)] if isinstance(requirements, Path) else requirements
+    locked = isinstance(requirements, Path)
+    words = ["--no-deps", "--require-hashes", "-r", str(requirements)] if locked else lines
     key = hashlib.sha256("\n".join([sys.version, *lines]).encode()).hexdigest()[:12]
     folder = cache() / f"python-{name}-{key}"
 

@@ -77,7 +77,7 @@ def tile_end(output_ids_B: Any, start: Any, stop: Any, longest: Any) -> Any:
     return end
 
 
-@jit()
+@jit(inline=True)
 def train_segment(
     shape: Any,
     output_ids_B: Any,
@@ -118,8 +118,9 @@ def train_segment(
     pooled = scratch.pool.size > 0
     pool_state = mix(state ^ POOL_STREAM)
     turn = fill_pool(scratch.pool, pool_state, alias)
-    loss, factors, terms = 0.0, 0, 0
-    now, following, reach = 0, scratch.ids.size // 2, 0
+    # Numba compiles what a literal is passed to once for the literal, and once more for other values.
+    factors, now, reach = np.int64(0), np.int64(0), np.int64(0)
+    loss, terms, following = 0.0, 0, scratch.ids.size // 2
     begin = end = start
     next_end = after_end = tile_end(output_ids_B, start, stop, longest)
     while begin < stop:

@@ -105,6 +105,7 @@ def load_kernels(config: Config) -> None:
 
 def load_later_kernels() -> None:
     """Do for a word what follows when a chunk was read, in the order in which a run comes to it."""
+    normalize_lines(b"ASCII\n", 0, TextRules())
     counter, one = TokenCounter(), np.ones(1, np.int32)
     counter.add(Tokens(np.zeros(1 + PADDING, np.uint8), one - 1, one, one, []))
     [column] = [table["token"] for _, table in counter.partitions()]

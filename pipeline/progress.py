@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
-from pipeline.common.terminal import StatusLine, compiling
+from pipeline.common.compiling import compiling
 from pipeline.errors import PipelineError
 
-TERMINAL_SECONDS, LOG_SECONDS = 0.5, 10.0
+if TYPE_CHECKING:
+    from pipeline.common.progress_bar import ProgressBar
 
 _stop = threading.Event()
 
@@ -47,61 +47,50 @@ def require_running() -> None:
 class Meter:
     """Progress of one stage after the other; safe to call from several threads."""
 
-    def __init__(
-        self, input_bytes: int, out: TextIO | None = None, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, input_bytes: int, out: TextIO | None = None) -> None:
         """Begin without a stage.
 
         Args:
             input_bytes: stored size of all input files.
             out: stderr by default.
-            clock: seconds.
         """
-        self._input_bytes = input_bytes
-        self._line, self._clock, self._lock = StatusLine(out), clock, threading.Lock()
-        self._stage, self._unit, self._total, self._done = "", "", 0, 0
-        self._started = self._shown = clock()
-        self._compiled = 0.0
+        self._input_bytes, self._out, self._lock = input_bytes, out, threading.Lock()
+        self._bar: ProgressBar | None = None
+        self._started = self._compiled = 0.0
         self.seconds: dict[str, float] = {}
 
     def begin(self, stage: str, total: int, unit: str) -> None:
         """Enter a stage of ``total`` units, or of all input's bytes without a unit; one that is under way goes on."""
+        from pipeline.common.progress_bar import ProgressBar
+
         with self._lock:
-            if stage != self._stage:
+            if self._bar is None or stage != self._bar.desc:
                 self._finish()
-                self._stage, self._unit, self._total, self._done = stage, unit, total or self._input_bytes, 0
-                self._started = self._shown = self._clock()
-                self._compiled = compiling.seconds
+                self._bar = ProgressBar(
+                    "{desc}  {percentage:.0f}%  {remaining} left  {n_fmt} of {total_fmt}{unit}", self._out, desc=stage,
+                    total=total or self._input_bytes, unit=f" {unit}" if unit else "B", unit_scale=not unit,
+                    unit_divisor=1024,
+                )  # fmt: skip
+                self._started, self._compiled = time.monotonic(), compiling.seconds
 
     def advance(self, amount: int) -> None:
         """Count units that are done, and show how far it is if it is time to."""
         with self._lock:
-            self._done += amount
-            now = self._clock()
-            if now - self._shown >= (TERMINAL_SECONDS if self._line.terminal else LOG_SECONDS):
-                self._shown = now
-                self._line.show(self._parts(now - self._started))
+            if self._bar is not None:
+                self._bar.update(min(amount, self._bar.total - self._bar.n))
 
     def close(self) -> None:
         """Leave the last stage and clear the line on a terminal."""
         with self._lock:
             self._finish()
-            self._stage = ""
-            self._line.clear()
 
     def _finish(self) -> None:
-        if self._stage:
-            before = self.seconds.get(self._stage, 0.0) + self._compiled - compiling.seconds  # a line of its own
-            spent = max(0.0, before + self._clock() - self._started)
-            self.seconds[self._stage] = round(spent, 3)
-
-    def _parts(self, seconds: float) -> list[tuple[int, str]]:
-        done, total = (f"{n / 2**20:,.0f} MiB" if not self._unit else f"{n:,}" for n in (self._done, self._total))
-        left = max(0.0, seconds * (self._total / max(1, self._done) - 1))
-        share = min(1.0, self._done / max(1, self._total))
-        clock = f"{round(left) // 60}:{round(left) % 60:02}"
-        amount = f"{done} of {total} {self._unit}".rstrip()
-        return [(0, self._stage), (1, f"{share:.0%}"), (3, amount), (2, f"{clock} left")]
+        if self._bar is not None:
+            self._bar.close()
+            stage, compiled = self._bar.desc, compiling.seconds - self._compiled  # which has a line of its own
+            spent = self.seconds.get(stage, 0.0) + time.monotonic() - self._started - compiled
+            self.seconds[stage] = round(max(0.0, spent), 3)
+            self._bar = None
 
 
 _current: Meter | None = None

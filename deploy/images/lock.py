@@ -1,48 +1,53 @@
 """Write the lock of each image: every package it installs, at one version, those of .ci/constraints.txt at theirs.
 
-    python3.11 -m venv /tmp/lock && /tmp/lock/bin/python deploy/images/lock.py
+    pip install uv && python deploy/images/lock.py
 
-Run it in an empty environment of the images' Python, after a change of pyproject.toml or of the constraints.
+Run it after a change of pyproject.toml or of the constraints. Every package has the hashes of its files, but for
+PyTorch's CPU builds, which come from an index of their own.
 """
 
-import json
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-#: What is resolved, and the images that install it. Beam's gcp extra is Dataflow's client and Google's file system.
-SETS = {
-    ("build",): ["setuptools>=77", "wheel"],
-    ("pipeline",): [".[pipeline,s3,gcs,azure]", "apache-beam[gcp]"],
-    ("trainer-cuda", "trainer-cpu"): [".[trainer,s3,gcs,azure]"],
-    ("retrain",): [".[pipeline,trainer,s3,gcs,azure]", "apache-beam[gcp]"],
-}
-#: What PyTorch's CPU builds do without.
+#: The images, what of pyproject.toml they install, and what besides. Beam's gcp extra is Dataflow's client and Google's
+#: file system.
+SETS = [
+    (["build"], [], "setuptools>=77\nwheel"),
+    (["pipeline"], ["pipeline", "s3", "gcs", "azure"], "apache-beam[gcp]"),
+    (["trainer-cuda", "trainer-cpu"], ["trainer", "s3", "gcs", "azure"], ""),
+    (["retrain"], ["pipeline", "trainer", "s3", "gcs", "azure"], "apache-beam[gcp]"),
+]
+#: One package: its version, and its hashes in lines of their own.
+_PACKAGE = re.compile(r"^\S.*\n(?: .*\n)*", re.MULTILINE)
 _GPU = re.compile(r"(nvidia-|cuda-|triton==)")
 
 
-def resolve(requirements: list[str]) -> list[str]:
-    """Let pip choose versions, within the constraints; return name==version lines, sorted by name."""
-    pip = [sys.executable, "-m", "pip", "install", "--dry-run", "--ignore-installed", "--quiet", "--report", "-"]
-    command = [*pip, "-c", ".ci/constraints.txt", *requirements]
-    report = json.loads(subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, check=True).stdout)
-    found = {item["metadata"]["name"].lower().replace("_", "-"): item["metadata"] for item in report["install"]}
-    return [f"{name}=={found[name]['version']}" for name in sorted(found) if name != "pairstream"]
+def resolve(extras: list[str], others: str) -> str:
+    """Let uv choose versions, within the constraints, for the images' Python and system."""
+    command = [
+        "uv", "pip", "compile", "--quiet", "--generate-hashes", "--python-version", "3.11",
+        "--python-platform", "x86_64-manylinux_2_28", "--constraints", ".ci/constraints.txt",
+        "--no-header", "--no-annotate", "--no-emit-index-url", "--no-emit-find-links",
+        *(["pyproject.toml"] if extras else []), *(f"--extra={extra}" for extra in extras), "-",
+    ]  # fmt: skip
+    return subprocess.run(command, cwd=ROOT, input=others, stdout=subprocess.PIPE, check=True, text=True).stdout
 
 
-def select(image: str, lines: list[str]) -> list[str]:
-    """Return what an image takes of a resolved set: without CUDA's libraries, where it has no use for them."""
-    return lines if image not in ("trainer-cpu", "retrain") else [line for line in lines if not _GPU.match(line)]
+def without_gpu(lock: str) -> str:
+    """Leave out CUDA's libraries, and the hashes of the torch that needs them."""
+    kept = [package for package in _PACKAGE.findall(lock) if not _GPU.match(package)]
+    return "".join(re.sub(r" \\\n(.*\n)*", "\n", one) if one.startswith("torch==") else one for one in kept)
 
 
 def main() -> None:
     """Resolve all."""
-    for images, requirements in SETS.items():
-        lines = resolve(requirements)
+    for images, extras, others in SETS:
+        lock = resolve(extras, others)
         for image in images:
-            (ROOT / "deploy" / "images" / f"{image}.lock.txt").write_text("\n".join(select(image, lines)) + "\n")
+            text = without_gpu(lock) if image in ("trainer-cpu", "retrain") else lock
+            (ROOT / "deploy" / "images" / f"{image}.lock.txt").write_text(text)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ import traceback
 from collections.abc import Callable
 from typing import IO, TYPE_CHECKING, TextIO
 
-from pipeline.common.terminal import compiling
+from pipeline.common.compiling import compiling
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer

@@ -46,13 +46,13 @@ def multiply_adds(_context: Any, _rounds: Any) -> Any:
     return types.float32(types.int64), emit
 
 
-@jit()
+@jit(cache=True)
 def compute(rounds: Any) -> Any:
     """Do nothing but multiply and add."""
     return multiply_adds(rounds)
 
 
-@jit(REORDER)
+@jit(REORDER, cache=True)
 def visit_rows(table_VD: Any, ids_N: Any) -> Any:
     """Change each number of the rows, each row prefetched AHEAD rows before."""
     base, row_bytes = table_VD.ctypes.data, table_VD.shape[1] * 4

@@ -31,7 +31,13 @@ SHARED = ("pipeline.dataset", "pipeline.common", "pipeline.storage")
 BEAM = ("pipeline.transforms", "pipeline.job", "pipeline.runners")
 #: Beam's own flags, and the stores that only Beam can list.
 BEAM_FOR_FLAGS_AND_FILES = ("pipeline.cli", "pipeline.config", "pipeline.publishing.commands", "pipeline.storage")
-TORCH = ("trainer.data.pair_stream", "trainer.distributed", "trainer.engines", "trainer.models.tensors")
+TORCH = (
+    "trainer.data.pair_stream",
+    "trainer.distributed",
+    "trainer.engines",
+    "trainer.models.tensors",
+    "trainer.training.tensorboard",
+)
 
 
 def files_of(package: str) -> list[Path]:

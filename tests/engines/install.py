@@ -63,15 +63,18 @@ def go() -> str:
     return shutil.which("go") or str(python_env("go", [_GO]).parent / "go")
 
 
-def python_env(name: str, requirements: list[str], no_dependencies: bool = False) -> Path:
-    """Make an environment of its own with the pinned ``requirements``; return its Python."""
-    key = hashlib.sha256("\n".join([sys.version, *requirements]).encode()).hexdigest()[:12]
+def python_env(name: str, requirements: list[str] | Path, no_dependencies: bool = False) -> Path:
+    """Make an environment of its own with the pinned ``requirements``, or what a file locks; return its Python."""
+    lines = requirements.read_text().splitlines() if isinstance(requirements, Path) else requirements
+    locked = isinstance(requirements, Path)
+    words = ["--no-deps", "--require-hashes", "-r", str(requirements)] if locked else lines
+    key = hashlib.sha256("\n".join([sys.version, *lines]).encode()).hexdigest()[:12]
     folder = cache() / f"python-{name}-{key}"
 
     def build(place: Path) -> None:
         run([sys.executable, "-m", "venv", "--clear", str(place)])
         options = ["--no-deps"] if no_dependencies else []
-        run([str(place / "bin/python"), "-m", "pip", "install", "--quiet", *options, *requirements])
+        run([str(place / "bin/python"), "-m", "pip", "install", "--quiet", *options, *words])
 
     # Scripts of an environment hold its path: it is made in its place, and a mark says that it is whole.
     with _alone(folder):

@@ -127,7 +127,7 @@ class Cloud:
     def __init__(self, folder: Path, store: str, service: Google) -> None:
         self.folder, self.store, self.service = folder, store, service
         self.port = service.server_address[1]
-        self.python = install.python_env("dataflow", (ROOT / "deploy/images/pipeline.lock.txt").read_text().split())
+        self.python = install.python_env("dataflow", ROOT / "deploy/images/pipeline.lock.txt")
         self.graphs: dict[Path, dict[str, Any]] = {}
         key = account(folder / "key.json", self.port)
         self.environment = {

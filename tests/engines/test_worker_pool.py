@@ -21,7 +21,7 @@ BEAM = "v2.77.0"
 
 
 def test_the_jobs_command_runs_on_a_worker_pool(tmp_path: Path) -> None:
-    python = install.python_env("dataflow", (ROOT / "deploy/images/pipeline.lock.txt").read_text().split())
+    python = install.python_env("dataflow", ROOT / "deploy/images/pipeline.lock.txt")
     boot = install.go_tool("github.com/apache/beam/sdks/v2/python/container", BEAM)
     prism = install.go_tool("github.com/apache/beam/sdks/v2/go/cmd/prism", BEAM)
     (tmp_path / "text.txt").write_text(planted_text(2000))

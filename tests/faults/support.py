@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -41,7 +42,7 @@ def words_of(folder: Path, *flags: str) -> list[str]:
 
 def expect_line(status: int, error: str, *parts: str) -> str:
     """Hold what a command ended with against the promise of one line; return it without "error: "."""
-    lines = [line for line in error.splitlines() if not line.endswith(" left")]  # but lines of progress
+    lines = [line for line in error.splitlines() if not re.search(r"\d left  ", line)]  # but lines of progress
     assert status == 1, error
     assert len(lines) == 1, error
     assert lines[0].startswith("error: ")

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from wcwidth import wcswidth
 
 from pipeline.dataset.vocabulary import Vocabulary, make_vocabulary
 from trainer.cli import COMMANDS
@@ -21,7 +22,7 @@ from trainer.keyed_vectors.vectors import Vectors
 from trainer.models.store import Model, save_model
 from trainer.neighbors import command
 from trainer.neighbors.command import find_neighbors, parse_queries, sample_words
-from trainer.vectors.display import describe, display_width, printable
+from trainer.vectors.display import describe, printable
 from trainer.vectors.spelling import close_spellings, explain_unknown, find_word
 
 INFO: dict[str, Any] = {"config": {}, "lineage": {}, "metrics": {}}
@@ -110,27 +111,15 @@ def test_equally_close_spellings_come_by_frequency() -> None:
     assert close_spellings(make_vocabulary(["cats", "cate", "cat2"], [1, 9, 5]), "cat") == ["cate", "cat2", "cats"]
 
 
-def test_display_width() -> None:
-    assert [display_width(text) for text in ("abc", "日本", "e\u0301", "ｱ", "한", "a\u200db", "")] == [
-        3,
-        4,
-        1,
-        1,
-        2,
-        2,
-        0,
-    ]
-
-
 def test_columns_stay_aligned() -> None:
     tokens = ["abc", "日本語", "cafe\u0301", "x\x1b[31m"]
     near = [{"token": token, "cosine": 0.5, "count": 10**i, "rank": 10 ** (9 - i)} for i, token in enumerate(tokens)]
     lines = describe({"token": "w", "count": 5, "rank": 1, "neighbors": near}).split("\n")
     assert lines[0] == "w  (count 5)"
-    assert len({display_width(line) for line in lines[1:]}) == 1
+    assert len({wcswidth(line) for line in lines[1:]}) == 1
     ranked = describe({"token": "w", "count": 5, "rank": 1, "neighbors": near}, ranks=True).split("\n")
     assert ranked[0] == "w  (count 5; rank 1)"
-    assert len({display_width(line) for line in ranked[1:]}) == 1
+    assert len({wcswidth(line) for line in ranked[1:]}) == 1
     assert [line.split()[-1] for line in ranked[1:3]] == ["1,000,000,000", "100,000,000"]
     assert "\x1b" not in "".join(lines)
 

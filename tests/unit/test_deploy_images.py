@@ -76,8 +76,8 @@ def travels(path: str) -> bool:
 
 
 def locked(name: str) -> dict[str, str]:
-    lines = (DEPLOY / "images" / f"{name}.lock.txt").read_text().split()
-    return {plain(name): version for name, version in (line.split("==") for line in lines)}
+    text = (DEPLOY / "images" / f"{name}.lock.txt").read_text()
+    return {plain(name): version for name, version in re.findall(r"^(\S+)==(\S+)", text, re.MULTILINE)}
 
 
 def plain(name: str) -> str:
@@ -175,6 +175,10 @@ def test_installing_takes_what_is_locked_and_nothing_else() -> None:
             for step in words.split("&&") if re.search(r"\bpip\b.* (install|wheel) ", step)]  # fmt: skip
     assert len(pips) >= 10
     assert all("--no-deps" in step for step in pips)
+    unchecked = [step for step in pips if "--no-index" not in step and "--require-hashes" not in step]
+    assert len(unchecked) == 2
+    assert any(step.endswith(" .") for step in unchecked)  # our own wheel
+    assert any("TORCH_INDEX_URL" in step for step in unchecked)
     used = set(re.findall(r"(\S+)\.lock\.txt", " ".join(words for s in IMAGES.values() for _, words in s.steps)))
     assert {name.rsplit("/", 1)[-1] for name in used} == TARGETS | {"build"}
 
@@ -183,6 +187,16 @@ def test_installing_takes_what_is_locked_and_nothing_else() -> None:
 def test_a_lock_agrees_with_what_is_tested(target: str) -> None:
     ours, theirs = locked(target), constraints()
     assert {name: version for name, version in ours.items() if theirs.get(name, version) != version} == {}
+
+
+@pytest.mark.parametrize("target", sorted(TARGETS | {"build"}))
+def test_a_lock_has_hashes_and_names_no_index(target: str) -> None:
+    text = (DEPLOY / "images" / f"{target}.lock.txt").read_text()
+    packages = re.findall(r"^\S.*\n(?: .*\n)*", text, re.MULTILINE)
+    bare = [package for package in packages if not re.search(r"--hash=sha256:[0-9a-f]{64}$", package.strip())]
+    assert [name.split("==")[0] for name in bare] == (["torch"] if target in ("trainer-cpu", "retrain") else [])
+    assert "".join(packages) == text
+    assert "://" not in text
 
 
 @pytest.mark.parametrize("target", sorted(TARGETS))

@@ -4,12 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
 from typing import TextIO
-
-from pipeline.common.terminal import StatusLine
-
-TERMINAL_SECONDS, LOG_SECONDS = 0.5, 10.0
 
 
 def warn(text: str) -> None:
@@ -37,7 +32,6 @@ class Meter:
         seen_loss: float = 0.0,
         quiet: bool = False,
         out: TextIO | None = None,
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Begin where an earlier process stopped.
 
@@ -49,14 +43,15 @@ class Meter:
             seen_loss: their summed loss.
             quiet: show nothing.
             out: stderr by default.
-            clock: seconds.
         """
-        self._total, self._epochs, self._words_per_pair = total_pairs, epochs, words_per_pair
-        self._pairs, self._loss, self._quiet, self._clock = seen_pairs, seen_loss, quiet, clock
-        self._line = StatusLine(out)
-        self._start = self._shown = clock()
-        self._start_pairs = self._shown_pairs = seen_pairs
-        self._shown_loss = seen_loss
+        from pipeline.common.progress_bar import ProgressBar
+
+        self._epochs, self._words_per_pair = epochs, words_per_pair
+        self._loss = self._shown_loss = seen_loss
+        self._bar = ProgressBar(
+            "{desc}  {percentage:.1f}%  {remaining} left{postfix}", out, total=total_pairs, initial=seen_pairs,
+            disable=quiet,
+        )  # fmt: skip
 
     def add(self, epoch: int, pairs: int, loss: float, rate: float) -> None:
         """Count a step.
@@ -67,32 +62,26 @@ class Meter:
             loss: summed over them.
             rate: learning rate after it.
         """
-        self._pairs += pairs
+        bar = self._bar
+        if bar.disable:
+            return
         self._loss += loss
-        now = self._clock()
-        if not self._quiet and now - self._shown >= (TERMINAL_SECONDS if self._line.terminal else LOG_SECONDS):
-            self._line.show(self._parts(epoch, rate, now))
-            self._shown, self._shown_pairs, self._shown_loss = now, self._pairs, self._loss
+        seen = bar.n + pairs
+        recent = max(1, seen - bar.last_print_n)
+        speed = recent / max(1e-9, time.time() - bar.last_print_t)
+        bar.set_description_str(f"epoch {epoch + 1}/{self._epochs}", refresh=False)
+        bar.set_postfix_str(
+            f"loss {(self._loss - self._shown_loss) / recent:.4f} (mean {self._loss / max(1, seen):.4f}), "
+            f"{speed / 1e6:.3g} M pairs/s, {speed * self._words_per_pair / 1e6:.3g} M words/s, rate {rate:.3g}",
+            refresh=False,
+        )
+        if bar.update(pairs):
+            self._shown_loss = self._loss
 
     def retarget(self, total_pairs: int) -> None:
         """Expect another number of pairs from now on."""
-        self._total = total_pairs
+        self._bar.total = total_pairs
 
     def close(self) -> None:
         """Clear the line on a terminal: what follows begins at the margin."""
-        self._line.clear()
-
-    def _parts(self, epoch: int, rate: float, now: float) -> list[tuple[int, str]]:
-        recent = self._pairs - self._shown_pairs
-        speed = recent / (now - self._shown)
-        mean = f" (mean {self._loss / self._pairs:.4f})"
-        left_s = (self._total - self._pairs) * (now - self._start) / (self._pairs - self._start_pairs)
-        return [
-            (0, f"epoch {epoch + 1}/{self._epochs}"),
-            (1, f"{self._pairs / self._total:.1%}"),
-            (3, f"loss {(self._loss - self._shown_loss) / recent:.4f}{mean}"),
-            (6, f"rate {rate:.3g}"),
-            (5, f"{speed / 1e6:.3g} M pairs/s"),
-            (4, f"{speed * self._words_per_pair / 1e6:.3g} M words/s"),
-            (2, f"{format_seconds(left_s)} left"),
-        ]
+        self._bar.close()

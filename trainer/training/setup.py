@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from pipeline.common.terminal import compiling
+from pipeline.common.compiling import compiling
 from pipeline.dataset.reader import Dataset, open_dataset
 from pipeline.dataset.vocabulary import Vocabulary
 from pipeline.storage import storage
@@ -119,7 +119,7 @@ def _make_loop(
 
 def _make_engine(config: TrainConfig, vocabulary: Vocabulary, base: Model | None, processes: int) -> Engine:
     require_memory(config, len(vocabulary), processes)
-    if (config.engine, config.device) == ("fused", "cpu") and speaks():
+    if (config.engine, config.device) == ("fused", "cpu") and speaks() and not config.quiet:
         compiling.expect(Path(__file__).parents[1] / "engines" / "kernels" / "numba")
         compiling.listen()
     tables = initial_tables(config.init, len(vocabulary), config.dim, config.seed)

@@ -1,14 +1,9 @@
-"""A training in TensorBoard: event files with loss, learning rate and speed, scores, and vectors for its projector.
-
-They are written by the `tensorboard` package's own writer, which needs neither PyTorch nor TensorFlow.
-"""
+"""A training in TensorBoard: event files with loss, learning rate and speed, scores, and vectors for its projector."""
 
 from __future__ import annotations
 
 import importlib.util
-import time
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from pipeline.common.outputs import open_output, write_output
 from pipeline.storage import storage
@@ -54,15 +49,10 @@ class Board:
             folder: TensorBoard's --logdir, or a folder in it.
             pairs: that were seen before; what an interrupted training wrote of later ones no longer counts.
         """
-        from tensorboard.compat.proto.event_pb2 import Event, SessionLog
-        from tensorboard.compat.proto.summary_pb2 import Summary
-        from tensorboard.summary.writer.event_file_writer import EventFileWriter
+        from torch.utils.tensorboard import SummaryWriter
 
-        self._folder, self._event, self._summary = folder, Event, Summary
-        self._writer = EventFileWriter(folder, flush_secs=_FLUSH_S)
-        if pairs:
-            log = SessionLog(status=SessionLog.START)
-            self._writer.add_event(Event(wall_time=time.time(), step=pairs + 1, session_log=log))
+        self._folder = folder
+        self._writer = SummaryWriter(folder, purge_step=pairs + 1 if pairs else None, flush_secs=_FLUSH_S)
 
     def watcher(self, words_per_pair: Callable[[], float]) -> Callable[[Point, Point], None]:
         """Return what a loop tells its points to; steps are pairs seen."""
@@ -77,9 +67,8 @@ class Board:
 
     def scalars(self, values: Mapping[str, float], step: int) -> None:
         """Write numbers by their names."""
-        listed = [self._summary.Value(tag=tag, simple_value=value) for tag, value in values.items()]
-        event: Any = self._event(wall_time=time.time(), step=step, summary=self._summary(value=listed))
-        self._writer.add_event(event)
+        for name, value in values.items():
+            self._writer.add_scalar(name, value, step)
 
     def finish(self, model: Model, scores: Mapping[str, float], step: int) -> None:
         """Write the scores of the trained model, and its most frequent words for the projector."""

@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from pipeline.common.terminal import display_width
+from wcwidth import wcswidth
 
-__all__ = ["describe", "display_width", "printable"]
+__all__ = ["describe", "printable"]
 
 
 def describe(answer: dict[str, Any], ranks: bool = False) -> str:
     """Format one query's neighbours for people, in aligned columns."""
     near = answer["neighbors"]
     tokens = [printable(entry["token"]) for entry in near]
-    width = max(map(display_width, tokens), default=0)
+    width = max(map(wcswidth, tokens), default=0)
     counts, places = (_right_aligned([entry[name] for entry in near]) for name in ("count", "rank"))
     lines = [_heading(answer, ranks)]
     for token, entry, count, place in zip(tokens, near, counts, places, strict=True):
-        padding = " " * (width - display_width(token))
+        padding = " " * (width - wcswidth(token))
         lines.append(f"  {token}{padding}  {entry['cosine']:7.4f}  {count}" + (f"  {place}" if ranks else ""))
         if "shared" in entry:
             lines.append(f"      {_describe_shared(entry['shared'])}")

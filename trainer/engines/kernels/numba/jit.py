@@ -35,7 +35,7 @@ IN_ORDER = frozenset({"contract", "nsz"})
 
 
 def jit(
-    fastmath: frozenset[str] = IN_ORDER, *, allocates: bool = False, cache: bool = False
+    fastmath: frozenset[str] = IN_ORDER, *, allocates: bool = False, cache: bool = False, inline: bool = False
 ) -> Callable[[Function], Function]:
     """Compile at the first call; the GIL is released while it runs.
 
@@ -43,8 +43,9 @@ def jit(
         fastmath: LLVM's fast-math flags, `REORDER` or `IN_ORDER`.
         allocates: makes arrays. Otherwise no references are counted: that takes atomic instructions, each of which
             waits until all stores before it are done, and a loop over windows loses a third of its speed to them.
-        cache: keep the compiled code on disk. For functions that are called from outside: what they call is
-            compiled into them.
+        cache: keep the compiled code on disk. For functions that are called from Python, which no others can be: what
+            they call is compiled into them.
+        inline: copy it into its caller before that is compiled: a function called in one place is optimized once.
     """
 
     def decorate(function: Function) -> Function:
@@ -55,6 +56,9 @@ def jit(
             "error_model": "numpy",
             "fastmath": set(fastmath),
             "_nrt": allocates,
+            "no_cpython_wrapper": not cache,
+            "no_cfunc_wrapper": True,
+            "inline": "always" if inline else "never",
         }
         try:
             return cast(Function, numba.njit(cache=cache, **options)(function))

@@ -89,7 +89,7 @@ def tile_end(output_ids_B: Ids, start: int, stop: int, longest: int) -> int:
     return end
 
 
-@jit()
+@jit(inline=True)
 def train_segment(
     shape: Shape, output_ids_B: Ids, input_ids_B: Ids, start: int, stop: int, tables: tuple[int, int, int, int],
     alias: Words, negatives: int, longest: int, exclude: Excluded, rates: Rates, state: np.uint64, scratch: Scratch,
@@ -119,8 +119,11 @@ def train_segment(
     pooled = scratch.pool.size > 0
     pool_state = mix(state ^ POOL_STREAM)
     turn = fill_pool(scratch.pool, pool_state, alias)
-    loss, factors, terms = 0.0, 0, 0
-    now, following, reach = 0, scratch.ids.size // 2, 0
+    # Numba compiles what a literal is passed to once for the literal, and once more for other values.
+    factors: int = np.int64(0)  # type: ignore[assignment]
+    now: int = np.int64(0)  # type: ignore[assignment]
+    reach: int = np.int64(0)  # type: ignore[assignment]
+    loss, terms, following = 0.0, 0, scratch.ids.size // 2
     begin = end = start
     next_end = after_end = tile_end(output_ids_B, start, stop, longest)
     while begin < stop:

@@ -34,7 +34,7 @@ lint: $(READY)
 types: $(READY)
 	$(BIN)/mypy
 
-# What needs more than the checkout: real corpora beside it. Set CORPORA to their folder.
+# Needs real text: set CORPORA to its folder (docs/performance.md).
 quality: $(READY)
 	$(BIN)/python -m tests.quality.phrases
 	$(BIN)/python -m tests.quality.lane

@@ -96,7 +96,7 @@ class TrainConfig:
     clip_norm: float = _shapes(0.0)
     """Scale a step's gradient down to this norm; 0 is off; needs --engine reference."""
     shuffle: bool = _shapes(True)
-    """Read the row groups in another random order each epoch; --no-shuffle reads them as they stand."""
+    """Read the row groups in another random order each epoch; --no-shuffle reads them as written."""
     init_from: str = dataclasses.field(default="", metadata={"metavar": "MODEL"})
     """A model to start from: its words keep their vectors, other words start from scratch."""
     init_version: str = ""
@@ -123,7 +123,7 @@ class TrainConfig:
     """Published versions to keep, the live one and those that a rollback can go to; at least two, so that a reader who
     has just opened the one before can go on reading."""
     audit: bool = False
-    """Count the pairs that are trained and hold them against the dataset after each epoch: each must come once."""
+    """Count the pairs that are trained and compare them with the dataset after each epoch: each must come once."""
     report: str = dataclasses.field(default="", metadata={"metavar": "PATH"})
     """Write a page about the model here at the end, one HTML file with plots: a path or a URI."""
     similarity: tuple[str, ...] = dataclasses.field(default=(), metadata={"metavar": "FILE", "many": True})
@@ -156,7 +156,7 @@ class TrainConfig:
             if isinstance(value, float) and not math.isfinite(value):
                 raise UserError(f"{flag_of(field.name)}: found {value}, expected a finite number")
         if self.overwrite and self.resume == "must":
-            raise UserError("--overwrite: found --resume must beside it, expected one of the two")
+            raise UserError("--overwrite: cannot be combined with --resume must")
         if self.engine == "fused":
             self._require_fused()
 
@@ -187,7 +187,7 @@ class TrainConfig:
             able = engine == "reference" or importlib.util.find_spec("triton") is not None
             device = "cuda" if able and has_cuda() else "cpu"
         elif device == "cuda" and not has_cuda():
-            raise UserError("--device cuda: found no usable CUDA device, expected one (--device cpu needs none)")
+            raise UserError("--device cuda: no usable CUDA device (--device cpu needs none)")
         if self.arithmetic != "fp32" and (engine, device) != ("fused", "cuda"):
             raise UserError(
                 f"--arithmetic {self.arithmetic}: found --engine {engine} on {device}, expected --engine fused on cuda"

@@ -41,7 +41,7 @@ def load_toml(path: str) -> dict[str, Any]:
 
 
 def check_settings(values: dict[str, Any], kinds: Mapping[str, type], path: str) -> dict[str, Any]:
-    """Hold settings against the types that they must have.
+    """Check settings against the types that they must have.
 
     Raises:
         UserError: an unknown setting, a value of another type.

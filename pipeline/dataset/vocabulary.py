@@ -30,7 +30,7 @@ class Vocabulary:
 
     Attributes:
         column: the tokens, a string column of V rows without nulls or repetitions.
-        counts: int64 [V], how often each token stands in the corpus.
+        counts: int64 [V], how often each token occurs in the corpus.
     """
 
     column: pa.ChunkedArray
@@ -76,7 +76,7 @@ class Vocabulary:
 
 
 def make_vocabulary(tokens: Iterable[str], counts: Iterable[int]) -> Vocabulary:
-    """Build a vocabulary from rows that already stand in id order."""
+    """Build a vocabulary from rows that are already in id order."""
     column = pa.chunked_array([pa.array(list(tokens), pa.string())])
     return Vocabulary(column, np.array(list(counts), np.int64))
 
@@ -117,7 +117,7 @@ def save_vocab_rows(tables: Iterable[pa.Table], sink: IO[bytes] | pa.NativeFile)
 
     Args:
         tables: columns ``token`` (string or binary UTF-8) and ``count`` (int64), of any lengths: the bytes written do
-            not depend on how the rows are dealt to tables.
+            not depend on how the rows are split into tables.
         sink: to write to.
 
     Returns:

@@ -39,7 +39,7 @@ _GROUP_ROWS = 1 << 13
 def save_texts(
     files: Sequence[InputFile], places: Sequence[str], texts: Sequence[Text], sink: pa.BufferOutputStream
 ) -> None:
-    """Write a list for retraining: beside the columns of a listing, where each file really is, and its text."""
+    """Write a list for retraining: besides the columns of a listing, where each file really is, and its text."""
     columns = [[getattr(file, name) for file in files] for name in _SCHEMA.names]
     columns += [list(places), [text.digest for text in texts], [text.bytes for text in texts]]
     table = pa.table(columns, schema=pa.schema([*_SCHEMA, *_TEXT_FIELDS]))
@@ -103,7 +103,7 @@ def load_listing(uri: str) -> Iterator[InputFile]:
         if not file.schema_arrow.remove_metadata().equals(_SCHEMA):
             raise InputError(f"--input-list {path}: found columns {file.schema_arrow.names}, expected {_SCHEMA.names}")
         if not file.metadata.num_rows:
-            raise InputError(f"--input-list {path}: found no file in it, expected at least one")
+            raise InputError(f"--input-list {path}: no file is in it")
         first = 0
         for batch in file.iter_batches(_GROUP_ROWS, use_threads=False):
             for ordinal, row in enumerate(batch.to_pylist(), first):

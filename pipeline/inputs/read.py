@@ -28,7 +28,7 @@ def read_chunks(part: Part, config: Config, set_aside: Callable[[DeadLetter], No
     Args:
         part: to read.
         config: format of its content.
-        set_aside: takes the records without text, before or between the chunks or behind the last one; those of a part
+        set_aside: takes the records without text, before, between or after the chunks; those of a part
             that another worker read are in the part.
 
     Raises:
@@ -105,10 +105,10 @@ def _require_size(blocks: Iterable[bytes], size: int | None, file: InputFile) ->
 def _read_span(
     stream: IO[bytes], file: InputFile, span: Span, config: Config, set_aside: Callable[[DeadLetter], None]
 ) -> tuple[Iterator[bytes], Iterator[bytes]]:
-    """Return the text of a span's records, and that of all behind them, to be read after it."""
+    """Return the text of a span's records, and that of all after them, to be read next."""
     policy, shown = config.encoding_errors, storage.redact(file.uri)
     rules = RecordRules(shown, config.text_field, policy, set_aside)
-    # A bad record behind the span ends the run where it is its reader's own.
+    # A bad record after the span ends the run where it is its reader's own.
     others = RecordRules(shown, config.text_field, "replace" if policy == "replace" else "dead-letter")
     if config.input_format == "parquet":
         table = open_parquet(stream, rules)

@@ -53,7 +53,7 @@ def find_texts(
 
     Args:
         files: to look at.
-        places: where each lies when all links are followed.
+        places: where each is when all links are followed.
         known: of earlier runs.
         config: how the files are read.
 

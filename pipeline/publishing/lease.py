@@ -1,4 +1,4 @@
-"""Who writes a run's folder: a small file that lies there as long as the run is not done.
+"""Who writes a run's folder: a small file that is there as long as the run is not done.
 
 On a local disk its process holds a lock on it, which the kernel drops with the process: then it is certain whether a
 run is alive. A run on a cluster, or in an object store, has no such process; there only its age tells.
@@ -60,7 +60,7 @@ def hold_lease(folder: str, runner: str, in_process: bool) -> Iterator[Writer]:
             file = make_in(os.path.dirname(path), lambda: stack.enter_context(_locked(path, "a+b")))
         except BlockingIOError:
             name = folder.rpartition("/")[2]
-            raise ConfigError(f"--run-id {name}: found a run of that name being written, expected a new name") from None
+            raise ConfigError(f"--run-id {name}: a run of that name is being written; choose another") from None
         before = _writer(file)
         _write(file, path, lease)
         yield before
@@ -98,7 +98,7 @@ def _locked(path: str, mode: str) -> Iterator[IO[bytes]]:
     while True:
         with open(path, mode) as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # Whoever removes a lease does so under its lock: what was opened may be gone by now.
+            # A lease is only removed under its lock: what was opened may be gone by now.
             if os.fstat(file.fileno()).st_nlink:
                 yield file
                 return
@@ -116,7 +116,7 @@ def _write(file: IO[bytes], path: str, lease: bytes) -> None:
 
 
 def _writer(file: IO[bytes]) -> Writer:
-    """Read a lease that nobody holds locked."""
+    """Read a lease that no one has locked."""
     file.seek(0)
     data = file.read()
     if not data:

@@ -141,7 +141,7 @@ def publish(
     phrases: Sequence[PhraseFile],
     *read: Iterable[bytes],
 ) -> str:
-    """Hold the passes against each other, write the tables and the manifest, swap the pointer.
+    """Compare the passes, write the tables and the manifest, swap the pointer.
 
     One large input is held at a time: first what is known of the chunks, then what is known of the shards.
 
@@ -238,7 +238,7 @@ def _require_same_text(listing: pa.Table, one: Rows, other: Rows, passes: str) -
 
 
 def _describe_run(run: Run, lengths: Sequence[int], dead: DeadLetters) -> dict[str, Any]:
-    """Describe what may differ between two runs of equal bytes, and what nobody but a report asks for."""
+    """Describe what may differ between two runs of equal bytes, and what only a report needs."""
     packages = ("pairstream", "apache-beam", "numpy", "pyarrow", "numba", "regex")
     return {
         "format_version": 1,
@@ -254,7 +254,7 @@ def _describe_run(run: Run, lengths: Sequence[int], dead: DeadLetters) -> dict[s
 
 
 def _version(package: str) -> str:
-    """Return what is installed; a checkout may stand for the package itself."""
+    """Return what is installed; a checkout may take the place of the package itself."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:

@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 def make_in(folder: str, make: Callable[[], T]) -> T:
-    """Make a folder, then a file in it; both anew where somebody who tidies up removed the folder in between."""
+    """Make a folder, then a file in it; both again where another process removed the folder in between."""
     for chance in range(_CHANCES):
         try:
             os.makedirs(folder, exist_ok=True)
@@ -88,7 +88,7 @@ def swap(path: str, expected: bytes | None, new: bytes) -> None:
         PointerMovedError: it holds something else.
     """
     # os.replace alone would let the last writer win; the lock makes compare and swap one step. The kernel
-    # drops it with its process, so a killed publisher leaves nothing behind that blocks the next one.
+    # drops it with its process, so a killed publisher leaves nothing that blocks the next one.
     with make_in(os.path.dirname(path) or ".", lambda: open(path + ".lock", "ab")) as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         require_expected(path, _read(path), expected, new)

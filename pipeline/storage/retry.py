@@ -59,9 +59,7 @@ def retrying(name: str, action: Callable[[], T], sleep: Callable[[float], None] 
                 raise _refused(name, error) from None
             reason = found
     seconds = time.monotonic() - started
-    raise StoreError(
-        f"{redact(name)}: found {reason}, {attempts} times in {seconds:.0f} s, expected an answer of the store"
-    )
+    raise StoreError(f"{redact(name)}: {reason}, {attempts} times in {seconds:.0f} s; gave up")
 
 
 def _refused(name: str, error: Exception) -> Exception:
@@ -70,7 +68,7 @@ def _refused(name: str, error: Exception) -> Exception:
         if isinstance(one, FileNotFoundError | StoreError):
             break
         if type(one).__module__.split(".")[0] in _LIBRARIES:
-            return StoreError(f"{redact(name)}: found {short_text(one)}, expected the store to do what it was asked")
+            return StoreError(f"{redact(name)}: the store refused: {short_text(one)}")
     return error
 
 
@@ -108,14 +106,14 @@ def transient_reason(error: BaseException) -> str | None:
 
 
 def _chain(error: BaseException) -> Iterator[Any]:
-    """An error and those behind it; smart-open keeps a store's own one in an attribute."""
+    """An error and its causes; smart-open keeps a store's own one in an attribute."""
     seen: list[BaseException] = []
     one: Any = error
     while isinstance(one, BaseException) and one not in seen:
         seen.append(one)
         yield one
-        behind = None if one.__suppress_context__ else one.__context__
-        one = getattr(one, "backend_error", None) or one.__cause__ or behind
+        context = None if one.__suppress_context__ else one.__context__
+        one = getattr(one, "backend_error", None) or one.__cause__ or context
 
 
 def _status(error: Any) -> int | None:

@@ -1,4 +1,4 @@
-"""A Beam transform that makes few elements of many, before they travel to the place where all of them meet."""
+"""A Beam transform that makes few elements of many, before they are shuffled to one key."""
 
 from __future__ import annotations
 

@@ -115,7 +115,7 @@ class SpreadChunks(beam.PTransform):  # type: ignore[misc]
         self._config, self._large_bytes = config, large_bytes
 
     def expand(self, batches: beam.PCollection) -> beam.PCollection:
-        """Read what is large, deal its chunks out anew, and with them all that is still to be read."""
+        """Read what is large, reshuffle its chunks, and with them all that is still to be read."""
         # One shuffle for both: Flink's runner cannot fuse a Flatten that several steps read from.
         return batches | beam.FlatMap(self._spread) | beam.Reshuffle()
 

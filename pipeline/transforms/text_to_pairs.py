@@ -111,8 +111,8 @@ class _CountTokens(SpillingDoFn):
         return result
 
     def _hand_on(self, counter: TokenCounter) -> list[Tagged]:
-        dealt = counter.partitions(self._partitions)
-        return [Tagged(COUNTS, (part, self._spill.put(table_to_bytes(table)))) for part, table in dealt]
+        split = counter.partitions(self._partitions)
+        return [Tagged(COUNTS, (part, self._spill.put(table_to_bytes(table)))) for part, table in split]
 
     def count(self, item: Tagged) -> None:
         if item.tag == STATS:
@@ -122,7 +122,7 @@ class _CountTokens(SpillingDoFn):
 
 
 class MergeCounts(beam.PTransform):  # type: ignore[misc]
-    """(partition, what travels) → what travels of each partition's tokens at or above --min-count, in order.
+    """(partition, handles) → a handle of each partition's tokens at or above --min-count, in order.
 
     With a ``base``, its tokens stay whatever their count. With --max-vocab, more new tokens than that leave none.
     """
@@ -150,8 +150,8 @@ class _MergeCounts(SpillingDoFn):
     def process(self, element: tuple[int, Iterable[bytes]]) -> Iterator[beam.pvalue.TaggedOutput]:
         yield from self.work_on(element[1], self._merge)
 
-    def _merge(self, travellers: Iterable[bytes]) -> list[Tagged]:
-        tables = (table_from_bytes(self._spill.get(traveller)) for traveller in travellers)
+    def _merge(self, handles: Iterable[bytes]) -> list[Tagged]:
+        tables = (table_from_bytes(self._spill.get(handle)) for handle in handles)
         kept = load_lookup(self._base.uri, self._base.sha256) if self._base else None
         merged = merge_counts(tables, self._config.min_count, kept, self._config.max_vocab)
         return [Tagged(MERGED, self._spill.put(table_to_bytes(merged, self._batch_rows)))]
@@ -160,7 +160,7 @@ class _MergeCounts(SpillingDoFn):
 class WriteDeadLetters(beam.PTransform):  # type: ignore[misc]
     """SetAside of every chunk and file with dead letters → DeadLetters, as written below ``folder``; none without any.
 
-    They come together in one place, but each worker first puts together its own: what travels of each, and what the one
+    They come together in one place, but each worker first combines its own: the payload of each, and what the one
     place holds, has --max-dead-letter-bytes for its bound.
     """
 
@@ -193,7 +193,7 @@ class _Together(beam.CombineFn):  # type: ignore[misc]
 
 
 class EncodeChunks(beam.PTransform):  # type: ignore[misc]
-    """Batches of Part → outputs ``runs`` (shard, what travels of its ids) and ``encoded``."""
+    """Batches of Part → outputs ``runs`` (shard, handle of its ids) and ``encoded``."""
 
     def __init__(self, config: Config, spill: Spill, vocabulary: Any, plan: Any, phrases: Any) -> None:
         super().__init__()
@@ -232,7 +232,7 @@ class _EncodeChunks(SpillingDoFn):
 
 
 class WriteShards(beam.PTransform):  # type: ignore[misc]
-    """(shard, what travels of its ids) → WrittenShard for every pass."""
+    """(shard, handle of its ids) → WrittenShard for every pass."""
 
     def __init__(self, config: Config, spill: Spill, folder: str, vocabulary: Any, plan: Any) -> None:
         super().__init__()
@@ -255,18 +255,18 @@ class _WriteShards(SpillingDoFn):
 
     def setup(self) -> None:
         super().setup()
-        load_lookup.forget()  # type: ignore[attr-defined]  # behind the shuffle nobody encodes any more
+        load_lookup.forget()  # type: ignore[attr-defined]  # after the shuffle nothing is encoded any more
 
     def process(
         self, element: tuple[int, Iterable[bytes]], vocabulary: VocabularyFile, plan: PlanFile
     ) -> Iterator[beam.pvalue.TaggedOutput]:
-        shard, travellers = element
+        shard, handles = element
         config = self._config
         progress.begin("writing pairs", plan.shards * config.passes, "shards")
         thresholds = load_thresholds(vocabulary.uri, vocabulary.entry.sha256, config.sample)
         rules = PairRules(config.window, config.fixed_window, config.seed, thresholds)
         # All of a shard, to be put in order: 4 bytes a token of --shard-pairs, whatever the size of the text.
-        runs = [run_from_bytes(self._spill.get(traveller)) for traveller in travellers]
+        runs = [run_from_bytes(self._spill.get(handle)) for handle in handles]
         for pass_index in range(config.passes):
             yield from self.submit(self._write, runs, rules, pass_index, shard, plan.shards)
 

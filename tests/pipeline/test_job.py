@@ -338,8 +338,8 @@ def test_too_many_dead_letters_fail_and_stay_readable(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "options", "message"),
     [
-        (b"", {}, "--min-count 2: found no token that frequent in the input, expected a vocabulary"),
-        (b"\n\n\r\n", {}, "found no token that frequent"),
+        (b"", {}, "--min-count 2: no token in the input is that frequent"),
+        (b"\n\n\r\n", {}, "no token in the input is that frequent"),
         (b"a b c\n", {}, "--min-count 2: found no token"),
         (b"a\na\na\n", {}, "found no sentence with two words left"),
         (b"a a\n\xff\n", {"encoding_errors": "fail"}, "a.txt: chunk at byte 0: found the byte 0xff"),

@@ -315,7 +315,7 @@ def test_wrong_flags(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
         with pytest.raises(SystemExit, match="2"):
             run("--model", str(tmp_path), *flags)
         assert message in capsys.readouterr().err
-    with pytest.raises(UserError, match=r"--similarity: found no file .*none"):
+    with pytest.raises(UserError, match=r"--similarity: no file .*none"):
         run("--model", str(tmp_path), "--similarity", str(tmp_path / "none"))
     with pytest.raises(UserError, match=r"--analogies: found no file"):
         run("--model", str(tmp_path), "--analogies", str(tmp_path))

@@ -154,7 +154,7 @@ def test_wrong_questions(vectors: Vectors, folder: Path) -> None:
         vectors[1:2]  # type: ignore[call-overload]
     with pytest.raises(UserError, match="--vectors: found 'both'"):
         trainer.load(str(folder / "model"), vectors="both")
-    with pytest.raises(FormatError, match="found no such folder"):
+    with pytest.raises(FormatError, match="no such folder"):
         trainer.load(str(folder / "none"))
 
 

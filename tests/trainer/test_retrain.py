@@ -256,7 +256,7 @@ def test_a_warm_start_that_cannot_be_is_refused_before_the_night(nights: Nights)
     assert (cold["status"], cold["parent"]) == ("published", first["version"])
     nights.add()
     nights.prefix = "other"
-    with pytest.raises(UserError, match=r"^--init-from live: found no word of the new vocabulary.*--init-from none"):
+    with pytest.raises(UserError, match=r"^--init-from live: no word of the new vocabulary.*--init-from none"):
         nights.night(dim=12)
     assert load_state(nights.model).night is None
 
@@ -342,7 +342,7 @@ def test_an_unfinished_night_goes_on_only_as_it_was(nights: Nights, monkeypatch:
 
 @pytest.mark.parametrize(
     ("module", "name", "said"),
-    [(steps, "stage", "found another live version"), (judgement, "_measure", "was swapped by another publisher")],
+    [(steps, "stage", "another version became live"), (judgement, "_measure", "was swapped by another publisher")],
 )
 def test_a_version_that_came_in_between_stays_and_is_built_on(
     nights: Nights, monkeypatch: pytest.MonkeyPatch, module: ModuleType, name: str, said: str
@@ -427,7 +427,7 @@ def test_a_pipeline_that_cannot_start_is_one_line(monkeypatch: pytest.MonkeyPatc
         pipeline_process.run_pipeline(["list"])
     assert failed.value.status == 2
     monkeypatch.setattr(pipeline_process, "_LAUNCH", "import os; os.kill(os.getpid(), 9)")
-    with pytest.raises(PipelineFailed, match="found that it ended with status -9, expected 0"):
+    with pytest.raises(PipelineFailed, match="the pipeline ended with status -9"):
         pipeline_process.run_pipeline(["list"])
 
 

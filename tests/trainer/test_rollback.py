@@ -95,7 +95,7 @@ def test_a_damaged_or_missing_version_is_not_gone_back_to(model: str, tmp_path: 
     with pytest.raises(FormatError, match=r"model\.safetensors"):
         roll_back(model)
     assert history(model)[0] == V3
-    with pytest.raises(UserError, match="found no live version"):
+    with pytest.raises(UserError, match="no live version"):
         roll_back(str(tmp_path / "none"))
 
 

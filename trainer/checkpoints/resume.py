@@ -48,7 +48,7 @@ class Identity:
         return {name: (config.get(name), ours[name]) for name in ours if config.get(name) != ours[name]}
 
     def _on_device_of(self, config: Mapping[str, Any]) -> dict[str, Any]:
-        """Our settings, where those that nobody chose are chosen for the device of another training."""
+        """Our settings, where those that the user did not choose are chosen for the device of another training."""
         device = config.get("device")
         if device == self.config["device"]:
             return self.config
@@ -123,7 +123,7 @@ def decide(config: TrainConfig, wanted: Identity) -> Decision:
     elif finished is not None:
         _refuse(config.model, "a model", finished["config"], str(finished["lineage"].get("dataset_id")), wanted)
     if config.resume == "must":
-        raise UserError(f"--resume must: found no checkpoint in {storage.redact(config.model)}, expected one")
+        raise UserError(f"--resume must: no checkpoint in {storage.redact(config.model)}")
     return Decision(live=live)
 
 
@@ -138,7 +138,7 @@ def warn_of_device(config: TrainConfig, unfinished: Unfinished) -> None:
 
 
 def training_settings(config: TrainConfig, processes: int, rate: float) -> dict[str, Any]:
-    """What shapes the vectors beside the settings that make two trainings the same one.
+    """What shapes the vectors besides the settings that make two trainings the same one.
 
     Args:
         config: resolved.
@@ -158,7 +158,7 @@ def _datasets(finished: Mapping[str, Any]) -> list[str]:
 def _refuse(model_uri: str, what: str, config: Mapping[str, Any], dataset_id: str, wanted: Identity) -> None:
     raise UserError(
         f"{storage.redact(model_uri)}: found {what} with {difference(config, dataset_id, wanted)}; "
-        "--overwrite starts anew"
+        "--overwrite starts again"
     )
 
 

@@ -128,7 +128,7 @@ def require_memory(config: TrainConfig, rows: int, processes: int = 1) -> None:
 
 
 def require_room(config: TrainConfig, rows: int, free_bytes: int, processes: int = 1) -> None:
-    """Compare what a vocabulary of so many rows needs with the bytes that are free.
+    """Compare what a vocabulary of ``rows`` rows needs with the bytes that are free.
 
     Raises:
         UserError: they do not fit.

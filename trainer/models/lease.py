@@ -1,7 +1,7 @@
 """One retraining of a model at a time.
 
 On a local disk its process holds a lock on a file, and so does the pipeline that it runs; the kernel drops it with
-them. An object store has no such lock. There an object says who is at work. It is taken by a conditional write, and
+them. An object store has no such lock. There an object says who is running. It is taken by a conditional write, and
 each renewal changes its content. A second retraining watches it: if the content changes, the holder lives; if it stays
 the same for as long as the holder said, measured by the watcher's own monotonic clock, the holder was killed. No two
 machines' clocks are compared. In any case only one of two can publish: the model's pointer is swapped only if it still
@@ -38,7 +38,7 @@ pause, clock = time.sleep, time.monotonic
 
 
 class Busy(UserError):  # noqa: N818  (what is, not what failed)
-    """Another retraining of the same model is at work."""
+    """Another retraining of the same model is running."""
 
 
 @dataclass
@@ -60,7 +60,7 @@ class Lease:
             Busy: it was taken over.
         """
         if self.lost.is_set():
-            raise Busy("found that another retraining took the lease over, expected to hold it until the end")
+            raise Busy("another retraining took over the lease; this one stops")
 
 
 @contextlib.contextmanager
@@ -69,11 +69,11 @@ def hold(model_uri: str, folder: str, lease_s: float) -> Iterator[Lease]:
 
     Args:
         model_uri: the model, for messages.
-        folder: where the lock or lease lies.
+        folder: where the lock or lease is.
         lease_s: in an object store, how long a lease counts that is not renewed; on a local disk of no effect.
 
     Raises:
-        Busy: another one is at work.
+        Busy: another one is running.
     """
     if storage.is_local(folder):
         with _locked(model_uri, storage.local_path(storage.join(folder, LOCK))) as handle:
@@ -166,7 +166,7 @@ class Held:
     """A lease of ours.
 
     Attributes:
-        uri: where it lies.
+        uri: where it is.
         content: what we wrote there last.
         lease_s: how long it counts without a renewal.
         renewed: when the last write that succeeded was begun, by our monotonic clock.
@@ -238,4 +238,4 @@ def _explain_orphan(model_uri: str, holder: dict[str, Any]) -> str:
 
 def _explain(model_uri: str, holder: dict[str, Any]) -> str:
     who = f"process {holder.get('pid', '?')} on {holder.get('host', '?')}, since {holder.get('since', '?')}"
-    return f"{storage.redact(model_uri)}: found another retraining at work ({who}), expected one at a time"
+    return f"{storage.redact(model_uri)}: another retraining is running ({who})"

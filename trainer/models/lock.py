@@ -29,13 +29,13 @@ def lock_folder(model_uri: str) -> Iterator[None]:
         return
     folder = storage.local_path(model_uri)
     path = os.path.join(folder, LOCK)
-    found = os.path.isdir(folder) and not os.path.lexists(path)  # by somebody who is not a training that was killed
+    found = os.path.isdir(folder) and not os.path.lexists(path)  # by someone other than a training that was killed
     try:
         handle = _take(folder, path)
     except (NotADirectoryError, FileExistsError):
         raise UserError(f"{model_uri}: found a file, expected a model's folder") from None
     except BlockingIOError:
-        raise UserError(f"{model_uri}: found another training at work in it ({path}), expected one at a time") from None
+        raise UserError(f"{model_uri}: another training is running in it ({path})") from None
     try:
         yield
     finally:
@@ -49,11 +49,11 @@ def lock_folder(model_uri: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def share(model_uri: str, alone: Callable[[], None] | None = None) -> Iterator[None]:
-    """Write versions or the pointer of a local model folder, beside others who do.
+    """Write versions or the pointer of a local model folder, at the same time as others.
 
     Args:
         model_uri: the model's folder; an object store has no such lock.
-        alone: called before, and where the block fails after it, if nobody else is writing and none can begin: what is
+        alone: called before, and where the block fails after it, if no one else is writing and none can begin: what is
             half-written belongs to no one then.
     """
     if not storage.is_local(model_uri):

@@ -1,9 +1,9 @@
 """Retrain a model on what its corpus has become, and publish the new version if it passes the gate.
 
 One run: list the corpus; if anything is new, make a dataset of it (the pipeline, as a process of its own), train on it
-from the live version's vectors, turn the result into the live version's space, write it as a version that nobody reads
+from the live version's vectors, turn the result into the live version's space, write it as a version that no one reads
 yet, measure it, and make it the live one or refuse it. The same command again goes on where a killed one stopped. Exit
-status 0: published, or nothing new; 3: the gate refused; 4: another one is at work; 1: failed; 2: wrong usage. Whatever
+status 0: published, or nothing new; 3: the gate refused; 4: another one is running; 1: failed; 2: wrong usage. Whatever
 happens, the live version stays readable.
 """
 
@@ -57,7 +57,7 @@ def retrain(settings: Settings) -> dict[str, Any]:
     """Do all of it, or what is left of it; returns what --json prints.
 
     Raises:
-        Busy: another retraining of the model is at work.
+        Busy: another retraining of the model is running.
         PipelineFailed: the pipeline did not make a dataset.
         UserError, FormatError: something to mend; a training that cannot work is not gone on with.
         PointerMovedError: another version was published, or a rollback made, meanwhile.

@@ -34,7 +34,7 @@ _GATE = (
 
 
 def gate_digest(own: RetrainConfig, sets: EvalSets) -> str:
-    """What the gate's verdict follows from, beside the two versions."""
+    """What the gate's verdict follows from, besides the two versions."""
     limits = {name: getattr(own, name) for name in _GATE}
     return hashlib.sha256(canonical_json({"limits": limits, "files": sets.sha256})).hexdigest()
 
@@ -49,7 +49,7 @@ def decide(settings: Settings, state: State, sets: EvalSets, lease: Lease) -> di
     """
     own, night = settings.own, steps.night_of(state)
     live, gate = read_pointer(own.model), gate_digest(own, sets)
-    if live is not None and live.version == night.version:  # the process died behind the swap
+    if live is not None and live.version == night.version:  # the process died after the swap
         return _finish(settings, state, PUBLISHED, gate, recorded(own, night.version))
     say_step("measuring the new version", own.quiet)
     checks, scores = _measure(settings, night, sets)
@@ -64,7 +64,7 @@ def decide(settings: Settings, state: State, sets: EvalSets, lease: Lease) -> di
 
 
 def decide_again(settings: Settings, state: State, refused: Outcome, sets: EvalSets, lease: Lease) -> dict[str, Any]:
-    """Hold a refused version against a gate that was changed since."""
+    """Check a refused version against a gate that was changed since."""
     live = read_pointer(settings.own.model)
     made = lineage.load_lineage(settings.own.model, refused.version) or {}
     night = Night(
@@ -107,7 +107,7 @@ def _measure(settings: Settings, night: Night, sets: EvalSets) -> tuple[list[Che
 def write_report(
     own: RetrainConfig, version: str, parent: str, kind: str, checks: Sequence[Check], sets: EvalSets
 ) -> None:
-    """Write the page of --report: the verdict, then the version beside the one that was live before."""
+    """Write the page of --report: the verdict, then the version compared with the one that was live before."""
     report = make_report(own.model, version, compare=parent, sets=sets, opening=[gate_section(kind, checks, parent)])
     write_output(own.report, report.page)
 
@@ -117,14 +117,14 @@ def _publish(own: RetrainConfig, state: State, live: Pointer | None) -> State:
     staged = staged_version(own.model, night.version)
     if digest_of(live) != night.pointer_sha256 or staged is None:
         raise PointerMovedError(
-            f"{storage.redact(own.model)}: found another live version than the night began with, expected it unmoved; "
-            "the same command begins anew"
+            f"{storage.redact(own.model)}: another version became live since the night began; "
+            "the same command starts again"
         )
     after = advance(live, night.version, staged[1]).cut(own.keep)
     named = {live.version, *live.previous, *live.withdrawn} if live else set()
     doomed = named - {after.version, *after.previous, *after.withdrawn}
     state = dataclasses.replace(state, doomed=(*state.doomed, *sorted(doomed)))
-    save_state(own.model, state)  # first, so that they go even if this process dies behind the swap
+    save_state(own.model, state)  # first, so that they go even if this process dies after the swap
     swap(own.model, live, after)
     return state
 

@@ -85,9 +85,7 @@ def run_pipeline(words: Sequence[str], pass_fds: Sequence[int] = (), quiet: bool
         os.close(ours)
     relay.close(failed=child.returncode != 0)
     if child.returncode != 0:
-        raise PipelineFailed(
-            relay.error or f"found that it ended with status {child.returncode}, expected 0", child.returncode
-        )
+        raise PipelineFailed(relay.error or f"the pipeline ended with status {child.returncode}", child.returncode)
     result: dict[str, Any] = json.loads(printed.splitlines()[-1])
     return result
 

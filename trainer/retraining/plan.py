@@ -98,7 +98,7 @@ def settle_same_text(settings: Settings, state: State) -> tuple[State, Outcome] 
 
 
 def report(settings: Settings, state: State, known: Outcome | None, sets: EvalSets, lease: Lease) -> dict[str, Any]:
-    """Say that there is nothing to train on; text that was refused is refused again, or held against a changed gate."""
+    """Say that there is nothing to train on; text that was refused is refused again, or meets a changed gate."""
     own, live = settings.own, read_pointer(settings.own.model)
     version = live.version if live else ""
     published = (live.version, *live.withdrawn) if live else ()
@@ -118,7 +118,7 @@ def report(settings: Settings, state: State, known: Outcome | None, sets: EvalSe
 
 
 def settings_digest(settings: Settings) -> str:
-    """What shapes a model beside the text: settings of training and pipeline, and what is done with them."""
+    """What shapes a model besides the text: settings of training and pipeline, and what is done with them."""
     own = settings.own
     shaping = {
         "training": settings.train_config(data="-", model="-").shaping(), "pipeline": own.pipeline_flags,

@@ -2,7 +2,7 @@
 
 MODEL/retrain/state.json          the night that is under way or was the last one; what was made of which text
 MODEL/retrain/NIGHT/              its lists of files (listed, read: Parquet), and its training, until it is over
-MODEL/retrain/lock, lease.json    who is at work
+MODEL/retrain/lock, lease.json    who is running
 """
 
 from __future__ import annotations

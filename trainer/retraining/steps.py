@@ -131,7 +131,7 @@ def _base_of(own: RetrainConfig, parent: str) -> tuple[str, str]:
 def _require_common_words(own: RetrainConfig, base: str, version: str, dataset: Dataset) -> None:
     if base and not (map_model(base, version or None).vocabulary.encode(dataset.vocabulary().tokens) >= 0).any():
         raise UserError(
-            f"--init-from {storage.redact(own.init_from)}: found no word of the new vocabulary in it, expected some: "
+            f"--init-from {storage.redact(own.init_from)}: no word of the new vocabulary is in it: "
             "was the tokenizer, --lowercase or the language changed? --init-from none starts from no model"
         )
 
@@ -158,7 +158,7 @@ def train_candidate(settings: Settings, state: State, dataset: Dataset) -> None:
 
 
 def stage(settings: Settings, state: State, dataset: Dataset) -> State:
-    """Write the trained model as a version that nobody reads yet, in the live version's space."""
+    """Write the trained model as a version that no one reads yet, in the live version's space."""
     own, night = settings.own, night_of(state)
     folder = folder_of(own.model, night.name, TRAINING)
     say_step("writing the new version", own.quiet)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from trainer.config import TrainConfig
 from trainer.errors import UserError
 
-#: Loss is compared by stretches of so much of an epoch, and of so many pairs at least.
+#: Loss is compared by stretches: of this share of an epoch, and of this many pairs at least.
 STRETCHES_AN_EPOCH, FEWEST_PAIRS = 8, 1 << 18
 #: How far a stretch's mean loss may be above the best one's. A falling learning rate alone raises it by a few percent:
 #: rows follow what was read last less closely. Runs that diverged rose by a third within an epoch.

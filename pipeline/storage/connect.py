@@ -146,7 +146,7 @@ def _s3(_bucket: str, variables: Mapping[str, str]) -> Settings:
         file = variables.get("AWS_SHARED_CREDENTIALS_FILE") or os.path.expanduser("~/.aws/credentials")
         if not has_keys and ("AWS_PROFILE" in variables or os.path.exists(file)):
             needs = "pip install 'pairstream[s3]'"
-            raise StoreError(f"{file}: to read an AWS profile, `{needs}` is needed") from None
+            raise StoreError(f"{file}: an AWS profile, which needs botocore: `{needs}` brings it") from None
         return config, None
     session = Session()
     config["endpoint"] = config["endpoint"] or session.get_scoped_config().get("endpoint_url")

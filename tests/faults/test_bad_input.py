@@ -159,7 +159,7 @@ def test_bad_bytes_across_blocks_end_the_run_on_request(
     make_old(tmp_path)
     (tmp_path / "in" / "a.txt").write_bytes(TORN)
     words = words_of(tmp_path, "--encoding-errors", "fail", "--read-block-bytes", size)
-    expect_failure(tmp_path, in_process(words, capsys), "/in/a.txt: chunk at byte 0: found the byte 0xe6")
+    expect_failure(tmp_path, in_process(words, capsys), "/in/a.txt: chunk at byte 0: the byte 0xe6 is not valid UTF-8")
 
 
 @pytest.mark.parametrize("size", [1, 4096, 1 << 16, 1 << 20])

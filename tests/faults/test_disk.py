@@ -186,7 +186,7 @@ def test_what_may_not_be_read(place: str, work: Path, obedient: list[str]) -> No
 def test_a_published_dataset_that_may_not_be_read(work: Path, obedient: list[str]) -> None:
     os.chmod(work / "out" / "LATEST.json", 0)
     before = snapshot(work / "out")
-    expect_line(*in_child(words_of(work), obedient)(), f"{work}/out/LATEST.json: found Permission denied")
+    expect_line(*in_child(words_of(work), obedient)(), f"{work}/out/LATEST.json: Permission denied")
     assert snapshot(work / "out") == before
 
 

@@ -146,7 +146,7 @@ def test_wrong_questions(vectors: Vectors, folder: Path) -> None:
         vectors.most_similar()
     with pytest.raises(ValueError, match=r"found a vector of \(3,\), expected \(17,\)"):
         vectors.most_similar(np.ones(3))
-    with pytest.raises(ValueError, match="doesnt_match: found no tokens"):
+    with pytest.raises(ValueError, match="doesnt_match: no tokens given"):
         vectors.doesnt_match([])
     with pytest.raises(ValueError, match="n_similarity: found an empty list"):
         vectors.n_similarity([], ["w1"])

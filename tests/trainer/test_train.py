@@ -367,7 +367,7 @@ def test_a_damaged_shard_ends_the_run_and_keeps_the_checkpoint(tmp_path: Path) -
         (["--model", "{w}/file/m"], ["file"]),
         (["--model", "{w}/file", "--overwrite"], ["file"]),
         (["--model", "{w}/m", "--device", "cuda"], ["--device cuda", "no usable CUDA device"]),
-        (["--model", "{w}/m", "--init-from", "{w}/none"], ["none", "expected a trained model"]),
+        (["--model", "{w}/m", "--init-from", "{w}/none"], ["none", "no such folder"]),
         (["--model", "{w}/m", "--config", "{w}/none.toml"], ["none.toml"]),
     ],
     ids=lambda value: " ".join(value),

@@ -81,9 +81,7 @@ def test_aws_profiles(profiles: None, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_aws_profiles_without_their_library(profiles: None, without_libraries: None) -> None:
-    with pytest.raises(
-        StoreError, match=r"credentials: found an AWS profile, .* `pip install 'pairstream\[s3\]'` brings"
-    ):
+    with pytest.raises(StoreError, match=r"credentials: an AWS profile, .* `pip install 'pairstream\[s3\]'` brings"):
         s3()
     assert s3(AWS_ACCESS_KEY_ID="a")[1] is None
 

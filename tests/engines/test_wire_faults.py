@@ -103,7 +103,7 @@ def test_a_swap_whose_answer_is_lost_is_not_taken_for_anothers(store: Store, swa
 
 
 @pytest.mark.parametrize(
-    ("fault", "said"), [("503", "HTTP status 503"), ("429", "HTTP status 429"), ("reset", "found Connection")]
+    ("fault", "said"), [("503", "HTTP status 503"), ("429", "HTTP status 429"), ("reset", "Connection")]
 )
 def test_writes_that_never_go_through(
     store: Store,

@@ -49,7 +49,7 @@ def test_a_name_with_a_line_feed_makes_no_second_line(tmp_path: Path, capsys: py
     make_damaged.write_bytes(b"\x1f\x8b\x08")
     expect_line(*in_process(words_of(tmp_path / "a\nb"), capsys)(), "/in/bad .gz: found ")
     (tmp_path / "a\nb" / "out").write_text("")
-    expect_line(*in_process(words_of(tmp_path / "a\nb"), capsys)(), "/out/LATEST.json: found Not a directory, ")
+    expect_line(*in_process(words_of(tmp_path / "a\nb"), capsys)(), "/out/LATEST.json: Not a directory")
 
 
 def test_an_output_whose_name_is_no_utf_8(tmp_path: Path) -> None:
@@ -67,7 +67,7 @@ def test_a_very_long_path(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     (tmp_path / "in" / "a.txt").write_text(TEXT)
     for output in (f"{tmp_path}/{'x' * 300}", f"{tmp_path}" + "/y" * 2500):
         words = [*words_of(tmp_path)[:2], "--output", output, *FLAGS]
-        expect_failure(tmp_path, in_process(words, capsys), output[:200], ": found File name too long, expected ")
+        expect_failure(tmp_path, in_process(words, capsys), output[:200], ": File name too long")
     expect_failure(
         tmp_path, in_process(["--input", "x" * 5000, *words_of(tmp_path)[2:]], capsys), "found File name too"
     )

@@ -137,7 +137,7 @@ def test_what_does_not_pass_is_one_line(
     faults += [fault] * 999
     assert main(["train", "--data", uri, "--model", str(tmp_path / "m"), "--device", "cpu"]) == 1
     error = capsys.readouterr().err
-    assert error.startswith(f"error: {uri}/LATEST.json: found ")
+    assert error.startswith(f"error: {uri}/LATEST.json: ")
     assert error.count("\n") == 1
     assert said in error
     assert f"{ATTEMPTS} times" in error

@@ -34,7 +34,7 @@ lint: $(READY)
 types: $(READY)
 	$(BIN)/mypy
 
-# What needs more than the checkout: real corpora beside it. Set CORPORA to their folder.
+# Needs real text: set CORPORA to its folder (docs/performance.md).
 quality: $(READY)
 	$(BIN)/python -m tests.quality.phrases
 	$(BIN)/python -m tests.quality.lane
@@ -53,7 +53,7 @@ bench: $(READY)
 
 # On a machine with a GPU, with what is installed there: no .venv, no Beam, no Numba. CORPUS is text, plain or .gz.
 bench-gpu:
-	@test -n '$(CORPUS)' || { echo "error: make bench-gpu: found no CORPUS, expected CORPUS=path of text" >&2; exit 1; }
+	@test -n '$(CORPUS)' || { echo "error: make bench-gpu needs CORPUS=path of text" >&2; exit 1; }
 	PYTHONPATH=. $(PYTHON) -m tests.bench.gpu --corpus '$(CORPUS)' --work '$(WORK)/gpu'
 
 $(READY): pyproject.toml .ci/constraints.txt .ci/constraints-3.10.txt

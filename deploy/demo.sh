@@ -50,4 +50,4 @@ say "5. a page to look at"
 list=$(IFS=,; echo "${words[*]-}")
 "$PYTHON" -m trainer report --model "$WORK/$name/model" ${list:+--words "$list"} --to "$WORK/$name/report.html"
 
-printf '\nMore: %s -m trainer neighbors --model %s WORD …\n' "$PYTHON" "$WORK/$name/model"
+printf '\nMore: %s -m pairstream neighbors --model %s WORD …\n' "$PYTHON" "$WORK/$name/model"

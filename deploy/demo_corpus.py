@@ -89,7 +89,7 @@ def extract_strings(source: bytes) -> Iterator[str]:
     nodes: list[ast.AST] = [tree]
     while nodes:
         node = nodes.pop()
-        # Statements stand nowhere else; ast.walk, which enters every expression too, takes longer than the parser.
+        # Statements are nowhere else; ast.walk, which enters every expression too, takes longer than the parser.
         for field in ("body", "orelse", "finalbody", "handlers", "cases"):
             nodes += getattr(node, field, ())
         if isinstance(node, ast.Expr):

@@ -1,4 +1,4 @@
-"""``python -m pipeline``, which is ``pairstream-pipeline`` as well; workers could not import what is defined here."""
+"""``python -m pipeline``, as ``pairstream pipeline``; workers could not import what is defined here."""
 
 import os
 import signal

@@ -15,7 +15,7 @@ from pipeline.text.encodings import UTF_8, canonical_name
 if TYPE_CHECKING:
     from pipeline.config import Config
 
-NO_FIELD = "found {!r} beside --input-format text, which has no fields: expected --input-format jsonl or parquet"
+NO_FIELD = "found {!r} with --input-format text, which has no fields: expected --input-format jsonl or parquet"
 
 _TYPES: dict[type, str] = {str: "a string", bool: "true or false", int: "a whole number", float: "a number"}
 _NAMES_OF_ENCODINGS = sorted({*encodings.aliases.aliases.values(), *encodings.aliases.aliases, "utf-8", "utf-16"})
@@ -83,7 +83,7 @@ def _wrong_types(config: Config) -> Iterator[tuple[str, str]]:
 
 
 def _wrong_together(config: Config) -> Iterator[tuple[str, str]]:
-    """Yield what is in order by itself, and not beside another option."""
+    """Yield what is valid by itself, and not with another option."""
     thresholds = config.phrase_threshold
     if not all(0 <= value < math.inf for value in thresholds):
         yield "phrase_threshold", f"found {thresholds}, expected numbers from 0 on"
@@ -95,8 +95,8 @@ def _wrong_together(config: Config) -> Iterator[tuple[str, str]]:
     if config.input_format == "text" and config.text_field != "text":
         yield "text_field", NO_FIELD.format(config.text_field)
     if config.input_format == "parquet" and config.encoding != UTF_8:
-        yield "encoding", "found it beside --input-format parquet, whose text is UTF-8"
+        yield "encoding", "cannot be used with --input-format parquet, whose text is UTF-8"
     if config.report and not config.wait:
-        yield "report", "found --no-wait beside it, expected one of the two"
+        yield "report", "cannot be combined with --no-wait"
     if config.report and os.path.isdir(config.report):
         yield "report", f"found a folder at {config.report}, expected the name of a file"

@@ -1,4 +1,4 @@
-"""The command ``python -m pipeline``: parse, run, report; one line on stderr for what went wrong."""
+"""The command ``pairstream pipeline``: parse, run, report; one line on stderr for what went wrong."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _KNOWN = re.compile(
     r"|PermissionError|OSError|FileNotFoundError|NotADirectoryError|IsADirectoryError"
 )
 _JAVAS = ("java.", "org.", "com.", "io.")
-#: "root" is what a portable runner tells the launcher; the names behind it are a local Prism's and its workers'.
+#: "root" is what a portable runner tells the launcher; the others are a local Prism's and its workers'.
 _BEAMS_LOGGERS = ("apache_beam", "root", "PrismJobServer", "PrismRunner", "SdkWorker")
 _COMPILE_LATER_ONES = "from pipeline.stages.chunks import load_later_kernels; load_later_kernels()"
 _STEP = re.compile(r"\s*\[while running .*", re.DOTALL)
@@ -180,7 +180,7 @@ def error_line(error: BaseException) -> str | None:
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, OSError) and cause.filename is not None:
-            return _one_line(f"{cause.filename}: found {cause.strerror}, expected to be able to use it")
+            return _one_line(f"{cause.filename}: {cause.strerror}")
         if isinstance(cause, (*_OURS, OSError)):
             return _one_line(str(cause))
         if not isinstance(cause, RuntimeError):  # as runners wrap errors: all else is what went wrong itself

@@ -55,8 +55,8 @@ class Config:
     output: str = dataclasses.field(metadata={"metavar": "URI"})
     """The dataset's folder: a path or a URI."""
     input_list: str = dataclasses.field(default="", metadata={"metavar": "URI"})
-    """A list that `python -m pipeline list` wrote of these files, or of some of them: just those are read, and the
-    globs are not matched anew."""
+    """A list that `pairstream pipeline list` wrote of these files, or of some of them: just those are read, and the
+    globs are not matched again."""
     input_format: str = dataclasses.field(default="text", metadata={"shapes": True, "choices": INPUT_FORMATS})
     """text: lines; jsonl: a JSON object a line, whose --text-field is the text; parquet: that column is the text."""
     text_field: str = dataclasses.field(default="text", metadata={"shapes": True, "metavar": "NAME"})
@@ -65,7 +65,7 @@ class Config:
     """Encoding of text and JSON lines, by Python's name for it: utf-16, cp1252, shift_jis, gb18030 … Offsets are those
     of the text in UTF-8. Files in other encodings than utf-8 are each read by one worker."""
     min_count: int = dataclasses.field(default=5, metadata={"shapes": True})
-    """Tokens that stand fewer times in the corpus are left out of the vocabulary."""
+    """Tokens that occur fewer times in the corpus are left out of the vocabulary."""
     max_vocab: int = dataclasses.field(default=0, metadata={"shapes": True})
     """Rows of the vocabulary at most, the most frequent ones; 0 for no limit."""
     vocab: str = dataclasses.field(default="", metadata={"metavar": "URI"})
@@ -78,7 +78,7 @@ class Config:
     )
     """Words are joined whose score is above this, as word2phrase.c's -threshold; or one for each round: 200,100."""
     phrase_min_count: int = dataclasses.field(default=5, metadata={"shapes": True})
-    """Pairs that stand fewer times in the text are no phrases; also what the score takes off a pair's count."""
+    """Pairs that occur fewer times in the text are not phrases; the score subtracts this number from a pair's count."""
     window: int = dataclasses.field(default=5, metadata={"shapes": True})
     """Largest distance, in words, between the two words of a pair."""
     fixed_window: bool = dataclasses.field(default=False, metadata={"shapes": True})
@@ -105,8 +105,8 @@ class Config:
     max_dead_letter_fraction: float = 0.001
     """End the run if more than this share of the corpus' bytes was set aside."""
     max_dead_letter_bytes: int = dataclasses.field(default=16 << 20, metadata={"parse": parse_size})
-    """Of what was set aside, so much is kept to be looked at, 128 bytes counted for each piece beside its content: what
-    stands nearest to the start of each file. All is counted."""
+    """How much of what was set aside is kept for you to look at, with 128 bytes counted for each piece besides its
+    content: those nearest to the start of each file. All are counted."""
     max_sentence_tokens: int = dataclasses.field(default=10_000, metadata={"shapes": True})
     """Longer lines are cut into sentences of this many tokens."""
     max_token_bytes: int = dataclasses.field(default=1_000, metadata={"shapes": True})
@@ -158,10 +158,10 @@ class Config:
 
 
 def make_parser() -> OneLineParser:
-    """Return the parser of ``python -m pipeline run``, one flag a field of Config."""
+    """Return the parser of ``pairstream pipeline run``, one flag a field of Config."""
     parser = OneLineParser(
         prog=command_name("pipeline"),
-        description="Build a dataset of skip-gram pairs from sharded text and publish it. (Beside this command, `run`, "
+        description="Build a dataset of skip-gram pairs from sharded text and publish it. (Besides `run` "
         f"there are `list`, `verify`, `publish` and `clean`: {command_name('pipeline')} verify --help.) "
         "Flags that are not listed here must be Apache Beam's (--runner=…).",
         allow_abbrev=False,

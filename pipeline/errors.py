@@ -14,4 +14,4 @@ class ConfigError(PipelineError):
 
 
 class LostJobError(PipelineError):
-    """A cluster has the job, but nobody answers who could say how it goes on."""
+    """A cluster has the job, but nothing answers that could report its state."""

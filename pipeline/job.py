@@ -155,7 +155,7 @@ def _start_run(config: Config, runner: str) -> Run:
     pointer = storage.read_pointer(storage.join(config.output, LATEST))
     run = Run(config, run_id, pointer, now.isoformat(), runner, find_base(config))
     if storage.exists(storage.join(run.folder, MANIFEST)):
-        raise ConfigError(f"--run-id {run_id}: found a finished run of that name, expected a new name")
+        raise ConfigError(f"--run-id {run_id}: a finished run has that name; choose another")
     return run
 
 
@@ -175,7 +175,7 @@ def make_listing(config: Config) -> tuple[pa.Buffer, int, PassedOver]:
 
 @contextlib.contextmanager
 def _workplace(run: Run, in_process: bool) -> Iterator[None]:
-    """Hold the run's lease; leave nothing of a failed run behind but its dead letters, which say why it failed."""
+    """Hold the run's lease; leave nothing of a failed run but its dead letters, which say why it failed."""
     with (
         folders.leaving_none(run.folder),  # also where the lease could not be written
         hold_lease(run.folder, run.runner, in_process) as before,
@@ -185,7 +185,7 @@ def _workplace(run: Run, in_process: bool) -> Iterator[None]:
         try:
             yield
         except BaseException as error:
-            # A cluster's job goes on when its launcher is interrupted or cut off: it still needs what lies there.
+            # A cluster's job continues when its launcher is interrupted or cut off: it still needs what is there.
             if in_process or (isinstance(error, Exception) and not isinstance(error, LostJobError)):
                 _leave(run, failed=True)
             raise

@@ -60,10 +60,10 @@ def name_of(options: PipelineOptions) -> str:
 
 
 def require_job_server(options: PipelineOptions) -> None:
-    """Look whether somebody accepts connections at --job_endpoint; Beam itself would try for minutes.
+    """Look whether anything accepts connections at --job_endpoint; Beam itself would try for minutes.
 
     Raises:
-        ConfigError: nobody does.
+        ConfigError: nothing does.
     """
     endpoint = options.view_as(PortableOptions).job_endpoint
     if not endpoint or endpoint == "embed":  # Beam's own, in this process
@@ -75,7 +75,7 @@ def require_job_server(options: PipelineOptions) -> None:
     except (OSError, ValueError, OverflowError) as error:
         detail = getattr(error, "strerror", None) or str(error)
         raise ConfigError(
-            f"--job_endpoint {endpoint}: found nobody who answers ({detail}), expected HOST:PORT of a job server"
+            f"--job_endpoint {endpoint}: no answer ({detail}); expected HOST:PORT of a job server"
         ) from None
 
 
@@ -138,9 +138,7 @@ def naming(runner: str) -> Iterator[None]:
     except (ValueError, RuntimeError, grpc.RpcError, grpc.FutureTimeoutError) as error:
         if any(sign in str(error) for sign in ("[while running", "Traceback", "pipeline.errors.")):
             raise  # a stage's own error
-        raise ConfigError(
-            f"--runner {runner}: found that it cannot run the job ({_reason(error)}), expected it to"
-        ) from None
+        raise ConfigError(f"--runner {runner}: cannot run the job: {_reason(error)}") from None
 
 
 def wait_for(result: PipelineResult, folder: str) -> None:
@@ -156,8 +154,8 @@ def wait_for(result: PipelineResult, folder: str) -> None:
         if _is_over(result):
             raise
         raise LostJobError(
-            f"{storage.redact(folder)}: found no way to ask how its job goes on ({_reason(error)}), expected to hear "
-            "its end; what it wrote stays, and `pipeline clean` takes it away if the job is dead"
+            f"{storage.redact(folder)}: cannot find out how its job is going ({_reason(error)}); "
+            "what it wrote stays, and `pairstream pipeline clean` removes it if the job is dead"
         ) from None
 
 

@@ -50,7 +50,7 @@ def command_of(container: Mapping[str, Any], places: Mapping[str, str]) -> list[
 
 
 def parse(words: Sequence[str]) -> argparse.Namespace | Any:
-    """Parse `python -m pipeline …` or `python -m trainer …`, also behind torchrun.
+    """Parse `pairstream …`, `python -m pipeline …` or `python -m trainer …`, also started by torchrun.
 
     Raises:
         SystemExit: wrong usage, as the command itself would end.
@@ -64,8 +64,10 @@ def parse(words: Sequence[str]) -> argparse.Namespace | Any:
         if not launch.module:
             raise ValueError(f"found {shlex.join(words)}, expected torchrun -m MODULE")
         return parse(["python", "-m", launch.training_script, *launch.training_script_args])
+    if program == "pairstream":
+        return _parse_pipeline(words[2:]) if words[1] == "pipeline" else _parse_trainer(words[1], words[2:])
     if program != "python" or words[1] != "-m":
-        raise ValueError(f"found {shlex.join(words)}, expected python -m")
+        raise ValueError(f"found {shlex.join(words)}, expected pairstream or python -m")
     if words[2] == "pipeline":
         return _parse_pipeline(words[3:])
     if words[2] != "trainer":

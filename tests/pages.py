@@ -46,7 +46,7 @@ class _Reader(HTMLParser):
 
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
         element = Element(tag, {name: value or "" for name, value in attributes})
-        assert len(element.attributes) == len(attributes), f"an attribute stands twice in {tag}"
+        assert len(element.attributes) == len(attributes), f"an attribute occurs twice in {tag}"
         self.open[-1].children.append(element)
         if tag not in _VOID:
             self.open.append(element)

@@ -19,11 +19,11 @@ status 0 is done, 1 failed (one line says why), 2 wrong usage; others are named 
 
 def parsers() -> Iterator[tuple[str, argparse.ArgumentParser]]:
     """Each command, with its parser."""
-    yield "python -m pipeline [run]", pipeline.config.make_parser()
+    yield "pairstream pipeline [run]", pipeline.config.make_parser()
     for name in pipeline.publishing.commands.COMMANDS:
-        yield f"python -m pipeline {name}", pipeline.publishing.commands.make_command_parser(name)
+        yield f"pairstream pipeline {name}", pipeline.publishing.commands.make_command_parser(name)
     for name in trainer.cli.COMMANDS:
-        yield f"python -m trainer {name}", trainer.cli.make_command_parser(name)
+        yield f"pairstream {name}", trainer.cli.make_command_parser(name)
 
 
 def describe(parser: argparse.ArgumentParser) -> str:

@@ -66,8 +66,8 @@ def _pairs(rng: np.random.Generator) -> Any:
 def run_shell(folder: Path) -> list[str]:
     """Run all commands of the page in order; return what each printed."""
     (folder / "bin").mkdir(exist_ok=True)
-    shim = folder / "bin" / "python"
-    shim.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    shim = folder / "bin" / "pairstream"
+    shim.write_text(f'#!/bin/sh\nexec {sys.executable} -m pairstream "$@"\n')
     shim.chmod(0o755)
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore"}
     environment["PATH"] = f"{folder / 'bin'}:{environment['PATH']}"

@@ -1,4 +1,4 @@
-"""``python -m trainer``, which is ``pairstream-trainer`` as well."""
+"""``python -m trainer``, which is ``pairstream-trainer`` as well: the commands of ``pairstream``."""
 
 import sys
 

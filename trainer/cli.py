@@ -1,4 +1,4 @@
-"""The command ``python -m trainer``: find the subcommand, run it, one line on stderr for what went wrong."""
+"""The trainer's commands: find the subcommand, run it, one line on stderr for what went wrong."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not words or words[0].startswith("-"):
             parser.parse_args(words)
         near = difflib.get_close_matches(words[0], COMMANDS, 1)
-        parser.error(f"found {words[0]!r}, expected a command first" + (f"; did you mean {near[0]}?" if near else ""))
+        parser.error(f"{words[0]!r} is not a command" + (f"; did you mean {near[0]}?" if near else ""))
     name = words[0]
     try:
         module = importlib.import_module(COMMANDS[name][0])
@@ -74,7 +74,7 @@ def make_command_parser(name: str) -> OneLineParser:
 def error_line(error: BaseException) -> str:
     """Say on one line what to mend."""
     if isinstance(error, ModuleNotFoundError):
-        return f"found no module {error.name!r}, expected what `pip install 'pairstream[trainer]'` brings"
+        return f"no module {error.name!r}; `pip install 'pairstream[trainer]'` brings it"
     if isinstance(error, OSError) and error.filename is not None:
         return f"{redact(str(error.filename))}: {error.strerror or type(error).__name__}"
     return redact(" ".join(str(error).split("\n"))) or type(error).__name__

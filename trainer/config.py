@@ -173,7 +173,7 @@ class TrainConfig:
             able = engine == "reference" or importlib.util.find_spec("triton") is not None
             device = "cuda" if able and has_cuda() else "cpu"
         elif device == "cuda" and not has_cuda():
-            raise UserError("--device cuda: found no usable CUDA device, expected one (--device cpu needs none)")
+            raise UserError("--device cuda: no usable CUDA device (--device cpu needs none)")
         if self.arithmetic != "fp32" and (engine, device) != ("fused", "cuda"):
             raise UserError(
                 f"--arithmetic {self.arithmetic}: found --engine {engine} on {device}, expected --engine fused on cuda"

@@ -1,14 +1,14 @@
-"""An Airflow DAG that retrains a model every night; docs/retraining.md tells what the command does.
+"""An Airflow DAG that retrains a model every night; docs/retraining.md says what the command does.
 
-What to retrain is a TOML file (`retrain.toml` beside this one is an example). Airflow needs no package of pairstream:
+What to retrain is a TOML file (`retrain.toml` next to this one is an example). Airflow needs no package of pairstream:
 the command runs in an environment of its own, whose Python the parameter `python` names.
 
 | the command ends with | the task |
 |---|---|
 | 0 | succeeds; its result says whether anything was published, and if not, `export` is skipped |
-| 1 | fails and is retried: the same command goes on where it stopped |
+| 1 | fails and is retried: the same command resumes where it stopped |
 | 2, wrong usage; 3, the gate refused the new version | fails at once, with the reason; the live version stays |
-| 4, another one is at work | is skipped |
+| 4, another one is running | is skipped |
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def run_trainer(python: str, *words: str) -> subprocess.CompletedProcess[str]:
                 print(line, end="", flush=True)
                 lines = [*lines[-19:], line]
             printed = child.stdout.read()
-        except BaseException:  # the task ran out of time, or somebody ended it: training writes a checkpoint, and ends
+        except BaseException:  # the task ran out of time, or someone ended it: training writes a checkpoint, and ends
             child.terminate()
             raise
     print(printed, end="", flush=True)

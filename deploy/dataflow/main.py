@@ -1,4 +1,4 @@
-"""What the Flex Template's launcher runs: `python -m pipeline --no-wait`, whose parameters come as --name=value.
+"""What the Flex Template's launcher runs: `pairstream pipeline --no-wait`, whose parameters come as --name=value.
 
 The launcher only writes the job down; Dataflow starts it afterwards. So nothing here can wait for the job, and the
 job publishes by itself. The workers' image is this one, unless a parameter names another. Parameters that a form left

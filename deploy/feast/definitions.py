@@ -1,6 +1,6 @@
 """Word vectors for Feast: an entity, the token; its vector, its count, and the model's version that they come from.
 
-The environment variable PAIRSTREAM_FEATURES names what `python -m trainer export --format feast` wrote: a file, or a
+The environment variable PAIRSTREAM_FEATURES names what `pairstream export --format feast` wrote: a file, or a
 folder with one file a version; a relative path begins at this file's folder. By default it is `features`.
 """
 

@@ -113,7 +113,7 @@ def expand_home(path: str) -> str:
     expanded = os.path.expanduser(path)
     if expanded.startswith("~"):
         user = path.partition("/")[0]
-        raise ValueError(f"found no user {user[1:]!r}, expected one, or ./{path} for a file of that name")
+        raise ValueError(f"no user {user[1:]!r}; for a file of that name write ./{path}")
     return expanded
 
 
@@ -186,7 +186,7 @@ def flag_of(field: str) -> str:
 
 
 def with_dashes(words: Sequence[str], parser: argparse.ArgumentParser) -> list[str]:
-    """Let underscores in a parser's own flags stand for dashes: job templates cannot name parameters with dashes."""
+    """Let underscores in a parser's own flags mean dashes: job templates cannot name parameters with dashes."""
     known = parser._option_string_actions
     result = []
     for word in words:

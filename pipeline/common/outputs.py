@@ -131,7 +131,7 @@ def _status_of(path: str) -> os.stat_result | None:
 
 @contextlib.contextmanager
 def _replacing(path: str, status: os.stat_result | None) -> Iterator[IO[bytes]]:
-    """Write beside the file that a path leads to, and put the new one in its place when it is complete."""
+    """Write next to the file that a path leads to, and put the new one in its place when it is complete."""
     target = os.path.realpath(path)
     folder, temporary = os.path.dirname(target), None
     try:
@@ -175,17 +175,14 @@ def refuse_inputs(flag: str, target: str, sources: Iterable[tuple[str, str]]) ->
     for source_flag, source in sources:
         if source and (would_read(source, target) or (identity is not None and identity in _identities_of(source))):
             shown = storage.redact(target)
-            raise OutputError(
-                f"{flag} {shown}: found it among what {source_flag} {storage.redact(source)} reads, expected a place "
-                "that is not read"
-            )
+            raise OutputError(f"{flag} {shown}: {source_flag} {storage.redact(source)} reads it; choose another place")
 
 
 def refuse_owned(flag: str, target: str, folder_flag: str, folder: str, names: Sequence[str]) -> None:
     """Refuse to write onto one of the files and folders, ``names``, that a dataset or a model has in its folder.
 
     Raises:
-        OutputError: the target is one of them, or lies in one.
+        OutputError: the target is one of them, or is in one.
     """
     if not folder:
         return
@@ -204,7 +201,7 @@ def _real(uri: str) -> str:
 
 
 def _places_of(uri: str) -> set[str]:
-    """Return where a file lies: its own name in its real folder, and what it is a link to."""
+    """Return where a file is: its own name in its real folder, and what it is a link to."""
     if not storage.is_local(uri):
         return {uri}
     path = storage.local_path(uri)

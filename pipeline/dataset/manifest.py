@@ -24,7 +24,7 @@ VOCAB = "vocab.parquet"
 INPUTS = "inputs.parquet"
 SHARDS = "shards.parquet"
 RUN = "run.json"
-MODELS = "models"  # a folder beside the runs: which ones models were trained on
+MODELS = "models"  # a folder next to the runs: which ones models were trained on
 
 #: What is the dataset's own in its folder.
 OWN = ("runs", LATEST, f"{LATEST}.lock")

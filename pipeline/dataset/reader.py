@@ -1,4 +1,4 @@
-"""Opening a dataset: follow the pointer, hold every file against what names it, read pairs.
+"""Opening a dataset: follow the pointer, check every file against what names it, read pairs.
 
 Shape suffix: N pairs of a row group.
 """
@@ -39,7 +39,7 @@ _BLOCK = 1 << 16
 
 @dataclass(frozen=True, slots=True)
 class RowGroupRef:
-    """One row group of a dataset: what a reader deals, shuffles and resumes at.
+    """One row group of a dataset: what a reader distributes, shuffles and resumes at.
 
     Attributes:
         shard: row number in shards.parquet.
@@ -243,7 +243,7 @@ def read_run(dataset: Dataset) -> dict[str, Any]:
 
 
 def _read_checked(path: str, sha256: str | None, named_by: str) -> bytes:
-    """Read a whole file and hold it against its SHA-256."""
+    """Read a whole file and check its SHA-256."""
     try:
         data = storage.read_bytes(path)
     except FileNotFoundError:
@@ -254,7 +254,7 @@ def _read_checked(path: str, sha256: str | None, named_by: str) -> bytes:
 
 
 def _require_shards(dataset: Dataset) -> None:
-    """Hold shards.parquet against the manifest's totals, and local files against shards.parquet."""
+    """Check shards.parquet against the manifest's totals, and local files against shards.parquet."""
     for index, totals in enumerate(dataset.manifest.passes):
         rows_S = dataset.shards.rows_S[dataset.shards.passes_S == index]
         found = (len(rows_S), int(rows_S.sum()))

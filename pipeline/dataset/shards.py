@@ -30,7 +30,7 @@ COMPRESSIONS = ("zstd", "lz4", "none")
 
 @dataclass(frozen=True)
 class RowGroup:
-    """Where one row group lies in its shard: a byte range, its rows, the XXH3-64 (hex) of those bytes."""
+    """Where one row group is in its shard: a byte range, its rows, the XXH3-64 (hex) of those bytes."""
 
     offset: int
     bytes: int
@@ -119,7 +119,7 @@ def _joined(column: pa.ChunkedArray) -> pa.Array:
 
 
 def parse_footer(tail: bytes, shard: Shard, path: str) -> pq.FileMetaData:
-    """Decode the bytes after a shard's last row group and hold them against the shard's description.
+    """Decode the bytes after a shard's last row group and check them against the shard's description.
 
     Raises:
         FormatError: a failed checksum, other columns, other row counts.
@@ -138,7 +138,7 @@ def parse_footer(tail: bytes, shard: Shard, path: str) -> pq.FileMetaData:
 
 
 def require_checksum(data: bytes, group: RowGroup, index: int, path: str) -> None:
-    """Hold a row group's bytes against its description.
+    """Check a row group's bytes against its description.
 
     Raises:
         FormatError: fewer bytes than listed, or another checksum.
@@ -158,7 +158,7 @@ def _locate(data: pa.Buffer) -> tuple[tuple[RowGroup, ...], int]:
         group = footer.row_group(index)
         columns = [group.column(i) for i in range(group.num_columns)]
         start, end = end, end + sum(column.total_compressed_size for column in columns)
-        assert start == min(column.data_page_offset for column in columns), "row groups must lie side by side"
+        assert start == min(column.data_page_offset for column in columns), "row groups must be adjacent"
         groups.append(RowGroup(start, end - start, group.num_rows, _xxh3(view[start:end])))
     return tuple(groups), end
 

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 
 from pipeline.dataset.schema import FormatError, require_schema
 
-#: Decoded bytes for each stored one, beyond FREE_BYTES: a few bytes that stand for a terabyte are no table of ours.
+#: Decoded bytes for each stored one, beyond FREE_BYTES: a few bytes that decode to a terabyte are not a table of ours.
 LARGEST_RATIO, FREE_BYTES = 1000, 64 << 20
 _BATCH_ROWS = 1 << 16
 
@@ -31,7 +31,7 @@ def read_batches(data: bytes | pa.Buffer, schema: pa.Schema, path: str) -> Itera
     """Decode the bytes of a Parquet file piece by piece; ``path`` names them in errors.
 
     Raises:
-        FormatError: no Parquet, other columns, a failed page checksum, text that is no UTF-8, a decompression bomb.
+        FormatError: no Parquet, other columns, a failed page checksum, text that is not UTF-8, a decompression bomb.
     """
     try:
         file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)

@@ -1,6 +1,6 @@
-"""Holding a run against its manifest: every byte, digest and total, or only what tells a whole run from a torn one.
+"""Checking a run against its manifest: every byte, digest and total, or only what tells a whole run from a torn one.
 
-A reader checks what it reads; this reads everything, also what nobody trains on.
+A reader checks what it reads; this reads everything, also what no training reads.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def _require_manifest(dataset: Dataset) -> int:
 
 
 def _require_file(dataset: Dataset, name: str) -> None:
-    """Hold one listed file's size and SHA-256 against the manifest."""
+    """Check one listed file's size and SHA-256 against the manifest."""
     path, entry = dataset.path_of(name), dataset.manifest.files[name]
     sha, size = hashlib.sha256(), 0
     try:
@@ -153,7 +153,7 @@ def _require_phrases(dataset: Dataset) -> None:
 
 
 def _require_passes(dataset: Dataset) -> None:
-    """Hold shards.parquet against the manifest's passes, digests included."""
+    """Check shards.parquet against the manifest's passes, digests included."""
     path, passes = dataset.path_of(SHARDS), dataset.manifest.passes
     names = Counter(dataset.shards.names)
     _require_equal(path, "shards listed twice", sorted(name for name, times in names.items() if times > 1), [])

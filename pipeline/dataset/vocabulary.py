@@ -30,7 +30,7 @@ class Vocabulary:
 
     Attributes:
         column: the tokens, a string column of V rows without nulls or repetitions.
-        counts: int64 [V], how often each token stands in the corpus.
+        counts: int64 [V], how often each token occurs in the corpus.
     """
 
     column: pa.ChunkedArray
@@ -75,7 +75,7 @@ class Vocabulary:
 
 
 def make_vocabulary(tokens: Iterable[str], counts: Iterable[int]) -> Vocabulary:
-    """Build a vocabulary from rows that already stand in id order."""
+    """Build a vocabulary from rows that are already in id order."""
     column = pa.chunked_array([pa.array(list(tokens), pa.string())])
     return Vocabulary(column, np.array(list(counts), np.int64))
 

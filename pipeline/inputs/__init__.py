@@ -1,5 +1,5 @@
 """From URIs and globs to chunks of text.
 
-In: what --input names. Out: a listing of files, parts of them dealt to workers, and chunks of UTF-8 text, decompressed
+In: what --input names. Out: a listing of files, parts of them for workers, and chunks of UTF-8 text, decompressed
 and taken out of records. Next: `pipeline.text`.
 """

@@ -1,8 +1,8 @@
 """Cutting a file's text into chunks: the unit that every draw and every shuffle counts by.
 
 Chunk k of a file holds the lines that begin in [k · 1 MiB, (k + 1) · 1 MiB) of its decompressed bytes. A line that
-goes on for more than another 1 MiB behind such a mark is cut there, so that no chunk is larger than about 2 MiB.
-Where a mark cuts depends on the 1 MiB behind it alone: not on the blocks in which the file happens to be read, nor on
+is longer than another 1 MiB after such a mark is cut there, so that no chunk is larger than about 2 MiB.
+Where a mark cuts depends only on the 1 MiB after it: not on the blocks in which the file happens to be read, nor on
 what comes before, so that any part of a large file can be read by itself.
 """
 
@@ -46,9 +46,9 @@ class Chunk:
 
 
 def read_from(first: int, size: int = CHUNK_BYTES) -> int:
-    """Return the byte of a file from which it must be read to find chunk ``first`` and those behind it.
+    """Return the byte of a file from which it must be read to find chunk ``first`` and those after it.
 
-    One chunk more, and the byte before it: a run without white space may be torn up to three bytes behind a mark.
+    One chunk more, and the byte before it: a run without white space may be cut up to three bytes after a mark.
     """
     return max(0, (first - 1) * size - 1)
 
@@ -116,9 +116,9 @@ def _find_cut(buffer: bytearray, mark: int, size: int) -> tuple[int, bool]:
     """Return where the chunk before ``mark`` ends, and whether that tears a run without white space.
 
     Args:
-        buffer: the text; it ends ``size`` bytes behind the mark or later, or with the file.
+        buffer: the text; it ends ``size`` bytes after the mark or later, or with the file.
         mark: position in the buffer; before it where the last cut went a few bytes past this mark.
-        size: how far behind the mark to look.
+        size: how far after the mark to look.
     """
     feed = buffer.find(b"\n", max(0, mark - 1), mark + size)
     if feed >= 0:

@@ -18,7 +18,7 @@ import zstandard
 
 from pipeline.errors import InputError
 
-#: Decompressed bytes that a decoder gives at once; also about what is handed on at once.
+#: Decompressed bytes that a decoder gives at once; also about what is yielded at once.
 _STEP_BYTES = 1 << 20
 
 #: Padding is searched in pieces of this size.
@@ -94,7 +94,7 @@ _FORMATS = {
     "gzip": _Format(b"\x1f\x8b", ".gz", lambda _: zlib.decompressobj(16 + zlib.MAX_WBITS)),
     "bzip2": _Format(b"BZh", ".bz2", lambda _: bz2.BZ2Decompressor()),
     "xz": _Format(b"\xfd7zXZ\x00", ".xz", _make_xz),
-    # Its decoder takes no limit of output: four bytes may stand for 128 KiB, and 1 KiB for 32 MiB.
+    # Its decoder takes no limit of output: four bytes may decode to 128 KiB, and 1 KiB for 32 MiB.
     "zstd": _Format(b"\x28\xb5\x2f\xfd", ".zst", _make_zstd, _feed_all, 1 << 10),
 }
 _TOO_LARGE = ("Memory usage limit", "too much memory")  # what xz and zstd say where the limit is passed
@@ -111,7 +111,7 @@ def format_of(head: bytes) -> str | None:
 def read_blocks(stream: IO[bytes], name: str, block_bytes: int, limits: Limits | None = None) -> Iterator[bytes]:
     """Yield a file's decompressed bytes in order, in blocks of any size up to some 32 MiB.
 
-    The format is told by the first bytes, not by the name, which may lie.
+    The format is told by the first bytes, not by the name, which may be wrong.
 
     Args:
         stream: the raw bytes.
@@ -136,7 +136,7 @@ def read_blocks(stream: IO[bytes], name: str, block_bytes: int, limits: Limits |
 
 
 def _join(pieces: Iterator[bytes]) -> Iterator[bytes]:
-    """Hand on some hundred KiB at once, however little a step gives."""
+    """Yield some hundred KiB at once, however little a step gives."""
     waiting, size = list[bytes](), 0
     for piece in pieces:
         waiting.append(piece)
@@ -207,7 +207,7 @@ def _next_member(pending: memoryview, stream: IO[bytes], name: str, kind: str) -
         pending = memoryview(bytes(pending) + stream.read(LONGEST_MAGIC))
     head = bytes(pending[:8])
     if not head.startswith(_FORMATS[kind].magic) and not (kind == "zstd" and _is_skippable_frame(head)):
-        raise InputError(f"{name}: found {head!r} behind the end of the {kind} data, expected nothing")
+        raise InputError(f"{name}: found {head!r} after the end of the {kind} data, expected nothing")
     return pending
 
 

@@ -38,7 +38,7 @@ class InputFile:
     Attributes:
         ordinal: its place in the order of --input, then bytewise of the name: what draws are keyed by.
         uri: where to read it.
-        name: the path below the glob's fixed prefix: equal wherever the corpus lies.
+        name: the path below the glob's fixed prefix: equal wherever the corpus is.
         bytes: stored size.
         modified: UTC, when it was written last, where the store says.
     """
@@ -59,7 +59,7 @@ def list_inputs(
 
     Args:
         patterns: the globs.
-        passed_over: takes the URIs of files that other programs put beside data, such as _SUCCESS.
+        passed_over: takes the URIs of files that other programs put next to data, such as _SUCCESS.
         repeated: takes the URI and the real path of a file that is matched again, which is passed over then.
 
     Raises:
@@ -96,14 +96,12 @@ def _no_file(pattern: str, passed_over: Sequence[str]) -> InputError:
     path = storage.local_path(pattern)
     if passed_over:
         example = os.path.basename(min(passed_over))
-        return InputError(f"--input {storage.redact(pattern)}: found only files beside data ({example}), expected data")
+        return InputError(f"--input {storage.redact(pattern)}: no data, only files such as {example}")
     if storage.is_local(pattern) and not os.path.isdir(path) and matches_folder(path):
-        return InputError(
-            f"--input {pattern}: found no file, expected at least one; it matches folders: {pattern}/** is all below"
-        )
+        return InputError(f"--input {pattern}: no file matches, only folders: {pattern}/** is all below")
     if storage.is_local(pattern) and os.path.isdir(path):
-        return InputError(f"--input {pattern}: found a folder, expected files, as {pattern.rstrip('/')}/* names them")
-    return InputError(f"--input {storage.redact(pattern)}: found no file, expected at least one")
+        return InputError(f"--input {pattern}: this is a folder; name the files in it, as {pattern.rstrip('/')}/* does")
+    return InputError(f"--input {storage.redact(pattern)}: no file matches")
 
 
 def refuse_output(files: Iterable[InputFile], output: str) -> Iterator[InputFile]:
@@ -130,7 +128,7 @@ def refuse_targets(config: Config) -> None:
         for flag, pattern in sources:
             if would_read(pattern, storage.join(config.output, name)):
                 raise OutputError(
-                    f"--output {storage.redact(config.output)}: found that {flag} {storage.redact(pattern)} matches "
+                    f"--output {storage.redact(config.output)}: {flag} {storage.redact(pattern)} matches "
                     f"files that are written there, as {name}; expected another folder"
                 )
     if config.report:
@@ -175,7 +173,7 @@ def _utc(seconds: float | None) -> datetime.datetime | None:
 
 
 def _require_utf8(uri: str, pattern: str) -> None:
-    """Refuse a name that is no UTF-8, or is not read as such: it would be another one in another locale."""
+    """Refuse a name that is not valid UTF-8, or is not read as such: it would be another one in another locale."""
     try:
         uri.encode("utf-8")
     except UnicodeEncodeError:

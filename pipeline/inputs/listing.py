@@ -101,7 +101,7 @@ def load_listing(uri: str) -> Iterator[InputFile]:
         if not file.schema_arrow.remove_metadata().equals(_SCHEMA):
             raise InputError(f"--input-list {path}: found columns {file.schema_arrow.names}, expected {_SCHEMA.names}")
         if not file.metadata.num_rows:
-            raise InputError(f"--input-list {path}: found no file in it, expected at least one")
+            raise InputError(f"--input-list {path}: no file is in it")
         first = 0
         for batch in file.iter_batches(_GROUP_ROWS, use_threads=False):
             for ordinal, row in enumerate(batch.to_pylist(), first):

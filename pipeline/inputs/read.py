@@ -99,10 +99,10 @@ def _require_size(blocks: Iterable[bytes], size: int | None, file: InputFile) ->
 def _read_span(
     stream: IO[bytes], file: InputFile, span: Span, config: Config, set_aside: Callable[[DeadLetter], None]
 ) -> tuple[Iterator[bytes], Iterator[bytes]]:
-    """Return the text of a span's records, and that of all behind them, to be read after it."""
+    """Return the text of a span's records, and that of all after them, to be read next."""
     policy, shown = config.encoding_errors, storage.redact(file.uri)
     rules = RecordRules(shown, config.text_field, policy, set_aside)
-    # A bad record behind the span ends the run where it is its reader's own.
+    # A bad record after the span ends the run where it is its reader's own.
     others = RecordRules(shown, config.text_field, "replace" if policy == "replace" else "dead-letter")
     if config.input_format == "parquet":
         table = open_parquet(stream, rules)

@@ -14,7 +14,7 @@ from pipeline.errors import InputError
 from pipeline.inputs.chunks import BOM
 from pipeline.text.normalize import DeadLetter
 
-#: A longer line is taken for a file that is no JSON lines: a record has to lie in memory as a whole.
+#: A longer line means that the file is not JSON lines: a record has to fit into memory.
 MAX_RECORD_BYTES = 64 << 20
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -24,7 +24,7 @@ _parse_json = json.JSONDecoder(parse_int=float).decode
 _FOUND = {
     "invalid-json": "found no JSON, expected one JSON object a line",
     "no-text-field": "found no string in the field {field!r}, expected one (see --text-field)",
-    "invalid-utf-8": "found text that is no UTF-8, expected UTF-8 (see --encoding-errors)",
+    "invalid-utf-8": "the text is not valid UTF-8 (see --encoding-errors)",
 }
 
 
@@ -39,7 +39,7 @@ class RecordRules:
     Attributes:
         name: of the file, for errors.
         field: of the record, that holds the text.
-        encoding_errors: "fail" ends the run at any bad record; "replace" puts U+FFFD for what is no UTF-8; else, and
+        encoding_errors: "fail" ends the run at any bad record; "replace" puts U+FFFD for bad bytes; else, and
             where there is nothing to replace, the record is set aside.
         set_aside: takes the bad records, in the file's order.
     """

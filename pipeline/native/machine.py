@@ -1,7 +1,7 @@
 """What the machine can do and Numba has no name for: words and blocks of bytes, bit scans, wide products.
 
 A block is 64 bytes. A mask of a block is a uint64 whose bit k says something of byte k. Loads may start anywhere, but
-must end inside the array: texts that these functions read carry PADDING bytes behind their end.
+must end inside the array: texts that these functions read have PADDING bytes after their end.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from numba.core import types
 from numba.extending import intrinsic
 
 BLOCK = 64
-#: Bytes behind a text's end that may be read (and mean nothing).
+#: Bytes after a text's end that may be read (and mean nothing).
 PADDING = BLOCK
 
 #: Numbers of 32 bits that are copied at once.

@@ -1,5 +1,5 @@
 """From ids to pair shards.
 
-In: sentences of ids, the statistics of all chunks. Out: the plan that deals chunks to shards, subsampled sentences, and
+In: sentences of ids, the statistics of all chunks. Out: which chunks make up each shard, subsampled sentences, and
 (center, context) pairs. Next: `pipeline.dataset` writes them, `pipeline.publishing` publishes them.
 """

@@ -1,6 +1,6 @@
 """What is known of each chunk, as compact rows: a trillion tokens have six million chunks, and all meet in one place.
 
-Rows travel as bytes: sums first, int64 each, then a packed row for each chunk, 24 to 44 bytes. A bundle may be as small
+Rows are bytes: sums first, int64 each, then a packed row for each chunk, 24 to 44 bytes. A bundle may be as small
 as one chunk, and then an Arrow or NumPy object around each would take more than what it holds.
 """
 
@@ -83,7 +83,7 @@ def sum_of(packed: Iterable[bytes], kind: type[Record], name: str) -> int:
 
 
 def file_bounds(rows: Rows) -> NDArray[np.int64]:
-    """Return where each file's rows begin, and the number of rows behind them."""
+    """Return where each file's rows begin, and the number of all rows."""
     files = rows["file"]
     inner = np.flatnonzero(files[1:] != files[:-1]) + 1
     return np.unique(np.concatenate(([0], inner, [len(rows)])))

@@ -47,7 +47,7 @@ def _keep(
 
 @compiled
 def _copy(source: NDArray[np.int32], first: int, target: NDArray[np.int32], place: int, count: int) -> None:
-    """Copy numbers, and what stands behind them up to a multiple of SEVERAL."""
+    """Copy numbers, and what follows them up to a multiple of SEVERAL."""
     k = 0
     while True:
         copy_several(source, first + k, target, place + k)
@@ -89,7 +89,7 @@ def pair_sentences(
         center: output, with room for ``limit`` pairs, those of any one sentence, and 2 · SEVERAL that mean nothing.
         context: output, likewise.
         filled: pairs already there.
-        limit: stop at the first sentence's end at or behind this many pairs.
+        limit: stop at the first sentence's end at or after this many pairs.
 
     Returns:
         Next sentence, its first id, pairs filled, tokens kept.
@@ -106,12 +106,12 @@ def pair_sentences(
         for i in range(kept):
             radius = as_int(radii[i])
             word = kept_ids[i]
-            before, behind = min(radius, i), min(radius, kept - 1 - i)
-            for k in range(0, before + behind, SEVERAL):
+            before, after = min(radius, i), min(radius, kept - 1 - i)
+            for k in range(0, before + after, SEVERAL):
                 fill_several(word, center, filled + k)
             _copy(kept_ids, i - before, context, filled, before)
-            _copy(kept_ids, i + 1, context, filled + before, behind)
-            filled += before + behind
+            _copy(kept_ids, i + 1, context, filled + before, after)
+            filled += before + after
         total += kept
         sentence, token = sentence + 1, stop
     return sentence, token, filled, total

@@ -1,4 +1,4 @@
-"""Encoding a chunk's tokens as vocabulary ids, and the runs of sentences that travel to the shards.
+"""Encoding a chunk's tokens as vocabulary ids, and the runs of sentences that go to the shards.
 
 Shape suffixes: T tokens in the vocabulary, S sentences.
 """

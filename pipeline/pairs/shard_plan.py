@@ -1,4 +1,4 @@
-"""Dealing chunks to shards: seeded order, even shards whatever the lengths of lines, files and chunks.
+"""Assigning chunks to shards: seeded order, even shards whatever the lengths of lines, files and chunks.
 
 All chunks are laid end to end in a shuffled order, each as long as its sentences' expected pairs; the line is cut
 into equal shards, and a sentence belongs to the shard in which it starts. A giant file or line spreads like any other.
@@ -105,7 +105,7 @@ class PlanFile(NamedTuple):
 def weight_table(max_tokens: int, window: int, fixed: bool) -> NDArray[np.int64]:
     """Return expected pairs × window of a sentence of n tokens, int64 [max_tokens + 1].
 
-    A pair at distance d stands in both words' windows, each with the chance (W − d + 1) / W, or 1 if ``fixed``.
+    A pair at distance d is in both words' windows, each with the chance (W − d + 1) / W, or 1 if ``fixed``.
     """
     tokens = np.arange(max_tokens + 1, dtype=np.int64)
     table = np.zeros(max_tokens + 1, np.int64)
@@ -125,7 +125,7 @@ def make_plan(stats: ChunkTable, *, kept_share: float, window: int, shard_pairs:
         seed: of the order.
     """
     rows_C = stats.rows
-    # Rows stand by file and chunk; a stable sort leaves those of equal keys, which are few, in that order.
+    # Rows are in order of file and chunk; a stable sort leaves those of equal keys, which are few, in that order.
     order_C = np.argsort(order_keys(seed, "deal", rows_C["file"], rows_C["chunk"]), kind="stable")
     places_2C = np.zeros((2, len(rows_C)), np.int64)
     places_2C[0] = rows_C["file"].astype(np.int64) << 32 | rows_C["chunk"]

@@ -79,7 +79,7 @@ class PairMaker:
 
         rules, filled = self._rules, 0
         longest = max((int(run.lengths_S.max()) for run in runs if len(run.lengths_S)), default=0)
-        # A row group closes at the first sentence's end behind its aim, so one sentence's pairs must fit besides.
+        # A row group closes at the first sentence's end after its aim, so one sentence's pairs must fit besides.
         room = ROW_GROUP_PAIRS + longest * min(2 * rules.window, longest) + 2 * SEVERAL
         center, context = np.empty(room, np.int32), np.empty(room, np.int32)
         for run in runs:

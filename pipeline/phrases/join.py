@@ -25,7 +25,7 @@ from pipeline.results import PhraseFile
 from pipeline.text.tokenize import Tokens
 from pipeline.vocabulary.lookup import TokenLookup
 
-#: Stands between the words of a joined token.
+#: Between the words of a joined token.
 JOINT = "_"
 
 
@@ -78,7 +78,7 @@ def _pair_table(table: pa.Table, words: pa.Array) -> tuple[NDArray[np.int64], ND
 
 
 def _write(tokens: Tokens, firsts_U: NDArray[np.int32], ends_S: NDArray[np.int32]) -> Tokens:
-    """Return units as tokens of a text that has the joined ones behind it."""
+    """Return units as tokens of a text that the joined ones follow."""
     units, used = len(firsts_U) - 1, len(tokens.text)
     room = used + int(tokens.lengths_T.sum()) + len(tokens.lengths_T) + PADDING
     text = np.empty(room, np.uint8)

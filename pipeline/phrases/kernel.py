@@ -103,10 +103,10 @@ def write_units(
     out_starts: NDArray[np.int32],
     out_lengths: NDArray[np.int32],
 ) -> int:
-    """Write the span of every unit; units of several tokens are copied behind the text, with ``_`` between them.
+    """Write the span of every unit; units of several tokens are copied after the text, with ``_`` between them.
 
     Args:
-        text: with room behind its ``used`` bytes.
+        text: with room after its ``used`` bytes.
         starts: first byte of each token.
         lengths: bytes of each token.
         firsts: number of each unit's first token, and at the end the number of tokens.

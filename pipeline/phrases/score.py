@@ -2,7 +2,7 @@
 
 Counts of a corpus' pairs do not fit into one machine's memory, and neither need those of its words. So a pair is
 counted in the partition of its first word, which knows that word's count too; what is frequent enough goes on to the
-partition of its second word, where it is scored. What travels is always two tables: words, and pairs.
+partition of its second word, where it is scored. A payload is always two tables: words, and pairs.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from pipeline.phrases.join import JOINT
 from pipeline.phrases.kernel import add_pairs, set_pairs
 from pipeline.text.tokenize import Tokens
 from pipeline.vocabulary.count import COUNTS_SCHEMA, TABLE_BYTES, TokenCounter, add_up, tables_to_bytes
-from pipeline.vocabulary.partitions import FEWEST_PARTITIONS, deal, order_by, partition_of
+from pipeline.vocabulary.partitions import FEWEST_PARTITIONS, order_by, partition_of, split_by_hash
 
 #: Parts of the partial counts, by first word, for each partition of words: many, since a text has more pairs. (Those of
-#: one first word all lie in one part: it has as many at most as there are words.)
+#: one first word are all in one part: it has as many at most as there are words.)
 FIRST_PARTS = 2
 #: Partitions of words for each part of the frequent pairs, by second word: pairs that are frequent are far fewer, and
 #: each of the parts above feeds all of these.
@@ -77,7 +77,7 @@ class PairCounter(TokenCounter):
 
     @property
     def is_large(self) -> bool:
-        """Whether it is time to hand on what was counted and start anew."""
+        """Whether it is time to emit what was counted and start again."""
         return self._pairs > PAIR_LIMIT or super().is_large
 
     def parts(self, partitions: int = FEWEST_PARTITIONS) -> Iterator[tuple[int, Counts]]:
@@ -121,9 +121,9 @@ class PairCounter(TokenCounter):
 def merge_pairs(
     parts: Iterable[Counts], min_count: int, partitions: int = FEWEST_PARTITIONS
 ) -> Iterator[tuple[int, Counts]]:
-    """Add up the partial counts of one part by first word, and deal them to the parts by second word.
+    """Add up the partial counts of one part by first word, and split them into the parts by second word.
 
-    Words and pairs below ``min_count`` are dropped. A pair stands nowhere without its two words, so that those of a
+    Words and pairs below ``min_count`` are dropped. A pair occurs nowhere without its two words, so those of a
     pair that is left are left too.
     """
     words, pairs = add_up([COUNTS_SCHEMA, PAIRS_SCHEMA], parts)
@@ -131,7 +131,9 @@ def merge_pairs(
     pairs = pairs.filter(pc.greater_equal(pairs["count"], min_count))
     pairs = pairs.append_column("first_count", _look_up(pairs["first"], words))
     number = max(1, partitions // SECOND_SHARE)
-    by_word, by_second = (deal(table, column, number) for table, column in ((words, "token"), (pairs, "second")))
+    by_word, by_second = (
+        split_by_hash(table, column, number) for table, column in ((words, "token"), (pairs, "second"))
+    )
     for part in range(number):
         if len(by_word[part]) or len(by_second[part]):
             yield part, Counts(by_word[part], by_second[part])
@@ -192,9 +194,9 @@ def as_phrases(tables: Sequence[pa.Table]) -> pa.Table:
 
 
 def _neighbours(rows: NDArray[np.int32], ends_S: NDArray[np.int32]) -> NDArray[np.int64]:
-    """Return the keys of all pairs of neighbours that stand in one sentence."""
+    """Return the keys of all pairs of neighbours in one sentence."""
     inside = np.ones(len(rows), np.bool_)
-    inside[ends_S - 1] = False  # the last word of a sentence has no neighbour behind it
+    inside[ends_S - 1] = False  # the last word of a sentence has no next neighbour
     wide = rows.astype(np.int64)
     keys: NDArray[np.int64] = (wide[:-1] << 32 | wide[1:])[inside[:-1]]
     return keys

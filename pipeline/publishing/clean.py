@@ -1,6 +1,6 @@
 """Taking away what dead runs left in a dataset's folder, and runs that newer ones replaced.
 
-Only files of names that the pipeline gives are ever removed; what else lies in the folder stays where it is.
+Only files of names that the pipeline gives are ever removed; other files in the folder stay where they are.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ class Removed:
     """What was removed of one run.
 
     Attributes:
-        run: its name; "" for what lies beside the runs.
-        reason: "dead": the run was never complete, and nobody writes it any more; "old": newer ones replaced it;
+        run: its name; "" for what is next to the runs.
+        reason: "dead": the run was never complete, and no process is writing it; "old": newer ones replaced it;
             "temporary": only files that a dead process left.
         dead_letters: how many of the files.
     """
@@ -80,9 +80,9 @@ def clean(output: str, older_than_s: float, keep: int = 0, dry_run: bool = False
     before = time.time() - older_than_s
     runs = _list_runs(output)
     found = [_clean_run(output, run, files, before, dry_run) for run, files in sorted(runs.items())]
-    beside = [file for file in _list_beside(output) if file.modified <= before and _TEMPORARY.fullmatch(file.name)]
-    if beside:
-        found.append(_remove(output, "", beside, "temporary", dry_run))
+    temporaries = [file for file in _list_top(output) if file.modified <= before and _TEMPORARY.fullmatch(file.name)]
+    if temporaries:
+        found.append(_remove(output, "", temporaries, "temporary", dry_run))
     return [item for item in found if item is not None] + remove_old_runs(output, keep, dry_run)
 
 
@@ -105,7 +105,7 @@ def remove_old_runs(output: str, keep: int, dry_run: bool = False) -> list[Remov
     older = sorted((run for run in runs if started[run] < started[published]), key=lambda run: (started[run], run))
     removed = []
     for run in older[: max(0, len(older) - (keep - 1))]:
-        if _published(output) == run:  # somebody rolled back to it meanwhile
+        if _published(output) == run:  # someone rolled back to it meanwhile
             break
         if models_of(output, run):  # looked up one by one: a retraining may begin meanwhile
             continue
@@ -162,7 +162,7 @@ def remove_unfinished(output: str, run: str, but: Sequence[str] = ()) -> None:
 
 
 def remove_temporaries(output: str, run: str) -> None:
-    """Remove what workers that were killed left beside a complete run's files; object stores know no temporaries."""
+    """Remove what workers that were killed left next to a complete run's files; object stores know no temporaries."""
     folder = storage.join(output, "runs", run)
     if storage.is_local(folder):
         _remove_files(folder, [file.name for file in list_files(folder) if _HALF_WRITTEN.fullmatch(file.name)])
@@ -204,7 +204,7 @@ def _list_runs(output: str) -> dict[str, list[StoredFile]]:
     return runs
 
 
-def _list_beside(output: str) -> list[StoredFile]:
+def _list_top(output: str) -> list[StoredFile]:
     """List the files in the output's own folder; object stores know no temporaries there."""
     if not storage.is_local(output):
         return []

@@ -1,4 +1,4 @@
-"""The commands beside ``run``: ``list`` the input, ``verify`` a run, ``publish`` it as the current one, ``clean``."""
+"""The commands besides ``run``: ``list`` the input, ``verify`` a run, ``publish`` it as the current one, ``clean``."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from pipeline.storage import storage
 _ABOUT = {
     "list": "Write the list of the files that a run would read, for `run --input-list`. All other flags are those of "
     "`run`.",
-    "verify": "Read every file of a run and hold it against the manifest.",
+    "verify": "Read every file of a run and check it against the manifest.",
     "publish": "Make a complete run the one that readers follow.",
     "clean": "Remove what dead runs left, their dead letters too, and with --keep old complete runs, but none that a "
     "version of a model that retrain made was trained on. Files that the "

@@ -1,4 +1,4 @@
-"""Who writes a run's folder: a small file that lies there as long as the run is not done.
+"""Who writes a run's folder: a small file that is there as long as the run is not done.
 
 On a local disk its process holds a lock on it, which the kernel drops with the process: then it is certain whether a
 run is alive. A run on a cluster, or in an object store, has no such process; there only its age tells.

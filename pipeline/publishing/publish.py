@@ -140,7 +140,7 @@ def publish(
     phrases: Sequence[PhraseFile],
     *read: Iterable[bytes],
 ) -> str:
-    """Hold the passes against each other, write the tables and the manifest, swap the pointer.
+    """Compare the passes, write the tables and the manifest, swap the pointer.
 
     What is known of the chunks is packed: rows of ChunkStats counted, of EncodedChunk encoded, and of ReadChunk read by
     each round of phrases. So are the shards written. One of these large inputs is held at a time.

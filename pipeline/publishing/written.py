@@ -76,7 +76,7 @@ class WrittenShards:
         return pass_totals(int(kept.sum()), self._shards_S["rows"][order_S], digests)
 
     def tables(self) -> Iterator[pa.Table]:
-        """Yield the rows of shards.parquet, piece by piece: which ones stand together follows from the shards alone."""
+        """Yield the rows of shards.parquet, piece by piece: how they are grouped follows from the shards alone."""
         counts_S = self._shards_S["groups"][self._order_S].astype(np.int64)
         piece_S = (np.cumsum(counts_S) - counts_S) // _MOST_GROUPS
         inner = np.flatnonzero(np.diff(piece_S)) + 1

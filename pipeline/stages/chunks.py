@@ -37,7 +37,7 @@ from pipeline.vocabulary.lookup import TokenLookup
 
 
 class EncodedChunk(NamedTuple):
-    """What the pair pass learns of one chunk, to be held against the counting pass."""
+    """What the pair pass learns of one chunk, to be compared with the counting pass."""
 
     file: int
     chunk: int
@@ -65,7 +65,7 @@ def tokenize_chunk(
         text, token_classes(config.tokenizer), config.max_token_bytes, config.max_sentence_tokens, chunk.torn
     )
     letters += [
-        # The offset is that of the line: normalisation may have moved what stands in it.
+        # The offset is that of the line: normalisation may have moved what is in it.
         DeadLetter(
             line_offset(chunk.data, chunk.offset, line), "token-too-long", text[start : start + length].tobytes()
         )

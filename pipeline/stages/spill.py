@@ -1,4 +1,4 @@
-"""How ids travel from the chunks to the shards: inside the shuffle, or through files that only their place crosses.
+"""How ids get from the chunks to the shards: inside the shuffle, or through files of which only the place is shuffled.
 
 An in-memory runner keeps every element that it shuffles. On one machine the ids therefore go through files, and
 memory stays bounded; on a cluster the shuffle is made for them.
@@ -26,26 +26,26 @@ _PLACE = struct.Struct("<qq")
 
 
 class Spill:
-    """Turns payloads into what travels, and back; safe to use from several threads. Here the payload itself travels."""
+    """Turns payloads into handles, which are shuffled, and back, for many threads; here the payload itself."""
 
     def put(self, payload: bytes) -> bytes:
-        """Return what travels in the payload's stead."""
+        """Return a handle: what is shuffled in place of the payload."""
         return payload
 
-    def get(self, traveller: bytes) -> bytes:
+    def get(self, handle: bytes) -> bytes:
         """Return the payload."""
-        return traveller
+        return handle
 
-    def open(self, traveller: bytes) -> pa.NativeFile:
+    def open(self, handle: bytes) -> pa.NativeFile:
         """Return a stream that starts with the payload, to be read piece by piece."""
-        return pa.BufferReader(traveller)
+        return pa.BufferReader(handle)
 
     def close(self) -> None:
         """Let go of what was written; payloads can still be read, and more be put."""
 
 
 class FileSpill(Spill):
-    """Payloads are appended to a file of this process; their path, offset and length travel."""
+    """Payloads are appended to a file of this process; their path, offset and length are shuffled."""
 
     def __init__(self, folder: str) -> None:
         self._folder = folder
@@ -57,7 +57,7 @@ class FileSpill(Spill):
         with self._lock:
             if self._file is None:
                 path = os.path.join(self._folder, f"ids-{uuid.uuid4().hex}.bin")
-                # Unbuffered, so that a payload is readable as soon as its place travels; open as long as this lives.
+                # Unbuffered, so that a payload is readable at once by others; open as long as this lives.
                 self._file = make_in(self._folder, lambda: open(path, "xb", buffering=0))  # noqa: SIM115
             offset = self._file.tell()
             rest = memoryview(payload)
@@ -66,21 +66,21 @@ class FileSpill(Spill):
                     rest = rest[self._file.write(rest) or 0 :]
             return _PLACE.pack(offset, len(payload)) + os.fsencode(self._file.name)
 
-    def get(self, traveller: bytes) -> bytes:
-        offset, length = _PLACE.unpack_from(traveller)
-        with open(traveller[_PLACE.size :], "rb") as file:
+    def get(self, handle: bytes) -> bytes:
+        offset, length = _PLACE.unpack_from(handle)
+        with open(handle[_PLACE.size :], "rb") as file:
             file.seek(offset)
             payload = file.read(length)
         assert len(payload) == length, "a spilled payload is read only after it was written"
         return payload
 
-    def open(self, traveller: bytes) -> pa.NativeFile:
-        path = traveller[_PLACE.size :]
+    def open(self, handle: bytes) -> pa.NativeFile:
+        path = handle[_PLACE.size :]
         with self._lock:
             file = self._read.get(path)  # all streams of a file share its descriptor: a merge has thousands
             if file is None:
                 file = self._read[path] = _Opened(path)
-        return pa.PythonFile(_From(file, _PLACE.unpack_from(traveller)[0]), mode="r")
+        return pa.PythonFile(_From(file, _PLACE.unpack_from(handle)[0]), mode="r")
 
     def close(self) -> None:
         with self._lock:
@@ -93,7 +93,7 @@ class FileSpill(Spill):
         self.close()
 
     def __reduce__(self) -> tuple[type[FileSpill], tuple[str]]:
-        """Travel to another process as the folder alone: each process has a file of its own."""
+        """Pickle as the folder alone: each process has a file of its own."""
         return FileSpill, (self._folder,)
 
 

@@ -1,4 +1,4 @@
-"""Writing the vocabulary: the counts of all partitions merged as a stream, behind an earlier one if there is one."""
+"""Writing the vocabulary: the counts of all partitions merged as a stream, after an earlier one if there is one."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def write_vocabulary(
     progress.begin("vocabulary", len(partitions), "partitions")
 
     def counted() -> list[Iterator[pa.Table]]:
-        return [read_batches(spill.open(traveller)) for traveller in partitions]
+        return [read_batches(spill.open(handle)) for handle in partitions]
 
     earlier = _load_base(base) if base else None
     found = _count_known(base, counted()) if base else np.zeros(0, np.int64)
@@ -66,7 +66,7 @@ def merge_ordered(streams: Iterable[Iterator[pa.Table]]) -> Iterator[pa.Table]:
     """
     heads = [head for head in map(_Head, streams) if head.fill()]
     while heads:
-        # Rows up to the first of the heads' ends stand before all that is still to come.
+        # Rows up to the first of the heads' ends sort before all that is still to come.
         bound = min((head.last for head in heads if not head.ended), default=None)
         yield order_rows(pa.concat_tables([head.take(bound) for head in heads]))
         heads = [head for head in heads if head.fill()]
@@ -128,12 +128,12 @@ def _load_base(base: Base) -> Vocabulary:
 
 
 def _count_known(base: Base, streams: Iterable[Iterator[pa.Table]]) -> NDArray[np.int64]:
-    """Add up how often each of the base's tokens stands in the new text, int64 by id."""
+    """Add up how often each of the base's tokens occurs in the new text, int64 by id."""
     lookup, found = load_lookup(base.uri, base.sha256), np.zeros(base.rows, np.int64)
     for stream in streams:
         for table in stream:
             ids = lookup.rows_of(table["token"])
-            found[ids[ids >= 0]] += table["count"].to_numpy()[ids >= 0]  # no token stands twice
+            found[ids[ids >= 0]] += table["count"].to_numpy()[ids >= 0]  # no token occurs twice
     return found
 
 
@@ -173,6 +173,6 @@ def _publish_file(
 def _nothing_left(config: Config, set_aside: str) -> ConfigError:
     field = "" if config.input_format == "text" else f", --text-field {config.text_field}"
     return ConfigError(
-        f"--min-count {config.min_count}{field}: found no token that frequent in the input, expected a vocabulary"
+        f"--min-count {config.min_count}{field}: no token in the input is that frequent"
         + (f" (set aside: {set_aside})" if set_aside else "")
     )

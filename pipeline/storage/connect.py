@@ -19,7 +19,7 @@ from pipeline.storage.retry import ATTEMPTS, GIVE_UP_S, LONGEST_WAIT_S, StoreErr
 SCHEMES = {"s3": "S3Store", "gs": "GCSStore", "gcs": "GCSStore", "az": "AzureStore", "abfs": "AzureStore",
            "abfss": "AzureStore"}  # fmt: skip
 
-CONNECT_SECONDS, READ_SECONDS = 10.0, 30.0  # a store that is silent for longer is asked anew
+CONNECT_SECONDS, READ_SECONDS = 10.0, 30.0  # a store that is silent for longer is asked again
 _WRITE_SILENCE = 4  # times READ_SECONDS: a store says nothing while a body is sent to it
 _PREFIXES = ("AWS_", "AZURE_", "GOOGLE_", "STORAGE_EMULATOR_HOST", "REQUESTS_CA_BUNDLE")
 _TOKEN_TIME = timedelta(minutes=5)  # until a key or token is asked for again; the clouds' libraries renew theirs
@@ -34,7 +34,7 @@ def connect(scheme: str, bucket: str, purpose: str) -> Store:
 
     Args:
         scheme: one of SCHEMES.
-        bucket: its name; that of a container of Azure's may have its account's host behind an @.
+        bucket: its name; that of a container of Azure's may have its account's host after an @.
         purpose: "read", "write", or "parts": a large write, whose requests obstore repeats, each by itself.
 
     Raises:
@@ -74,7 +74,7 @@ def _connect(
     except StoreError:
         raise
     except Exception as error:  # obstore's and the clouds' libraries' own, of many kinds
-        raise StoreError(f"{scheme}://{bucket}: found {short_text(error)}, expected to be able to use it") from None
+        raise StoreError(f"{scheme}://{bucket}: cannot be used: {short_text(error)}") from None
 
 
 def _repeats(in_parts: bool) -> dict[str, object]:
@@ -103,7 +103,7 @@ os.register_at_fork(after_in_child=_unlock)
 def library() -> Store:
     """Return obstore's compiled module; a process that was forked, as PyTorch's loaders are, gets a copy of its own.
 
-    obstore's threads stay behind in the parent, and the child would wait for them for ever. A module that is loaded
+    obstore's threads stay in the parent, and the child would always wait for them. A module that is loaded
     from another file starts its own.
     """
     with _loading:
@@ -149,7 +149,7 @@ def _s3(_bucket: str, variables: Mapping[str, str]) -> Settings:
         file = variables.get("AWS_SHARED_CREDENTIALS_FILE") or os.path.expanduser("~/.aws/credentials")
         if not has_keys and ("AWS_PROFILE" in variables or os.path.exists(file)):
             needs = "pip install 'pairstream[s3]'"
-            raise StoreError(f"{file}: found an AWS profile, expected what `{needs}` brings to read it") from None
+            raise StoreError(f"{file}: an AWS profile, which needs botocore: `{needs}` brings it") from None
         return config, None
     session = Session()
     config["endpoint"] = config["endpoint"] or session.get_scoped_config().get("endpoint_url")

@@ -25,7 +25,7 @@ _KINDS = {stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a de
 def match_files(pattern: str) -> Iterator[tuple[str, os.stat_result]]:
     """Yield path and status of the files that a pattern matches, in any order; folders that it matches are none.
 
-    "**" stands for any number of folders; names that begin with a point match only what begins with one.
+    "**" is any number of folders; dotfiles match only patterns that begin with a dot.
 
     Raises:
         InputError: a folder or file cannot be read, is a link to a folder around it, or is neither file nor folder.
@@ -34,7 +34,7 @@ def match_files(pattern: str) -> Iterator[tuple[str, os.stat_result]]:
         for path in [pattern] if os.path.isfile(pattern) else dict.fromkeys(_match("", pattern)):
             status = os.stat(path)
             if kind := _KINDS.get(stat.S_IFMT(status.st_mode)):
-                raise InputError(f"--input {pattern}: found that {path} is {kind}, expected a file")
+                raise InputError(f"--input {pattern}: {path} is {kind}, not a file")
             if stat.S_ISREG(status.st_mode):
                 yield path, status
     except OSError as error:
@@ -95,7 +95,7 @@ def _match(folder: str, pattern: str) -> Iterator[str]:
 
 
 def _names(folder: str, pattern: str) -> list[str]:
-    """Names in a folder that match one part of a pattern; a part without signs need only be there."""
+    """Names in a folder that match one part of a pattern; a part without a wildcard need only exist."""
     if not glob.has_magic(pattern):
         return [pattern] if _status(folder + pattern, os.lstat) else []
     names = fnmatch.filter(os.listdir(folder or "."), pattern)
@@ -111,7 +111,7 @@ def _status(path: str, stat_of: Callable[[str], os.stat_result] = os.stat) -> os
 
 
 def _folders_below(top: str) -> Iterator[str]:
-    """Yield a folder and all below it, through links as well, but those whose names begin with a point."""
+    """Yield a folder and all below it, through links as well, except dotfiles."""
     waiting: list[tuple[str, frozenset[tuple[int, int]]]] = [(top, frozenset())]
     while waiting:
         folder, around = waiting.pop()
@@ -119,7 +119,7 @@ def _folders_below(top: str) -> Iterator[str]:
         status = os.stat(folder or ".")
         here = status.st_dev, status.st_ino
         if here in around:
-            raise InputError(f"{folder.rstrip('/')}: found a link to a folder around it, expected no circle")
+            raise InputError(f"{folder.rstrip('/')}: symlink loop: a link to a folder that contains it")
         with os.scandir(folder or ".") as entries:
             names = [entry.name for entry in entries if entry.is_dir() and not entry.name.startswith(".")]
         waiting += [(f"{folder}{name}/", around | {here}) for name in names]
@@ -145,7 +145,7 @@ def match_objects(pattern: str) -> list[tuple[str, int, float | None]]:
         return [one for one in matched if there.get(one.uri, True)]
     except OSError as error:
         detail = error.strerror or str(error)
-    raise InputError(f"--input {pattern}: found no way to list it ({detail}), expected files") from None
+    raise InputError(f"--input {pattern}: cannot list it ({detail})") from None
 
 
 def _match_by_beam(pattern: str) -> list[tuple[str, int, float | None]]:

@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 def make_in(folder: str, make: Callable[[], T]) -> T:
-    """Make a folder, then a file in it; both anew where somebody who tidies up removed the folder in between."""
+    """Make a folder, then a file in it; both again where another process removed the folder in between."""
     for chance in range(_CHANCES):
         try:
             os.makedirs(folder, exist_ok=True)

@@ -23,7 +23,7 @@ _PAGE = 1000  # objects that stores list or remove at once
 
 
 class PointerMovedError(Exception):
-    """Somebody else swapped the pointer since it was read; nothing was written."""
+    """Someone else swapped the pointer since it was read; nothing was written."""
 
 
 class Piece(NamedTuple):
@@ -87,7 +87,7 @@ def _ask(action: str, uri: str, *arguments: object, purpose: str = "read", **opt
 
 
 def get(uri: str, offset: int, length: int, e_tag: str | None = None) -> Piece:
-    """Fetch a range by one request; it may end behind the object's end, and is of the given version or not at all.
+    """Fetch a range by one request; it may end after the object's end, and is of the given version or not at all.
 
     Raises:
         FileNotFoundError: there is no such object.
@@ -104,7 +104,7 @@ def _get(uri: str, offset: int, length: int, e_tag: str | None) -> Piece:
         data = bytes(found.bytes())
     except Exception as error:
         text = str(error)
-        if "416 Range Not Satisfiable" in text or "Wanted range starting at" in text:  # at its end or behind it
+        if "416 Range Not Satisfiable" in text or "Wanted range starting at" in text:  # at its end or after it
             return Piece(b"", offset, e_tag or "")
         if type(error).__name__ == "PreconditionError":
             raise StoreError(f"{uri}: found another version than before, expected a file at rest") from None
@@ -173,7 +173,7 @@ def list_prefix(prefix: str) -> Iterator[StoredObject]:
     """List the objects whose URIs begin with a prefix, which may end in the middle of a name."""
     scheme, (bucket, start) = prefix.partition("://")[0], split(prefix)
     folder, _, name = start.rpartition("/")
-    # What lies before the prefix is passed over by the store, where it lists by name.
+    # What is before the prefix is skipped by the store, where it lists by name.
     by_name = SCHEMES[scheme] != "AzureStore" and not bucket.endswith("--x-s3")
     for one in _pages(prefix, folder, start[:-1] if by_name and name[:-1].strip(".") else "", by_name):
         if one["path"].startswith(start):
@@ -183,7 +183,7 @@ def list_prefix(prefix: str) -> Iterator[StoredObject]:
 
 
 def _pages(uri: str, folder: str, after: str, by_name: bool) -> Iterator[dict[str, Any]]:
-    """List what is below a folder, page by page; a listing that breaks goes on behind what it had, or begins anew."""
+    """List what is below a folder, page by page; a listing that breaks continues after what it had, or starts again."""
     stream: Any = None
 
     def page() -> Any:

@@ -56,9 +56,7 @@ def retrying(name: str, action: Callable[[], T], sleep: Callable[[float], None] 
                 raise _refused(name, error) from None
             reason = found
     seconds = time.monotonic() - started
-    raise StoreError(
-        f"{redact(name)}: found {reason}, {attempts} times in {seconds:.0f} s, expected an answer of the store"
-    )
+    raise StoreError(f"{redact(name)}: {reason}, {attempts} times in {seconds:.0f} s; gave up")
 
 
 def _refused(name: str, error: Exception) -> Exception:
@@ -67,7 +65,7 @@ def _refused(name: str, error: Exception) -> Exception:
         if isinstance(one, FileNotFoundError | StoreError):
             break
         if type(one).__module__.split(".")[0] in _LIBRARIES:
-            return StoreError(f"{redact(name)}: found {short_text(one)}, expected the store to do what it was asked")
+            return StoreError(f"{redact(name)}: the store refused: {short_text(one)}")
     return error
 
 
@@ -111,8 +109,8 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
     while isinstance(one, BaseException) and one not in seen:
         seen.append(one)
         yield one
-        behind = None if one.__suppress_context__ else one.__context__
-        one = getattr(one, "backend_error", None) or one.__cause__ or behind
+        context = None if one.__suppress_context__ else one.__context__
+        one = getattr(one, "backend_error", None) or one.__cause__ or context
 
 
 def _status(error: BaseException) -> int | None:

@@ -38,13 +38,13 @@ def local_path(uri: str) -> str:
 
 
 class RealPaths:
-    """Where files lie when all links are followed, each folder's asked for once."""
+    """Where files are when all links are followed; each folder is looked up once."""
 
     def __init__(self) -> None:
         self._folders: dict[str, str] = {}
 
     def of(self, uri: str) -> str:
-        """Return a file's; a store's objects lie where their URIs say."""
+        """Return a file's; a store's objects are where their URIs say."""
         if not is_local(uri):
             return uri
         path = local_path(uri)

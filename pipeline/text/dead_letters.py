@@ -1,4 +1,4 @@
-"""What is set aside of the text: counted to the last letter, and kept up to a limit, whoever comes upon it.
+"""What is set aside of the text: all counted, and kept up to a limit, the same whichever worker finds it.
 
 What workers found can be put together in any order and grouping, and is the same in the end: the letters that are
 kept are the first ones in an order of their own (`_Kept`), as many as fit. So memory has a bound at each place, and
@@ -27,7 +27,7 @@ SHORT_BYTES = 64 << 10
 #: Content of a file of dead letters; the next ones go into another.
 PART_BYTES = 16 << 20
 
-#: A letter and its place among all: class of its length (short ones, 0, come first), offset (what stands near to its
+#: A letter and its place among all: class of its length (short ones, 0, come first), offset (what is near to its
 #: file's start does), name of the file, reason, content. A plain tuple: a chunk may have half a million.
 _Kept = tuple[int, int, str, str, bytes]
 
@@ -52,7 +52,7 @@ class SetAside:
         self.limit = limit
         self.tallies: dict[str, Tally] = {}
         self._kept, self._size = list[_Kept](), 0
-        self._end: _Kept | None = None  # the first letter that did not fit: it and those behind it are not kept
+        self._end: _Kept | None = None  # the first letter that did not fit: it and those after it are not kept
 
     def __bool__(self) -> bool:
         return bool(self.tallies)
@@ -88,7 +88,7 @@ class SetAside:
         return sorted((file, DeadLetter(offset, reason, content)) for _, offset, file, reason, content in self._kept)
 
     def __getstate__(self) -> dict[str, object]:
-        self._trim()  # what travels is no more than is kept
+        self._trim()  # no more is sent than is kept
         return self.__dict__
 
     def _count(self, reason: str, more: Tally) -> None:

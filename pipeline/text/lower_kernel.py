@@ -43,7 +43,7 @@ def _put(target: NDArray[np.uint8], j: int, code: int) -> int:
 
 @inlined
 def _code_point(text: NDArray[np.uint8], i: int) -> tuple[int, int]:
-    """The character of two or three bytes at ``i``, and its width; 0 for all others, and what is no UTF-8."""
+    """The character of two or three bytes at ``i``, and its width; 0 for all others, and what is not valid UTF-8."""
     a, n = as_int(text[i]), len(text)
     if 0xC2 <= a <= 0xDF and i + 1 < n and text[i + 1] >> 6 == 2:
         return (a & 0x1F) << 6 | as_int(text[i + 1] & 0x3F), 2
@@ -68,8 +68,8 @@ def map_lines(
         table: by code point below 0x10000, what it becomes; 0 for characters that need more than a table.
         lowercase: A–Z too become a–z.
         target: output, of half as many bytes again as ``source`` and a block more.
-        hard: output, a row (first byte, one past the last one, where it would stand in ``target``) a line left out,
-            of which the line feed behind it is kept.
+        hard: output, a row (first byte, one past the last one, where it would be in ``target``) a line left out,
+            of which the line feed after it is kept.
 
     Returns:
         Bytes written, and rows of ``hard``.
@@ -79,7 +79,7 @@ def map_lines(
         a = source[i]
         if a < 0x80:
             if lowercase and i + BLOCK <= n:
-                # All of the block; what stands behind its ASCII part is overwritten.
+                # All of the block; what follows its ASCII part is overwritten.
                 lower_block(source, i, target, j)
                 run = trailing_zeros(foreign(source, i))
                 i, j = i + run, j + run
@@ -90,7 +90,7 @@ def map_lines(
         code, width = _code_point(source, i)
         mapped = as_int(table[code])
         if code == _CAPITAL_SIGMA and lowercase and (i == 0 or source[i - 1] == _LF or source[i - 1] == _SPACE):
-            mapped = as_int(_SIGMA)  # what stands at a word's start is no final sigma
+            mapped = as_int(_SIGMA)  # at a word's start it is not a final sigma
         if mapped != 0:
             i, j = i + width, _put(target, j, mapped)
             continue

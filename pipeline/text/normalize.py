@@ -90,7 +90,7 @@ def normalize_lines(data: bytes, offset: int, rules: TextRules) -> tuple[NDArray
 
 
 def pad_text(text: bytes, lower_ascii: bool = False) -> NDArray[np.uint8]:
-    """Copy a text, A–Z in lower case if asked for, and put zeros behind it for the kernels, which read blocks."""
+    """Copy a text, A–Z in lower case if asked for, and put zeros after it for the kernels, which read blocks."""
     from pipeline.native.machine import PADDING
     from pipeline.text.lower_kernel import copy_text
 
@@ -135,26 +135,26 @@ def simple_characters(lowercase: bool, normalize: str) -> NDArray[np.uint16]:
     """What characters become that go their way alone, uint16 by code point below 0x10000; 0 for all others.
 
     Not simple are those whose lower case is no single character or depends on its neighbours (capital sigma), and,
-    under normalisation, marks and whatever else is not certain to be in normal form beside any other character: the
+    under normalisation, marks and all else that may not be in normal form next to another character: the
     quick check of UAX #15, section 9.
     """
     table = np.zeros(1 << 16, np.uint16)
-    beside = _second_characters() if normalize != "none" else frozenset[str]()
+    seconds = _second_characters() if normalize != "none" else frozenset[str]()
     for code in (*range(0x80, 0xD800), *range(0xE000, 1 << 16)):
         one = chr(code)
         lower = one.lower() if lowercase else one
         if len(lower) > 1 or (lowercase and one == "\u03a3") or ord(lower) >= 1 << 16:
             continue
-        if normalize == "none" or all(_is_inert(c, normalize, beside) for c in {one, lower}):
+        if normalize == "none" or all(_is_inert(c, normalize, seconds) for c in {one, lower}):
             table[code] = ord(lower)
     table.flags.writeable = False
     return table
 
 
-def _is_inert(character: str, normalize: str, beside: frozenset[str]) -> bool:
+def _is_inert(character: str, normalize: str, seconds: frozenset[str]) -> bool:
     return (
         not unicodedata.combining(character)
-        and character not in beside
+        and character not in seconds
         and unicodedata.is_normalized(normalize, character)  # type: ignore[arg-type]
     )
 
@@ -182,8 +182,7 @@ def _decode(lines: list[bytes], rules: TextRules) -> tuple[list[str], list[int]]
     except UnicodeDecodeError as error:
         if rules.encoding_errors == "fail":
             raise InputError(
-                f"found the byte 0x{error.object[error.start]:02x}, which is no UTF-8, expected UTF-8 text "
-                "(see --encoding-errors)"
+                f"the byte 0x{error.object[error.start]:02x} is not valid UTF-8 (see --encoding-errors)"
             ) from None
     if rules.encoding_errors == "replace":
         return [line.decode("utf-8", "replace") for line in lines], []

@@ -1,7 +1,7 @@
 """One walk over a chunk's UTF-8 bytes that finds its tokens, line by line (the twin of tokenize.split_tokens).
 
 Blocks of 64 ASCII bytes become masks of word characters, whose edges are the tokens' ends: work by token, not by byte.
-Where a block holds anything else, the text is walked character by character up to the first token's end behind it.
+Where a block holds anything else, the text is walked character by character up to the next token's end.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def _kind(text: NDArray[np.uint8], i: int, classes: NDArray[np.uint8]) -> int:
 
 @compiled
 def _after_quote(text: NDArray[np.uint8], n: int, i: int, base: int, classes: NDArray[np.uint8]) -> int:
-    """Where the word goes on behind the quote at ``i``, or ``i`` where it ends before the quote."""
+    """Where the word continues after the quote at ``i``, or ``i`` where it ends before the quote."""
     j = i + _width(text[i])
     while j < n and _kind(text, j, classes) == EXTEND:
         j += _width(text[j])
@@ -107,14 +107,14 @@ def _joining_quotes(
     letter: np.uint64,
     digit: np.uint64,
 ) -> np.uint64:
-    """Mask of the apostrophes of an ASCII block that stand between two letters or two digits."""
+    """Mask of the apostrophes of an ASCII block between two letters or two digits."""
     before = as_int(classes[text[i - 1]]) if i > 0 and text[i - 1] < 0x80 else as_int(SEPARATOR)
-    behind = as_int(classes[text[i + BLOCK]]) if i + BLOCK < n else as_int(SEPARATOR)
+    after = as_int(classes[text[i + BLOCK]]) if i + BLOCK < n else as_int(SEPARATOR)
     first, last = np.uint64(0), _ONE << np.uint64(BLOCK - 1)
     after_letter = (letter << _ONE) | (_ONE if before == LETTER else first)
     after_digit = (digit << _ONE) | (_ONE if before == DIGIT else first)
-    before_letter = (letter >> _ONE) | (last if behind == LETTER else first)
-    before_digit = (digit >> _ONE) | (last if behind == DIGIT else first)
+    before_letter = (letter >> _ONE) | (last if after == LETTER else first)
+    before_digit = (digit >> _ONE) | (last if after == DIGIT else first)
     return quote & ((after_letter & before_letter) | (after_digit & before_digit))
 
 
@@ -157,9 +157,9 @@ def _walk(
 
 @compiled
 def _write_places(mask: np.uint64, count: int, first: int, out: NDArray[np.int32], at: int) -> None:
-    """Write the place of each bit, ``first`` for the lowest one, to out[at : at + count] and anything behind that.
+    """Write the place of each bit, ``first`` for the lowest one, to out[at : at + count] and anything after that.
 
-    So many at once that how many there are is hardly ever a branch; nor what stands behind them, which is overwritten.
+    So many at once that how many there are is hardly ever a branch; nor what follows them, which is overwritten.
     """
     for k in range(AT_ONCE):
         out[at + k] = first + trailing_zeros(mask)

@@ -32,14 +32,14 @@ TOKENIZER_VERSION = 1
 
 @dataclass(frozen=True)
 class Tokens:
-    """Where the tokens of a chunk lie, and which of them form sentences.
+    """Where the tokens of a chunk are, and which of them form sentences.
 
     Attributes:
         text: uint8, the normalised bytes that the spans point into, and machine.PADDING more.
         starts_T: int32, first byte of each token.
         lengths_T: int32, bytes of each token.
         ends_S: int32, one past each sentence's last token, ascending; no sentence is empty.
-        oversize: ``(line, start, length)`` of each token above the limit, which stands in no sentence.
+        oversize: ``(line, start, length)`` of each token above the limit, which is in no sentence.
     """
 
     text: NDArray[np.uint8]

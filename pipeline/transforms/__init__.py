@@ -1,4 +1,4 @@
-"""The thin Beam layer: wiring, threads, counters, and how elements travel.
+"""The thin Beam layer: wiring, threads, counters, and coders of elements.
 
 Only this package, `pipeline.job` and `pipeline.runners` import Beam. What happens to an element is in `pipeline.stages`
 and in the packages that it wires.

@@ -1,4 +1,4 @@
-"""Thin Beam transforms for --phrases: a reading of the text for each round, and two shuffles behind it."""
+"""Thin Beam transforms for --phrases: a reading of the text for each round, and two shuffles after it."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def find_phrases(
 
     Returns:
         A tuple with the PhraseFile of each, as a side input for later readings; and for each what it read, packed
-        ReadChunks, to be held against the counting pass.
+        ReadChunks, to be compared with the counting pass.
     """
     found, texts = AsSingleton(batches.pipeline | "NoPhrases" >> beam.Create([()])), list[AsIter]()
     for number in range(1, config.phrases + 1):
@@ -127,13 +127,13 @@ class _CountPairs(_PhraseDoFn, CountingDoFn):
 
 
 class _Parts:
-    """The Counts of one partition, read anew each time that one goes through them."""
+    """The Counts of one partition, read again each time that they are iterated."""
 
-    def __init__(self, travellers: Iterable[bytes], spill: Spill) -> None:
-        self._travellers, self._spill = travellers, spill
+    def __init__(self, handles: Iterable[bytes], spill: Spill) -> None:
+        self._handles, self._spill = handles, spill
 
     def __iter__(self) -> Iterator[Counts]:
-        return (counts_from_bytes(self._spill.get(traveller)) for traveller in self._travellers)
+        return (counts_from_bytes(self._spill.get(handle)) for handle in self._handles)
 
 
 class _MergePairs(_PhraseDoFn):
@@ -144,8 +144,8 @@ class _MergePairs(_PhraseDoFn):
     def process(self, element: tuple[int, Iterable[bytes]]) -> Iterator[beam.pvalue.TaggedOutput]:
         yield from self.work_on(element[1], self._merge)
 
-    def _merge(self, travellers: Iterable[bytes]) -> Iterator[Tagged]:
-        parts = _Parts(travellers, self._spill)
+    def _merge(self, handles: Iterable[bytes]) -> Iterator[Tagged]:
+        parts = _Parts(handles, self._spill)
         for part, counts in merge_pairs(parts, self._config.phrase_min_count, self._partitions):
             yield Tagged(COUNTS, (part, self._spill.put(counts.to_bytes())))
 
@@ -158,7 +158,7 @@ class _ScorePairs(_PhraseDoFn):
     def process(self, element: tuple[int, Iterable[bytes]], tokens: int) -> Iterator[beam.pvalue.TaggedOutput]:
         yield from self.work_on(element[1], self._score, tokens)
 
-    def _score(self, travellers: Iterable[bytes], tokens: int) -> list[Tagged]:
-        config, parts = self._config, _Parts(travellers, self._spill)
+    def _score(self, handles: Iterable[bytes], tokens: int) -> list[Tagged]:
+        config, parts = self._config, _Parts(handles, self._spill)
         found = score_pairs(parts, tokens, config.phrase_min_count, self._threshold, config.max_token_bytes)
         return [Tagged(PHRASES, table_to_bytes(found))]

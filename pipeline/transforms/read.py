@@ -107,7 +107,7 @@ class SpreadChunks(_OfParts):
     """
 
     def expand(self, batches: beam.PCollection) -> beam.PCollection:
-        """Read what is large, deal its chunks out anew, and with them all that is still to be read."""
+        """Read what is large, reshuffle its chunks, and with them all that is still to be read."""
         # One shuffle for both: Flink's runner cannot fuse a Flatten that several steps read from.
         return batches | beam.FlatMap(self._spread) | beam.Reshuffle()
 

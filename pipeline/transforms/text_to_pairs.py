@@ -113,7 +113,7 @@ class _CountTokens(CountingDoFn):
 
 
 class MergeCounts(beam.PTransform):  # type: ignore[misc]
-    """(partition, what travels) → what travels of each partition's tokens at or above --min-count, in order.
+    """(partition, handles) → a handle of each partition's tokens at or above --min-count, in order.
 
     With a ``base``, its tokens stay whatever their count. With --max-vocab, more new tokens than that leave none.
     """
@@ -141,15 +141,15 @@ class _MergeCounts(SpillingDoFn):
     def process(self, element: tuple[int, Iterable[bytes]]) -> Iterator[beam.pvalue.TaggedOutput]:
         yield from self.work_on(element[1], self._merge)
 
-    def _merge(self, travellers: Iterable[bytes]) -> list[Tagged]:
-        tables = (table_from_bytes(self._spill.get(traveller)) for traveller in travellers)
+    def _merge(self, handles: Iterable[bytes]) -> list[Tagged]:
+        tables = (table_from_bytes(self._spill.get(handle)) for handle in handles)
         kept = load_lookup(self._base.uri, self._base.sha256) if self._base else None
         merged = merge_counts(tables, self._config.min_count, kept, self._config.max_vocab)
         return [Tagged(MERGED, self._spill.put(table_to_bytes(merged, self._batch_rows)))]
 
 
 class EncodeChunks(beam.PTransform):  # type: ignore[misc]
-    """Batches of Part → outputs ``runs`` (shard, what travels of its ids) and ``encoded``."""
+    """Batches of Part → outputs ``runs`` (shard, handle of its ids) and ``encoded``."""
 
     def __init__(self, config: Config, spill: Spill, vocabulary: object, plan: object, phrases: object) -> None:
         super().__init__()
@@ -187,7 +187,7 @@ class _EncodeChunks(SpillingDoFn):
 
 
 class WriteShards(beam.PTransform):  # type: ignore[misc]
-    """(shard, what travels of its ids) → WrittenShard for every pass."""
+    """(shard, handle of its ids) → WrittenShard for every pass."""
 
     def __init__(self, config: Config, spill: Spill, folder: str, vocabulary: object, plan: object) -> None:
         super().__init__()
@@ -210,18 +210,18 @@ class _WriteShards(SpillingDoFn):
 
     def setup(self) -> None:
         super().setup()
-        load_lookup.forget()  # type: ignore[attr-defined]  # behind the shuffle nobody encodes any more
+        load_lookup.forget()  # type: ignore[attr-defined]  # after the shuffle nothing is encoded any more
 
     def process(
         self, element: tuple[int, Iterable[bytes]], vocabulary: VocabularyFile, plan: PlanFile
     ) -> Iterator[beam.pvalue.TaggedOutput]:
-        shard, travellers = element
+        shard, handles = element
         config = self._config
         progress.begin("writing pairs", plan.shards * config.passes, "shards")
         thresholds = load_thresholds(vocabulary.uri, vocabulary.entry.sha256, config.sample)
         rules = PairRules(config.window, config.fixed_window, config.seed, thresholds)
         # All of a shard, to be put in order: 4 bytes a token of --shard-pairs, whatever the size of the text.
-        runs = [run_from_bytes(self._spill.get(traveller)) for traveller in travellers]
+        runs = [run_from_bytes(self._spill.get(handle)) for handle in handles]
         for pass_index in range(config.passes):
             yield from self.submit(self._write, runs, rules, pass_index, shard, plan.shards)
 

@@ -99,19 +99,19 @@ class SpillingDoFn(ThreadedDoFn):
         self._spill.close()
 
     def work_on(
-        self, travellers: Iterable[bytes], work: Callable[..., Iterable[Tagged]], *arguments: object
+        self, handles: Iterable[bytes], work: Callable[..., Iterable[Tagged]], *arguments: object
     ) -> Iterator[beam.pvalue.TaggedOutput]:
-        """Call ``work`` with what travelled to one key, however much it is.
+        """Call ``work`` with the handles of one key, however many they are.
 
-        Payloads that travel themselves are worked on here, while the runner hands them on: they need not be in memory
+        Payloads that are in the shuffle are worked on here, as the runner yields them: they need not be in memory
         together. Places of payloads are few bytes each, and go to a thread.
         """
         if isinstance(self._spill, FileSpill):
-            places = list(travellers)
+            places = list(handles)
             yield from self.submit(lambda: list(work(places, *arguments)))
             return
         require_running()
-        for item in work(travellers, *arguments):
+        for item in work(handles, *arguments):
             self.count(item)
             yield beam.pvalue.TaggedOutput(item.tag, item.value)
 

@@ -14,7 +14,7 @@ from pipeline.native.machine import PADDING
 from pipeline.text.tokenize import Tokens
 from pipeline.vocabulary.hash_table import empty_slots, look_up, move_slots, read_counts, room_of
 from pipeline.vocabulary.lookup import TokenLookup
-from pipeline.vocabulary.partitions import FEWEST_PARTITIONS, deal
+from pipeline.vocabulary.partitions import FEWEST_PARTITIONS, split_by_hash
 
 #: Partial counts leave a table when its tokens take this many bytes, and a chunk, which is 2 MiB at most, is counted
 #: into it whole. So a thread's table has a bound, about ten times as much, whatever the text; a token is never longer
@@ -60,7 +60,7 @@ class TokenCounter:
 
     @property
     def is_large(self) -> bool:
-        """Whether it is time to hand on what was counted and start anew."""
+        """Whether it is time to emit what was counted and start again."""
         return bool(self._ends[self._rows] > ARENA_LIMIT_BYTES)
 
     def counts(self) -> pa.Table:
@@ -74,8 +74,8 @@ class TokenCounter:
 
     def partitions(self, number: int = FEWEST_PARTITIONS) -> Iterator[tuple[int, pa.Table]]:
         """Return ``(partition, table of COUNTS_SCHEMA)`` for every one of ``number`` partitions that holds a token."""
-        dealt = enumerate(deal(self.counts(), "token", number))
-        return ((partition, table) for partition, table in dealt if len(table))
+        split = enumerate(split_by_hash(self.counts(), "token", number))
+        return ((partition, table) for partition, table in split if len(table))
 
     def payloads(self, number: int) -> Iterator[tuple[int, bytes]]:
         """Yield what was counted by partition, encoded."""

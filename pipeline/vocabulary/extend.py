@@ -47,7 +47,7 @@ def find_base(config: Config) -> Base | None:
     if not config.vocab:
         return None
     if config.phrases:
-        raise ConfigError(f"--phrases: found {config.phrases}, expected 0 beside --vocab, whose own are joined")
+        raise ConfigError(f"--phrases: found {config.phrases}, expected 0 with --vocab, whose own phrases are joined")
     if config.vocab.endswith(".parquet"):
         return _from_file(config.vocab)
     dataset = _open_base(config.vocab)

@@ -4,7 +4,7 @@ Rows are numbered in order of insertion: the bytes of row r are arena[ends[r] : 
 entries of four words: of a token of at most 16 bytes the bytes themselves, filled up with zeros, of a longer one its
 hash and all ones; then its length and, below that, row + 1 (0 is an empty slot); then its count. So nearly every
 token is found, compared and counted in the half of one cache line; only long ones are compared in the arena. Texts
-and arenas carry machine.PADDING bytes behind their end, so that words can be read at any token.
+and arenas have machine.PADDING bytes after their end, so that words can be read at any token.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _ALL, _ROW, _HALF = np.uint64(0xFFFFFFFFFFFFFFFF), np.uint64(0xFFFFFFFF), np.uin
 #: Words of an entry, and bytes of a token that fit into its key.
 ENTRY, KEY_BYTES = 4, 16
 
-#: Tokens whose slots are asked for ahead of their use: large tables lie in memory, not in a cache.
+#: Tokens whose slots are asked for ahead of their use: large tables are in memory, not in a cache.
 _AHEAD = 128
 
 
@@ -32,7 +32,7 @@ def empty_slots(rows: int) -> NDArray[np.uint64]:
     """Return a table with room for so many rows; at most three slots of four are ever full."""
     slots = 1 << max(4, (-(-rows * 4 // 3) - 1).bit_length())
     words = np.zeros(ENTRY * (slots + 1), np.uint64)
-    first = -words.ctypes.data // 8 % ENTRY  # an entry lies in one cache line
+    first = -words.ctypes.data // 8 % ENTRY  # an entry is in one cache line
     return words[first : first + ENTRY * slots]
 
 

@@ -73,7 +73,7 @@ def load_thresholds(uri: str, sha256: str, sample: float) -> NDArray[np.uint64]:
 def unpack_tokens(column: pa.ChunkedArray) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """Return a column's bytes end to end, with padding as the kernels need it, and where each token ends, after a 0.
 
-    Chunk by chunk, so that beside the column there is no other copy of it than the one returned.
+    Chunk by chunk, so that the only copy of the column is the one returned.
     """
     ends, row = np.zeros(len(column) + 1, np.int64), 0
     for offsets, _ in map(_spans_of, column.chunks):
@@ -89,7 +89,7 @@ def unpack_tokens(column: pa.ChunkedArray) -> tuple[NDArray[np.uint8], NDArray[n
 
 
 def _keep_long(arena: NDArray[np.uint8], ends: NDArray[np.int64]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Return the bytes of long tokens alone, and where each token's end: short ones stand in the slots as a whole.
+    """Return the bytes of long tokens only, and where each token's end: short ones fit into the slots.
 
     ``ends`` is overwritten.
     """

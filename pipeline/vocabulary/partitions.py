@@ -1,4 +1,4 @@
-"""Dealing counted words to partitions by their hash: what comes together there is complete, and a part of the whole."""
+"""Splitting counted words into partitions by their hash: each partition has all counts of its words."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ FEWEST_PARTITIONS, MOST_PARTITIONS, PARTITION_BYTES = 64, 4096, 4 << 30
 
 
 def partition_count(input_bytes: int) -> int:
-    """Return the number of partitions for an input of so many stored bytes, a power of two; no result depends on it."""
+    """Return the number of partitions, a power of two, for an input of ``stored`` bytes; no result depends on it."""
     wanted = -(-input_bytes // PARTITION_BYTES)
     return min(max(FEWEST_PARTITIONS, 1 << max(0, wanted - 1).bit_length()), MOST_PARTITIONS)
 
 
-def deal(table: pa.Table, column: str, partitions: int) -> list[pa.Table]:
+def split_by_hash(table: pa.Table, column: str, partitions: int) -> list[pa.Table]:
     """Split a table by the hash of the words in a column; a row's place among those of its partition stays."""
     order, bounds = order_by(partition_of(table[column], partitions), partitions)
-    dealt = table.take(pa.array(order)).combine_chunks()
-    return [dealt.slice(start, stop - start) for start, stop in itertools.pairwise(bounds.tolist())]
+    sorted_table = table.take(pa.array(order)).combine_chunks()
+    return [sorted_table.slice(start, stop - start) for start, stop in itertools.pairwise(bounds.tolist())]
 
 
 def partition_of(words: pa.ChunkedArray, partitions: int) -> NDArray[np.unsignedinteger[Any]]:

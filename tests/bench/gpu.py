@@ -241,7 +241,7 @@ def main() -> None:
     if args.tiny:
         gpu.DEVICE, command.has_cuda = DEVICE.type, lambda: True
     elif not triton_mode.HAS_CUDA:
-        raise SystemExit("error: found no usable CUDA device, expected one (--tiny tries the script without)")
+        raise SystemExit("error: no usable CUDA device (--tiny tries the script without)")
     shutil.rmtree(args.work, ignore_errors=True)
     args.work.mkdir(parents=True)
     report = run(args)

@@ -53,7 +53,7 @@ def read_words(path: str) -> bytes:
     """The text of a file, a folder or a glob, plain or .gz, with everything but a–z and line ends turned to spaces."""
     files = sorted(Path(path).iterdir()) if Path(path).is_dir() else [Path(one) for one in sorted(glob.glob(path))]
     if not files:
-        raise SystemExit(f"error: --corpus {path}: found no file, expected text")
+        raise SystemExit(f"error: --corpus {path}: no such file")
     with ThreadPoolExecutor() as pool:
         parts = pool.map(
             lambda one: gzip.decompress(one.read_bytes()) if one.suffix == ".gz" else one.read_bytes(), files

@@ -97,8 +97,10 @@ def shorten(text: Path, words: int, work: Path) -> Path:
 
 def gensim_rate(text: Path, work: Path, threads: int, path: str) -> float:
     """Raw words a second of gensim's training."""
-    command = ["-m", "tests.bench.gensim_peer", str(text), str(work / "gensim.bin"), "1", str(threads), path]
-    done = subprocess.run([sys.executable, *command], cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
+    command = ["-m", "tests.bench.gensim_peer", str(text), str(work / "gensim.bin"), "--workers", str(threads)]
+    done = subprocess.run(
+        [sys.executable, *command, "--path", path], cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True
+    )
     result = json.loads(done.stdout.splitlines()[-1])
     return float(result["words"] / result["train_s"])
 

@@ -38,7 +38,7 @@ from pipeline.transforms.pack import _Together
 from pipeline.transforms.phrases import _MergePairs, _ScorePairs
 from pipeline.transforms.text_to_pairs import _CountTokens, _EncodeChunks, _MergeCounts, _WriteShards
 from pipeline.vocabulary.count import MERGE_ROWS, table_to_bytes
-from pipeline.vocabulary.partitions import deal, partition_count
+from pipeline.vocabulary.partitions import partition_count, split_by_hash
 from tests.bench import made
 from trainer.data.order import epoch_order
 
@@ -272,9 +272,9 @@ def set_letters_aside(sizes: Sizes, work: Path) -> Fed:
 def make_kept(sizes: Sizes, work: Path) -> None:
     """Make what the partitions leave of the vocabulary's words."""
     ids = np.arange(sizes.words, dtype=np.int64)
-    dealt = deal(made.counts_of(ids, 4 * 10**10 // (ids + 1) + 5), "token", sizes.partitions)
+    split = split_by_hash(made.counts_of(ids, 4 * 10**10 // (ids + 1) + 5), "token", sizes.partitions)
     batch_rows = max(1, MERGE_ROWS // sizes.partitions)
-    keep(work, "kept", [table_to_bytes(order_rows(table).combine_chunks(), batch_rows) for table in dealt])
+    keep(work, "kept", [table_to_bytes(order_rows(table).combine_chunks(), batch_rows) for table in split])
 
 
 def write_vocabulary(sizes: Sizes, work: Path) -> Fed:

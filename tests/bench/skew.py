@@ -75,9 +75,9 @@ def text_bytes(batch: list[Part]) -> int:
     return sum(part.bytes for part in batch)
 
 
-def shuffled_bytes(travellers: Iterable[bytes]) -> int:
+def shuffled_bytes(handles: Iterable[bytes]) -> int:
     """Bytes of the payloads that wait in files for one key."""
-    return sum(spill._PLACE.unpack_from(traveller)[1] for traveller in travellers)
+    return sum(spill._PLACE.unpack_from(handle)[1] for handle in handles)
 
 
 class CountTokens(text_to_pairs._CountTokens):

@@ -19,7 +19,7 @@ from tests.quality.corpora import ROOT, plain_words, shared_folder
 def parse_args(about: str | None, runs: int) -> argparse.Namespace:
     """Read --data, --work and --runs; without --data a dataset is made of the wiki corpus, once."""
     parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", help="a dataset; by default one of the wiki corpus beside the checkout")
+    parser.add_argument("--data", help="a dataset; by default one of the wiki corpus (docs/performance.md)")
     parser.add_argument("--runs", type=int, default=runs)
     parser.add_argument("--work", type=Path, default=ROOT / "work" / "bench")
     args = parser.parse_args()

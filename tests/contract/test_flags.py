@@ -46,7 +46,7 @@ def test_a_tilde_at_the_start_is_a_home(path: str, found: str) -> None:
 
 
 def test_an_unknown_user_is_named() -> None:
-    with pytest.raises(ValueError, match=r"found no user 'no-such-user', expected one, or \./~no-such-user/x"):
+    with pytest.raises(ValueError, match=r"no user 'no-such-user'; for a file of that name write \./~no-such-user/x"):
         expand_home("~no-such-user/x")
 
 

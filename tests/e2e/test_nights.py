@@ -279,4 +279,4 @@ def test_new_files_alone_and_two_at_once(work: Path) -> None:
     assert found["files_passed"] == {"unchanged": 0, "same_text": 3, "same_file": 0, "empty": 0}
     assert retrain(folder, "--only-new")["files_passed"]["unchanged"] == 3  # which is remembered
     (text / "renamed.txt.gz").write_bytes(gzip.compress(plain + b"more\n"))
-    assert "renamed.txt.gz: found that it was changed" in retrain(folder, "--only-new", status=1)["error"]
+    assert "renamed.txt.gz: changed since" in retrain(folder, "--only-new", status=1)["error"]

@@ -56,7 +56,7 @@ def test_two_nights_and_a_way_back(bucket: str, capsys: pytest.CaptureFixture[st
     with hold(f"{root}/model", folder, 600), pytest.MonkeyPatch.context() as patch:
         patch.setattr(lease, "pause", lambda _: renew(f"{folder}/{LEASE}"))
         assert main(words) == 4
-        assert "found another retraining at work (process " in capsys.readouterr().err
+        assert "another retraining is running (process " in capsys.readouterr().err
     storage.write_bytes(f"{folder}/{LEASE}", b"{}")  # whose holder did not renew it itself, and cannot give it up
     second = retrain()
     assert (second["status"], second["parent"], second["files_read"]) == ("published", first["version"], 2)
@@ -73,7 +73,7 @@ def test_a_lease_counts_as_long_as_it_changes(bucket: str) -> None:  # noqa: F81
     with hold("m", folder, 600) as first:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(lease, "pause", lambda _: renew(uri))
-            with pytest.raises(Busy, match="found another retraining at work"), hold("m", folder, 600):
+            with pytest.raises(Busy, match="another retraining is running"), hold("m", folder, 600):
                 raise AssertionError("two hold it")
         with pytest.MonkeyPatch.context() as patch:  # each look at the clock is a minute later, and nobody renews it
             patch.setattr(lease, "pause", lambda _: None)
@@ -89,6 +89,6 @@ def test_who_lost_the_lease_notices(bucket: str) -> None:  # noqa: F811
         storage.write_bytes(f"{folder}/{LEASE}", b"{}")
         with hold("m", folder, 600) as other:
             assert slow.lost.wait(60)
-            with pytest.raises(Busy, match="took the lease over"):
+            with pytest.raises(Busy, match="took over the lease"):
                 slow.require()
             other.require()

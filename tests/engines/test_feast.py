@@ -30,7 +30,7 @@ ROWS, DIM = 2000, 48
 # What is saved of the online store after which of the page's chapters.
 AFTER = {"The next version": "sqlite", "Redis": "redis", "PostgreSQL, and vector search": "postgres"}
 STORES = tuple(AFTER.values())
-AFTER |= {"Everything anew": "anew", "Back to an earlier version": "back"}
+AFTER |= {"Everything again": "again", "Back to an earlier version": "back"}
 # What could go wrong on the way through pandas, protobuf, SQL and Redis's keys.
 ODD = ["naïve", "nai\u0308ve", "日本", "𝔘😀", "a b", " ", "line\nbreak", "tab\t", "\r", "it's", '"quoted"', "\\n"]
 ODD += ["null", "nan", "None", "1", "1.0", "true", "\x00nul", "%s", "{}", "*", "a,b", "'; DROP TABLE w;", "x" * 5000]
@@ -135,7 +135,7 @@ def test_online_the_newest_version_wins(store: str, ran: SimpleNamespace) -> Non
 
 
 def test_everything_anew_is_the_same(ran: SimpleNamespace) -> None:
-    assert (ran.folder / "anew.json").read_text() == (ran.folder / "postgres.json").read_text()
+    assert (ran.folder / "again.json").read_text() == (ran.folder / "postgres.json").read_text()
 
 
 def test_back_to_an_earlier_version(ran: SimpleNamespace) -> None:

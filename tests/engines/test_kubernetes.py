@@ -73,7 +73,7 @@ def test_everything_is_in_the_namespace_and_of_a_version(built: Path) -> None:
 def units(place: Path, python: str) -> list[Path]:
     """Copies of the units that run a Python of this machine."""
     for path in SYSTEMD.glob("pairstream-retrain.*"):
-        (place / path.name).write_text(path.read_text().replace("/opt/pairstream/bin/python", python))
+        (place / path.name).write_text(path.read_text().replace("/opt/pairstream/bin/pairstream", python))
     return sorted(place.iterdir())
 
 

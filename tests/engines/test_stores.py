@@ -228,7 +228,7 @@ def test_a_bucket_that_is_not_there(store: Store, tmp_path: Path) -> None:
     none = store.root.replace("pairs", "none")
     stores.fail(["pipeline", "--input", f"{none}/*", "--output", f"{tmp_path}/out"], f"{none}/*", store.missing)
     stores.fail(["pipeline", "--input", __file__, "--output", f"{none}/out"], f"{none}/out/", store.missing)
-    stores.fail(["pipeline", "--input", f"{store.root}/none/*", "--output", f"{tmp_path}/out"], "found no file")
+    stores.fail(["pipeline", "--input", f"{store.root}/none/*", "--output", f"{tmp_path}/out"], "no file matches")
 
 
 #: What docs/object-stores.md says that a signature must give, and the work that needs it.

@@ -45,7 +45,7 @@ def test_the_jobs_command_runs_on_a_worker_pool(tmp_path: Path) -> None:
         servers.started(server, tmp_path / "prism.log", lambda: servers.listens(jobs), **options),
         servers.started(workers, tmp_path / "pool.log", lambda: servers.listens(pool), **options),
     ):
-        command = [str(python), *(local.get(word, word) for word in words[1:]), "--sample=0.05"]
+        command = [str(python), "-m", *(local.get(word, word) for word in words), "--sample=0.05"]
         done = subprocess.run(
             command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=180, check=False
         )

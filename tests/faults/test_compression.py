@@ -78,7 +78,7 @@ def test_flipped_bit_in_the_data_or_checksum(ending: str) -> None:
 
 @every_format
 def test_garbage_behind_the_end(ending: str) -> None:
-    with pytest.raises(InputError, match="behind the end"):
+    with pytest.raises(InputError, match="after the end"):
         read(FORMATS[ending](TEXT) + b"garbage, and more of it", ending)
 
 

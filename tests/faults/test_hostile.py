@@ -49,7 +49,7 @@ def test_a_name_with_a_line_feed_makes_no_second_line(tmp_path: Path, capsys: py
     make_damaged.write_bytes(b"\x1f\x8b\x08")
     expect_line(*in_process(words_of(tmp_path / "a\nb"), capsys)(), "/in/bad .gz: found ")
     (tmp_path / "a\nb" / "out").write_text("")
-    expect_line(*in_process(words_of(tmp_path / "a\nb"), capsys)(), "/out/LATEST.json: found Not a directory, ")
+    expect_line(*in_process(words_of(tmp_path / "a\nb"), capsys)(), "/out/LATEST.json: Not a directory")
 
 
 def test_an_output_whose_name_is_no_utf_8(tmp_path: Path) -> None:
@@ -67,7 +67,7 @@ def test_a_very_long_path(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     (tmp_path / "in" / "a.txt").write_text(TEXT)
     for output in (f"{tmp_path}/{'x' * 300}", f"{tmp_path}" + "/y" * 2500):
         words = [*words_of(tmp_path)[:2], "--output", output, *FLAGS]
-        expect_failure(tmp_path, in_process(words, capsys), output[:200], ": found File name too long, expected ")
+        expect_failure(tmp_path, in_process(words, capsys), output[:200], ": File name too long")
     expect_failure(
         tmp_path, in_process(["--input", "x" * 5000, *words_of(tmp_path)[2:]], capsys), "found File name too"
     )
@@ -86,9 +86,7 @@ def test_what_the_output_holds_is_no_input(
     if "link" in pattern:
         (tmp_path / "in" / "link").symlink_to("out")
     words = ["--input", pattern, "--output", f"{tmp_path}/{output}", *FLAGS]
-    line = expect_line(
-        *in_process(words, capsys)(), f": found that --input {pattern} matches files that are written there, "
-    )
+    line = expect_line(*in_process(words, capsys)(), f": --input {pattern} matches files that are written there, ")
     assert line.startswith("--output ")
     assert len(list((tmp_path / output / "runs").iterdir())) == 1
 
@@ -116,7 +114,7 @@ def test_a_fifo_among_the_files(tmp_path: Path, capsys: pytest.CaptureFixture[st
     make_old(tmp_path)
     (tmp_path / "in" / "a.txt").write_text(TEXT)
     os.mkfifo(tmp_path / "in" / "pipe")  # opening it would wait for ever
-    expect_failure(tmp_path, in_process(words_of(tmp_path), capsys), f"found that {tmp_path}/in/pipe is a FIFO")
+    expect_failure(tmp_path, in_process(words_of(tmp_path), capsys), f"{tmp_path}/in/pipe is a FIFO")
 
 
 def test_a_folder_among_the_files_and_a_folder_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -124,7 +122,7 @@ def test_a_folder_among_the_files_and_a_folder_alone(tmp_path: Path, capsys: pyt
     (tmp_path / "in" / "folder.txt").mkdir()
     words = ["--input", f"{tmp_path}/in/", *words_of(tmp_path)[2:]]
     expect_failure(
-        tmp_path, in_process(words, capsys), f"in/: found a folder, expected files, as {tmp_path}/in/* names "
+        tmp_path, in_process(words, capsys), f"in/: this is a folder; name the files in it, as {tmp_path}/in/* does"
     )
     (tmp_path / "in" / "a.txt").write_text(TEXT)
     assert main(words_of(tmp_path)) == 0

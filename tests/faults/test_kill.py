@@ -113,5 +113,5 @@ def test_a_worker_process_that_dies(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         status, error = run()
         return status, "\n".join(line for line in error.splitlines() if line.startswith("error: "))
 
-    expect_failure(tmp_path, our_line, "--runner FnApiRunner: found that it cannot run the job (")
+    expect_failure(tmp_path, our_line, "--runner FnApiRunner: cannot run the job: ")
     assert main(words_of(tmp_path)) == 0

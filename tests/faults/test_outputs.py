@@ -227,7 +227,7 @@ def test_the_pipeline_does_not_write_onto_its_text(
     words = [command, "--input", f"{tmp_path}/in/*.txt", "--output", f"{tmp_path}/out", flag, target]
     assert pipeline(words) == 1
     line = capsys.readouterr().err
-    assert line.startswith(f"error: {flag} {target}: found it among what --input {tmp_path}/in/*.txt reads")
+    assert line.startswith(f"error: {flag} {target}: --input {tmp_path}/in/*.txt reads it")
     assert line.count("\n") == 1
     assert text.read_bytes() == before
     assert not (tmp_path / "out").exists()
@@ -239,7 +239,7 @@ def test_an_output_among_the_inputs_is_refused(
 ) -> None:
     write_text(tmp_path / "in")
     assert pipeline(["--input", f"{tmp_path}/{pattern}", "--output", f"{tmp_path}/in/out"]) == 1
-    assert f"error: --output {tmp_path}/in/out: found that --input" in capsys.readouterr().err
+    assert f"error: --output {tmp_path}/in/out: --input" in capsys.readouterr().err
     assert not (tmp_path / "in" / "out").exists()
 
 

@@ -119,7 +119,7 @@ def test_two_trainings_do_not_write_one_folder(data: str, tmp_path: Path, monkey
         step(loop, *args)
 
     def second() -> None:
-        with pytest.raises(UserError, match="found another training at work in it") as caught:
+        with pytest.raises(UserError, match="another training is running in it") as caught:
             train.train(config_of(data, tmp_path / "m"))
         refused.append(str(caught.value))
 

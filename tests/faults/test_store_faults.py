@@ -137,7 +137,7 @@ def test_what_does_not_pass_is_one_line(
     faults += [fault] * 999
     assert main(["train", "--data", uri, "--model", str(tmp_path / "m"), "--device", "cpu"]) == 1
     error = capsys.readouterr().err
-    assert error.startswith(f"error: {uri}/LATEST.json: found ")
+    assert error.startswith(f"error: {uri}/LATEST.json: ")
     assert error.count("\n") == 1
     assert said in error
     assert f"{ATTEMPTS} times" in error
@@ -190,7 +190,7 @@ def test_the_cause_behind_a_librarys_error_counts() -> None:
         backend_error = ConnectionResetError(104, "reset")
 
     assert transient_reason(WrappedError("found")) == "ConnectionResetError: [Errno 104] reset"
-    with pytest.raises(StoreError, match=rf"s3://b/k: found ConnectionResetError.*, {ATTEMPTS} times in 0 s"):
+    with pytest.raises(StoreError, match=rf"s3://b/k: ConnectionResetError.*, {ATTEMPTS} times in 0 s"):
         retrying("s3://b/k", lambda: (_ for _ in ()).throw(WrappedError("x")), sleep=lambda _: None)
 
 
@@ -225,7 +225,7 @@ def test_a_lost_race_is_told_as_such_whatever_told_it() -> None:
 
     with pytest.raises(storage.PointerMovedError):
         retrying("s3://b/k", lose)
-    with pytest.raises(StoreError, match="s3://b/k: found AccessDenied: No way, expected the store to do"):
+    with pytest.raises(StoreError, match="s3://b/k: the store refused: AccessDenied: No way"):
         retrying("s3://b/k", refuse)
 
 

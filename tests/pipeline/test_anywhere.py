@@ -185,15 +185,15 @@ def test_every_runner_fails_with_one_line(name: str, tmp_path: Path) -> None:
     [
         (
             ["--runner=Nonsense"],
-            "--runner Nonsense: found that it cannot run the job (Unexpected pipeline runner: Nonsense. ",
+            "--runner Nonsense: cannot run the job: Unexpected pipeline runner: Nonsense. ",
         ),
         (
             ["--runner=PrismRunner", "--prism_location=/no/prism"],
-            "--runner PrismRunner: found that it cannot run the job (",
+            "--runner PrismRunner: cannot run the job: ",
         ),
         (
             ["--runner=DataflowRunner"],
-            "--runner DataflowRunner: found that it cannot run the job (Pipeline has validations ",
+            "--runner DataflowRunner: cannot run the job: Pipeline has validations ",
         ),
     ],
     ids=["name", "binary", "options"],

@@ -92,7 +92,7 @@ def test_phrases_of_the_base_are_joined(tmp_path: Path) -> None:
     [
         ({"vocab": "{old}", "lowercase": False}, "found a vocabulary of lowercase True, expected False"),
         ({"vocab": "{old}", "tokenizer": "whitespace"}, "found a vocabulary of name 'unicode', expected 'whitespace'"),
-        ({"vocab": "{old}", "phrases": 1}, "--phrases: found 1, expected 0 beside --vocab"),
+        ({"vocab": "{old}", "phrases": 1}, "--phrases: found 1, expected 0 with --vocab"),
         ({"vocab": "{tmp}/none"}, "none/LATEST.json"),
         ({"vocab": "{tmp}/none.parquet"}, "none.parquet: found no file, expected a vocabulary"),
     ],

@@ -285,7 +285,7 @@ def test_of_two_publishers_the_second_loses_and_stays_complete(
 
 def test_a_finished_run_is_not_written_over(corpus: Path, tmp_path: Path) -> None:
     run(corpus, tmp_path, run_id="one")
-    with pytest.raises(ConfigError, match="--run-id one: found a finished run"):
+    with pytest.raises(ConfigError, match="--run-id one: a finished run"):
         run(corpus, tmp_path, run_id="one")
 
 
@@ -338,11 +338,11 @@ def test_too_many_dead_letters_fail_and_stay_readable(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "options", "message"),
     [
-        (b"", {}, "--min-count 2: found no token that frequent in the input, expected a vocabulary"),
-        (b"\n\n\r\n", {}, "found no token that frequent"),
+        (b"", {}, "--min-count 2: no token in the input is that frequent"),
+        (b"\n\n\r\n", {}, "no token in the input is that frequent"),
         (b"a b c\n", {}, "--min-count 2: found no token"),
         (b"a\na\na\n", {}, "found no sentence with two words left"),
-        (b"a a\n\xff\n", {"encoding_errors": "fail"}, "a.txt: chunk at byte 0: found the byte 0xff"),
+        (b"a a\n\xff\n", {"encoding_errors": "fail"}, "a.txt: chunk at byte 0: the byte 0xff is not valid UTF-8"),
     ],
     ids=["empty", "newlines", "rare", "alone", "encoding"],
 )

@@ -51,7 +51,7 @@ def test_lengths_are_the_same_for_any_number_of_threads_and_blocks(
 
 @pytest.mark.parametrize(
     ("flags", "said"),
-    [(["--no-wait"], "found --no-wait beside it"), ([], "found a folder at")],
+    [(["--no-wait"], "cannot be combined with --no-wait"), ([], "found a folder at")],
 )  # fmt: skip
 def test_a_page_that_cannot_be_is_refused_at_once(
     tmp_path: Path, flags: list[str], said: str, capsys: pytest.CaptureFixture[str]

@@ -108,7 +108,7 @@ def test_a_live_run_stays_and_its_name_is_taken(tmp_path: Path) -> None:
     leave(folder, *LEFT, age_s=9 * DAY)
     with hold_lease(str(folder), "FnApiRunner", True):
         assert clean.clean(str(tmp_path), 0.0) == []
-        with pytest.raises(ConfigError, match=r"^--run-id now: found a run of that name being written"):
+        with pytest.raises(ConfigError, match=r"^--run-id now: a run of that name is being written"):
             hold_lease(str(folder), "FnApiRunner", True).__enter__()
     assert len(clean.list_files(str(folder))) == len(LEFT) + 1
     [item] = clean.clean(str(tmp_path), 9 * DAY)  # the process let go without saying that it was done
@@ -121,7 +121,7 @@ def test_a_second_process_of_one_name_is_refused(tmp_path: Path) -> None:
     config = Config((f"{tmp_path}/a.txt",), str(tmp_path / "out"), run_id="one")
     with (
         hold_lease(f"{tmp_path}/out/runs/one", "FnApiRunner", True),
-        pytest.raises(ConfigError, match="--run-id one: found a run of that name being written"),
+        pytest.raises(ConfigError, match="--run-id one: a run of that name is being written"),
     ):
         job.run_job(config, ())
     assert [file.name for file in clean.list_files(f"{tmp_path}/out/runs")] == [f"one/{LEASE}"]

@@ -1,4 +1,4 @@
-"""Real text for measuring, from a folder beside the checkout; nothing of it is part of the project."""
+"""Real text and evaluation sets for measuring; nothing of them is part of the project (docs/performance.md)."""
 
 from __future__ import annotations
 
@@ -10,15 +10,27 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 
 
+FOLDER = Path(os.environ.get("CORPORA") or ROOT.parent / "shared").resolve()
+
+
 def shared_folder() -> Path:
-    """The folder with corpora/, evalsets/ and measure/: $CORPORA, or ../shared.
+    """The folder with `corpora/wiki/*.gz` and, if you like, `evalsets/*.tsv`: $CORPORA, or ../shared.
 
     Exits with one line where there is none.
     """
-    folder = Path(os.environ.get("CORPORA") or ROOT.parent / "shared").resolve()
-    if not (folder / "corpora" / "wiki").is_dir():
-        raise SystemExit(f"error: {folder}: found no corpora/wiki, expected real text (set CORPORA=folder)")
-    return folder
+    if not (FOLDER / "corpora" / "wiki").is_dir():
+        raise SystemExit(
+            f"error: {FOLDER}: no corpora/wiki in it; set CORPORA to a folder with text in corpora/wiki/*.gz"
+        )
+    return FOLDER
+
+
+def evaluation_sets() -> dict[str, Path]:
+    """Evaluation sets by name: WordSim-353 and Google's analogies (`analogy`) of gensim, and those of $CORPORA."""
+    from gensim.test.utils import datapath
+
+    own = {path.stem: path for path in sorted((FOLDER / "evalsets").glob("*.tsv"))}
+    return {"wordsim353": Path(datapath("wordsim353.tsv")), **own, "analogy": Path(datapath("questions-words.txt"))}
 
 
 def plain_words(shared: Path, work: Path) -> Path:

@@ -23,7 +23,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.quality.corpora import ROOT, plain_words, shared_folder
-from tests.quality.lane import command, score
+from tests.quality.lane import command
+from tests.quality.score import read_vectors, score
 
 ALLOWED, ALLOWED_16, ALLOWED_SMALL, MOST_RISE = 0.015, 0.03, 0.05, 1.02
 EPOCHS, KILL_AFTER_S = "5", (4.0, 5.0, 3.0)
@@ -77,7 +78,7 @@ def scores_of(model: Path, work: Path) -> dict[str, float]:
     """Export a model and score it."""
     vectors = str(work / "vectors.parquet")
     command("-m", "trainer", "export", "--model", str(model), "--format", "parquet", "--to", vectors, "--json")
-    return score(vectors, shared_folder())
+    return score(*read_vectors(Path(vectors)))
 
 
 def measure(args: argparse.Namespace, text: Path, kinds: list[str]) -> dict[str, list[dict[str, float]]]:

@@ -2,7 +2,7 @@
 
     python -m tests.quality.study [--seeds 3] [--threads 2] [--work work/study] [--only PART …]
 
-D=100, window 5, 5 negatives, on the wiki corpus beside the checkout. Each part changes one thing from the defaults of
+D=100, window 5, 5 negatives, on the wiki corpus (docs/performance.md). Each part changes one thing from the defaults of
 five epochs over five passes. Runs that were done before are read from WORK/scores.jsonl; the table comes at the end.
 """
 
@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -20,12 +19,11 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from pipeline.dataset.reader import Dataset, open_dataset
 from tests.quality.corpora import ROOT, plain_words, shared_folder
 from tests.quality.lane import command
+from tests.quality.score import score
 from trainer.config import LEARNING_RATES, TrainConfig
 from trainer.data.order import Ids, epoch_order, negatives_key, pairs_to_come, read_ahead
 from trainer.engines.cpu import FusedEngine
@@ -120,19 +118,6 @@ def train(dataset: Dataset, trial: Trial, seed: int, threads: int) -> npt.NDArra
     return tables[0]
 
 
-def score(dataset: Dataset, table_VD: npt.NDArray[np.float32], work: Path) -> dict[str, float]:
-    """Score a table with the scorer beside the corpora."""
-    vectors, tokens = work / "vectors.parquet", dataset.vocabulary().tokens
-    rows = pa.FixedSizeListArray.from_arrays(pa.array(table_VD.ravel()), table_VD.shape[1])
-    pq.write_table(pa.table({"token": tokens, "vector": rows.cast(pa.list_(pa.float32()))}), vectors)
-    found = subprocess.run(
-        [sys.executable, str(shared_folder() / "measure" / "score.py"), str(vectors)],
-        check=True, stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    scores = json.loads(found.stdout)
-    return {name: float(scores[name].get("spearman", scores[name].get("accuracy"))) for name in SETS}
-
-
 def make_data(work: Path, seed: int) -> Dataset:
     """The corpus's pairs in PASSES draws, of a seed of its own; made once."""
     data = work / f"data-{seed}"
@@ -180,7 +165,12 @@ def main() -> None:
             start = time.perf_counter()
             table_VD = train(dataset, trial, seed, args.threads)
             seconds = time.perf_counter() - start
-            run = {"trial": asdict(trial), "seed": seed, "seconds": seconds, **score(dataset, table_VD, args.work)}
+            run = {
+                "trial": asdict(trial),
+                "seed": seed,
+                "seconds": seconds,
+                **score(dataset.vocabulary().tokens, table_VD),
+            }
             done[name, seed] = run
             with book.open("a") as out:
                 out.write(json.dumps(run) + "\n")

@@ -60,7 +60,7 @@ def test_wrong_usage_is_one_line_and_status_2(words: list[str], capsys: pytest.C
         (FileNotFoundError(2, "No such file or directory", "a/b"), "a/b: No such file or directory"),
         (PermissionError(13, "Permission denied", "s3://me:secret@b/c"), "s3://***@b/c: Permission denied"),
         (OSError("disk on fire"), "disk on fire"),
-        (ModuleNotFoundError("No module named 'numba'", name="numba"), "found no module 'numba'"),
+        (ModuleNotFoundError("No module named 'numba'", name="numba"), "no module 'numba'"),
     ],
     ids=lambda value: type(value).__name__,
 )

@@ -203,7 +203,7 @@ def test_on_cuda_a_window_shares_negatives_or_nobody(words: list[str]) -> None:
 
 
 def test_cuda_where_there_is_none_is_refused() -> None:
-    with pytest.raises(UserError, match="--device cuda: found no usable CUDA device"):
+    with pytest.raises(UserError, match="--device cuda: no usable CUDA device"):
         resolve(parse("--device", "cuda"))
 
 

@@ -317,9 +317,9 @@ def test_wrong_flags(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
         with pytest.raises(SystemExit, match="2"):
             run("--model", str(tmp_path), *flags)
         assert message in capsys.readouterr().err
-    with pytest.raises(UserError, match=r"--similarity: found no file .*none"):
+    with pytest.raises(UserError, match=r"--similarity: no file .*none"):
         run("--model", str(tmp_path), "--similarity", str(tmp_path / "none"))
-    with pytest.raises(UserError, match=r"--analogies: found no file"):
+    with pytest.raises(UserError, match=r"--analogies: no file"):
         run("--model", str(tmp_path), "--analogies", str(tmp_path))
     (tmp_path / "latin").write_bytes(b"caf\xe9 tea 1\n")
     with pytest.raises(FormatError, match=r"latin: not valid UTF-8 at byte 3"):

@@ -155,7 +155,7 @@ def test_files_are_read_before_and_scored_by_kind(tmp_path: Path) -> None:
         "similarity": {f"{tmp_path}/s.tsv": Measured(None, 0, 3)},
         "analogies": {f"{tmp_path}/a.txt": Measured(None, 0, 1)},
     }
-    with pytest.raises(UserError, match=r"--similarity: found no file .*none"):
+    with pytest.raises(UserError, match=r"--similarity: no file .*none"):
         read_evalsets([f"{tmp_path}/none"], [])
     (tmp_path / "s.tsv").write_bytes(b"\xff")
     with pytest.raises(FormatError, match="not valid UTF-8 at byte 0"):

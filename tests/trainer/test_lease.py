@@ -71,7 +71,7 @@ def test_what_other_clocks_say_does_not_matter(
     world.meanwhile = meanwhile
     monkeypatch.setattr(time, "time", lambda: true_time() + skew)  # the second machine's clock
     if alive:
-        with pytest.raises(Busy, match=r"at work \(process 7 on elsewhere"), hold("m", "s3://b", SPAN):
+        with pytest.raises(Busy, match=r"is running \(process 7 on elsewhere"), hold("m", "s3://b", SPAN):
             raise AssertionError("two hold it")
         assert world.now - began <= SPAN / 3 + 2 * lease.POLL_S
         assert not held.lost.is_set()

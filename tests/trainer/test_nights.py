@@ -138,7 +138,7 @@ def test_new_files_are_those_whose_text_the_model_has_not_read() -> None:
 def test_a_name_with_other_text_is_an_error_or_new(row: tuple[str, int, int, str | None]) -> None:
     known, seen = as_seen(texts(("/a", 1, 10, "A"), ("/b", 2, 20, "B"))), as_seen(texts(("/alias", 1, 9, "B")))
     listed = texts(("/a", 1, 10, "A"), row)
-    with pytest.raises(UserError, match=rf"^{row[0]}: found that it was changed since .* \(1 such file\)"):
+    with pytest.raises(UserError, match=rf"^{row[0]}: changed since .* \(1 such file\)"):
         new_of(listed, known, seen, "fail")
     again = new_of(listed, known, seen, "new")
     assert again.read["uri"].to_pylist() == [row[0]]
@@ -159,7 +159,7 @@ def test_names_of_known_texts_are_remembered_and_names_of_others_while_they_are_
     assert [(row["uri"], row["digest"]) for row in seen.to_pylist()] == [("/b", "A"), ("/c", "C")]
     later = merge_seen(seen, texts(("/b", 2, 20, "B")), known)
     assert [(row["uri"], row["digest"]) for row in later.to_pylist()] == [("/b", "A"), ("/b", "B")]
-    with pytest.raises(UserError, match=r"^/b: found that it was changed"):  # also the next time
+    with pytest.raises(UserError, match=r"^/b: changed since"):  # also the next time
         new_of(texts(("/b", 2, 20, "B")), known, later, "fail")
 
 
@@ -239,7 +239,7 @@ def holding(folder: Path, seconds: str) -> subprocess.Popen[str]:
 
 def test_one_at_a_time(tmp_path: Path) -> None:
     with holding(tmp_path, "0") as holder:
-        expected = rf"^m: found another retraining at work \(process {holder.pid} on .*, since .*\), expected one at"
+        expected = rf"^m: another retraining is running \(process {holder.pid} on .*, since .*\)"
         with pytest.raises(Busy, match=expected), hold("m", str(tmp_path), 60):
             raise AssertionError("two hold it")
         holder.communicate(timeout=20)

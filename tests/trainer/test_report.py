@@ -199,7 +199,7 @@ def test_evaluation_files_come_from_flags_or_a_file(tmp_path: Path, capsys: pyte
 def test_what_cannot_be_is_said_before_the_training(data: str, tmp_path: Path) -> None:
     for changes, said in (
         ({"report": str(tmp_path)}, "--report: found a folder"),
-        ({"report": "p.html", "similarity": ("gone.tsv",)}, "--similarity: found no file gone.tsv"),
+        ({"report": "p.html", "similarity": ("gone.tsv",)}, "--similarity: no file gone.tsv"),
     ):
         with pytest.raises(UserError, match=said):
             command.train(config_of(data, tmp_path / "m", **changes))
@@ -228,5 +228,5 @@ def test_tensorboard_is_missed_before_the_training(
     words = ["train", "--data", data, "--model", str(tmp_path / "m"), "--tensorboard", str(tmp_path / "logs")]
     assert main([*words, "--quiet"]) == 1
     error = capsys.readouterr().err
-    assert error.startswith("error: --tensorboard: found no module 'tensorboard', expected what `pip install")
+    assert error.startswith("error: --tensorboard: no module 'tensorboard'; `pip install")
     assert not (tmp_path / "m" / "versions").exists()

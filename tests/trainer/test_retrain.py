@@ -260,7 +260,7 @@ def test_a_warm_start_that_cannot_be_is_refused_before_the_night(nights: Nights)
     assert (cold["status"], cold["parent"]) == ("published", first["version"])
     nights.add()
     nights.prefix = "other"
-    with pytest.raises(UserError, match=r"^--init-from live: found no word of the new vocabulary.*--init-from none"):
+    with pytest.raises(UserError, match=r"^--init-from live: no word of the new vocabulary.*--init-from none"):
         nights.night(dim=12)
     assert nights.under_way() == []
 

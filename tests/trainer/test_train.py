@@ -232,7 +232,7 @@ def test_where_no_checkpoint_is_whole_it_begins_again(
     interrupt(config, monkeypatch)
     for path in (tmp_path / "m" / "checkpoints").glob("0*/state.json"):
         path.write_bytes(b"{}")
-    with pytest.raises(UserError, match="--resume must: found no whole checkpoint"):
+    with pytest.raises(UserError, match="--resume must: no complete checkpoint"):
         command.train(make_config(data, tmp_path / "m", resume="must"))
     assert command.train(config)["resumed"] is False
     assert digests(tmp_path / "m") == digests(tmp_path / "whole")
@@ -253,7 +253,7 @@ def test_another_config_or_dataset_is_refused_naming_it(
     command.train(config) if state == "finished" else interrupt(config, monkeypatch)
     before = sorted((path, path.stat().st_mtime_ns) for path in (tmp_path / "m").rglob("*"))
     what = "a model" if state == "finished" else "an unfinished training"
-    with pytest.raises(UserError, match=rf"found {what} with --dim 6, expected --dim 7; --overwrite starts anew"):
+    with pytest.raises(UserError, match=rf"found {what} with --dim 6, expected --dim 7; --overwrite starts again"):
         command.train(make_config(data, tmp_path / "m", dim=7))
     other = make_dataset(tmp_path / "other", passes=[[[group(8)]]])
     with pytest.raises(UserError, match=r"dataset [0-9a-f]{16}…, expected dataset [0-9a-f]{16}…"):
@@ -366,8 +366,8 @@ def test_a_damaged_shard_ends_the_run_and_keeps_the_checkpoint(tmp_path: Path) -
         (["--model", "{w}/file"], ["file"]),
         (["--model", "{w}/file/m"], ["file"]),
         (["--model", "{w}/file", "--overwrite"], ["file"]),
-        (["--model", "{w}/m", "--device", "cuda"], ["--device cuda", "found no usable CUDA device"]),
-        (["--model", "{w}/m", "--init-from", "{w}/none"], ["none", "expected a trained model"]),
+        (["--model", "{w}/m", "--device", "cuda"], ["--device cuda", "no usable CUDA device"]),
+        (["--model", "{w}/m", "--init-from", "{w}/none"], ["none", "no such folder"]),
         (["--model", "{w}/m", "--config", "{w}/none.toml"], ["none.toml"]),
     ],
     ids=lambda value: " ".join(value),

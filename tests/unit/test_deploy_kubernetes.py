@@ -191,7 +191,7 @@ def test_the_nightly_command_parses() -> None:
     cron = WORKLOADS["CronJob", "retrain"]["spec"]
     assert cron["concurrencyPolicy"] == "Forbid"
     words = words_of("CronJob", "retrain")
-    assert words[:4] == ["python", "-m", "trainer", "retrain"]
+    assert words[:2] == ["pairstream", "retrain"]
     parsed = parse(words)
     assert parsed.data == PLACES["DATA"]
-    assert parse(["python", "-m", "pipeline", "--input=x", "--output=y", *parsed.pipeline_args.split()]).passes == 5
+    assert parse(["pairstream", "pipeline", "--input=x", "--output=y", *parsed.pipeline_args.split()]).passes == 5

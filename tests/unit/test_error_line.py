@@ -11,7 +11,7 @@ from pipeline.cli import error_line
 from pipeline.errors import InputError
 from pipeline.storage.retry import StoreError
 
-SAID = "s3://b/k: found HTTP status 503, 7 times in 9 s, expected an answer of the store"
+SAID = "s3://b/k: HTTP status 503, 7 times in 9 s; gave up"
 TRACE = 'Traceback (most recent call last):\n  File "x.py", line 1, in f\n    g()\n'
 MISSING = f"{TRACE}FileNotFoundError: [Errno 2] No such file or directory: 'x'\n"
 BESIDE = "\nDuring handling of the above exception, another exception occurred:\n\n"

@@ -55,9 +55,7 @@ def test_links_are_followed_but_not_in_circles(tree: Path) -> None:
     (tree / "elsewhere").symlink_to(tree / "a" / "b")
     assert {path for path, _ in match_files("elsewhere/**/y")} == {"elsewhere/y", "elsewhere/c/y"}
     (tree / "a" / "b" / "up").symlink_to(tree)
-    with pytest.raises(
-        InputError, match=r"^(a/b|elsewhere)/up(/a|/b|/elsewhere)*: found a link to a folder around it, "
-    ):
+    with pytest.raises(InputError, match=r"^(a/b|elsewhere)/up(/a|/b|/elsewhere)*: symlink loop: "):
         list(match_files("**/y"))
     (tree / "it").symlink_to("it")
     with pytest.raises(InputError, match=r"^it: found Too many levels of symbolic links, expected a readable file"):
@@ -77,13 +75,13 @@ def test_a_deep_tree(tree: Path) -> None:
 
 def test_what_is_neither_file_nor_folder(tree: Path) -> None:
     os.mkfifo("fifo")
-    with pytest.raises(InputError, match=r"^--input f\*: found that fifo is a FIFO, expected a file$"):
+    with pytest.raises(InputError, match=r"^--input f\*: fifo is a FIFO, not a file$"):
         list(match_files("f*"))
     with socket.socket(socket.AF_UNIX) as server:
         server.bind("socket")
-        with pytest.raises(InputError, match=r"found that socket is a socket, expected a file$"):
+        with pytest.raises(InputError, match=r"socket is a socket, not a file$"):
             list(match_files("socket"))
-    with pytest.raises(InputError, match=r"found that /dev/null is a device, expected a file$"):
+    with pytest.raises(InputError, match=r"/dev/null is a device, not a file$"):
         list(match_files("/dev/null"))
 
 

@@ -96,11 +96,11 @@ def test_beams_flags_are_left_to_beam() -> None:
         (["--sample=-1"], "argument --sample: found -1.0, expected 0 or more"),
         (["--max-dead-letter-fraction", "nan"], "--max-dead-letter-fraction: found nan, expected 0 to 1"),
         (["--min-count", "9" * 30], "argument --min-count: found 999"),
-        (["--text-field", "text"], "--text-field: found 'text' beside --input-format text, which has no fields"),
-        (["--text_field=body"], "--text-field: found 'body' beside --input-format text, which has no fields"),
+        (["--text-field", "text"], "--text-field: found 'text' with --input-format text, which has no fields"),
+        (["--text_field=body"], "--text-field: found 'body' with --input-format text, which has no fields"),
         (["--encoding", "utf-61"], "--encoding: found 'utf-61', expected one of Python's text encodings, as utf-16"),
         (["--encoding", "rot13"], "--encoding: found 'rot13', expected one of"),
-        (["--encoding=cp1252", "--input-format=parquet"], "--encoding: found it beside --input-format parquet"),
+        (["--encoding=cp1252", "--input-format=parquet"], "--encoding: cannot be used with --input-format parquet"),
         (["--lowercase=maybe"], "argument --lowercase: found 'maybe', expected true or false"),
     ],
 )
@@ -117,11 +117,11 @@ def test_wrong_usage_is_one_line(words: list[str], message: str, capsys: pytest.
 def test_payloads_come_back(kind: str, tmp_path: Path) -> None:
     spill = Spill() if kind == "inline" else FileSpill(str(tmp_path / "spill"))
     payloads = [b"one", b"", b"three" * 1000]
-    travellers = [spill.put(payload) for payload in payloads]
+    handles = [spill.put(payload) for payload in payloads]
     spill.close()
-    travellers.append(spill.put(b"four"))
+    handles.append(spill.put(b"four"))
     spill.close()
-    assert [spill.get(traveller) for traveller in travellers] == [*payloads, b"four"]
+    assert [spill.get(handle) for handle in handles] == [*payloads, b"four"]
 
 
 @pytest.mark.parametrize(
@@ -140,7 +140,7 @@ def test_payloads_come_back(kind: str, tmp_path: Path) -> None:
         ({"normalize": "NFD"}, "--normalize: found 'NFD', expected one of NFC, NFKC, none"),
         ({"phrase_threshold": (math.inf,)}, "--phrase-threshold: found (inf,), expected numbers from 0 on"),
         ({"phrases": 1, "phrase_threshold": (2, 1)}, "--phrase-threshold: found 2 values, expected one, or one"),
-        ({"text_field": "body"}, "--text-field: found 'body' beside --input-format text"),
+        ({"text_field": "body"}, "--text-field: found 'body' with --input-format text"),
         ({"encoding": "base64"}, "--encoding: found 'base64'"),
     ],
 )

@@ -125,7 +125,7 @@ def test_replace_mends_what_is_no_utf_8_and_nothing_else() -> None:
     [
         (b"{", "found no JSON, expected one JSON object a line"),
         (b"{}", r"found no string in the field 'text', expected one \(see --text-field\)"),
-        (b'{"text": "\xff"}', r"found text that is no UTF-8, expected UTF-8 \(see --encoding-errors\)"),
+        (b'{"text": "\xff"}', r"the text is not valid UTF-8 \(see --encoding-errors\)"),
     ],
 )
 def test_fail_names_the_place(line: bytes, message: str) -> None:

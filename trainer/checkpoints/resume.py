@@ -111,7 +111,7 @@ def decide(config: TrainConfig, wanted: Identity) -> Decision:
     elif finished is not None:
         _refuse(config.model, "a model", finished["config"], str(finished["lineage"].get("dataset_id")), wanted)
     if config.resume == "must":
-        raise UserError(f"--resume must: found no checkpoint in {storage.redact(config.model)}, expected one")
+        raise UserError(f"--resume must: no checkpoint in {storage.redact(config.model)}")
     return Decision(live=live)
 
 
@@ -148,7 +148,7 @@ def _datasets(finished: Info) -> list[str]:
 def _refuse(model_uri: str, what: str, config: Mapping[str, Setting], dataset_id: str, wanted: Identity) -> None:
     raise UserError(
         f"{storage.redact(model_uri)}: found {what} with {difference(config, dataset_id, wanted)}; "
-        "--overwrite starts anew"
+        "--overwrite starts again"
     )
 
 

@@ -6,8 +6,8 @@
 
 A folder that the pointer does not list was never complete, and is not read.
 
-Training stands still while the arrays are written into a file of this machine, block by block, so that there is never a
-copy of them in memory. What is slow, the wait for the disk or for an object store, goes on beside it.
+Training waits while the arrays are written into a file of this machine, block by block, so that there is never a
+copy of them in memory. What is slow, the wait for the disk or for an object store, happens meanwhile.
 """
 
 from __future__ import annotations
@@ -162,7 +162,7 @@ class Checkpoints:
 
 
 def remove_checkpoints(model_uri: str) -> None:
-    """Remove all checkpoints of a model, also what a killed process left: training has finished, or starts anew."""
+    """Remove all checkpoints of a model, also what a killed process left: training has finished, or starts again."""
     if storage.is_local(model_uri):
         storage.remove_tree(storage.join(model_uri, FOLDER))
         return
@@ -171,7 +171,7 @@ def remove_checkpoints(model_uri: str) -> None:
         _remove_unlisted(model_uri)
         return
     ours = [one.uri for one in listed if one.uri.endswith(tuple(f"/{name}" for name in (POINTER, STATE, ARRAYS)))]
-    for uri in sorted(ours, key=lambda uri: not uri.endswith(f"/{POINTER}")):  # first: without it nobody looks for them
+    for uri in sorted(ours, key=lambda uri: not uri.endswith(f"/{POINTER}")):  # first: without it no one looks for them
         storage.remove_file(uri)
 
 

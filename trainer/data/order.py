@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from pipeline.dataset.reader import Dataset, RowGroupRef, RowGroups
 
-READ_THREADS = 2  # one row group more than this is in memory beside those in use: 8 MiB each
+READ_THREADS = 2  # one row group more than this is in memory besides those in use: 8 MiB each
 TRAINING_THREADS = 3  # that one which decodes keeps busy: with zstd it takes a quarter of their time
 MOST_READ_THREADS = 12  # about 1 G pairs/s
 
@@ -29,7 +29,7 @@ Ids = npt.NDArray[np.int32]
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a row group stands in a run.
+    """Where a row group is in a run.
 
     Attributes:
         epoch: from 0.

@@ -99,7 +99,7 @@ class PairStream(IterableDataset[PairBatch]):
         """Go to the start of an epoch (from 0); epoch e reads pass e mod P of the dataset's P passes.
 
         Workers follow when they are next iterated. A position that was loaded, and from which nothing was read yet,
-        is kept if it lies in that epoch.
+        is kept if it is in that epoch.
         """
         if epoch < 0:
             raise UserError(f"PairStream.set_epoch: found {epoch}, expected 0 or more")

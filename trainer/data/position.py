@@ -1,4 +1,4 @@
-"""How far a training has come: what a checkpoint says beside the arrays."""
+"""How far a training has come: what a checkpoint has besides the arrays."""
 
 from __future__ import annotations
 

@@ -199,7 +199,7 @@ class JoinedProcesses(Processes):
 
 
 def has_others() -> bool:
-    """Tell whether torchrun started this process beside others."""
+    """Tell whether torchrun started this process with others."""
     return all(name in os.environ for name in _ENVIRONMENT) and int(os.environ["WORLD_SIZE"]) > 1
 
 

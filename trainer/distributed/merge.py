@@ -55,7 +55,7 @@ class Merger:
         self._live = {name: _as_rows(array) for name, array in arrays.items()}
         self._base = {}
         for name, live_VD in self._live.items():
-            base_VD = live_VD.contiguous().clone()  # rows of a live table may lie apart
+            base_VD = live_VD.contiguous().clone()  # rows of a live table need not be adjacent
             processes.broadcast(base_VD)
             live_VD.copy_(base_VD)
             self._base[name] = base_VD

@@ -20,7 +20,7 @@ MOST_RATE_FACTOR = 1.25
 PAIRS_A_PROCESS = 5_000_000
 #: Above so many dimensions more are needed: four processes on 86 M pairs scored .02 below one on one of three sets.
 SMALL_DIM, PAIRS_A_PROCESS_ABOVE = 200, 40_000_000
-#: What a join costs beside the time that its bytes take on the wire, and what a GPU trains and sends in a second.
+#: What a join costs besides the time that its bytes take on the wire, and what a GPU trains and sends in a second.
 GPU_JOIN_S, GPU_BYTES_S, GPU_PAIRS_S = 2e-3, 50e9, 400e6
 GPU_JOIN_SHARE = 0.05
 
@@ -74,5 +74,5 @@ def rate_factor(processes: int) -> float:
 
 
 def supported_processes(epoch_pairs: int, dim: int) -> int:
-    """How many processes can share an epoch of so many pairs at the quality of one, as far as it was measured."""
+    """How many processes can share an epoch of ``pairs`` pairs at the quality of one, as far as it was measured."""
     return max(1, epoch_pairs // (PAIRS_A_PROCESS if dim <= SMALL_DIM else PAIRS_A_PROCESS_ABOVE))

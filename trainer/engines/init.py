@@ -97,7 +97,7 @@ def _normal(rows: int, dim: int, seed: int, stream: int) -> Floats:
 
 
 def _blocks(table_VD: Floats) -> Iterator[tuple[int, Floats]]:
-    """Rows in blocks, each with how many numbers of the table, a multiple of 8, stand before it."""
+    """Rows in blocks, each with how many numbers of the table, a multiple of 8, come before it."""
     rows, dim = table_VD.shape
     height = max(_BLOCK_NUMBERS // dim // 8, 1) * 8
     for row in range(0, rows, height):

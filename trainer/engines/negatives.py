@@ -81,7 +81,7 @@ def build_alias(probabilities_V: npt.NDArray[np.float64]) -> npt.NDArray[np.uint
     table.
 
     Method: Vose's sweep (1991) in closed form, O(V log V) in whole arrays. Light columns lack a deficit, heavy words
-    have a surplus, both summed in id order; the words of both lie along these two running sums, and where
+    have a surplus, both summed in id order; the words of both are along these two running sums, and where
     a heavy word's own surplus ends within a light column, what it overdraws is filled by the next heavy word.
     """
     rows = probabilities_V.size
@@ -127,7 +127,7 @@ def _needed(exclude: str, negatives: int) -> int:
 class NegativeSampler:
     """Reference draws: exact, by inversion of the cumulated weights with the excluded words cut out.
 
-    No draw is ever rejected, so each takes one random word and none can loop, however the weights lie.
+    No draw is ever rejected, so each takes one random word and none can loop, whatever the weights.
     """
 
     def __init__(
@@ -167,7 +167,7 @@ class NegativeSampler:
             input_B: ids of the pairs' input words.
             output_B: ids of the pairs' output words.
             negatives: K.
-            key: where the batch stands in the run, (epoch, step): the draw depends on nothing that came before.
+            key: where the batch is in the run, (epoch, step): the draw depends on nothing that came before.
 
         Raises:
             UserError: distinct negatives, and fewer than K words besides the excluded ones.

@@ -1,4 +1,4 @@
-"""Turning a model into the space of an earlier one, so that whoever reads its vectors sees words stay where they were.
+"""Turning a model into the space of an earlier one, so that words stay where they were for those who read its vectors.
 
 The rotation is the solution of the orthogonal Procrustes problem (Schönemann 1966).
 

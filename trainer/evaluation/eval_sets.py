@@ -175,7 +175,7 @@ def _read(path: str, flag: str) -> tuple[str, str]:
     try:
         data = storage.read_bytes(path)
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
-        raise UserError(f"{flag}: found no file {storage.redact(path)}, expected one") from None
+        raise UserError(f"{flag}: no file {storage.redact(path)}") from None
     return _decode(data, path, "utf-8-sig"), sha256_hex(data)
 
 

@@ -24,7 +24,7 @@ _SEALED = (
     "the vectors of a model are read-only. To change them, copy them into gensim: "
     "KeyedVectors(vectors.vector_size).add_vectors(vectors.index_to_key, vectors.vectors)"
 )
-_NO_PICKLE = "a model's folder is the saved form; save_word2vec_format and `python -m trainer export` write other ones"
+_NO_PICKLE = "a model's folder is the saved form; save_word2vec_format and `pairstream export` write other ones"
 _RENAMED = {
     "index2entity": "index_to_key",
     "index2word": "index_to_key",

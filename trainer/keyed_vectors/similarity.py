@@ -110,7 +110,7 @@ class Similarities(Keys):
         """Return cosines with the mean of all these tokens, and the tokens, largest first."""
         keys = require_keys("doesnt_match", words)
         if not keys:
-            raise ValueError("doesnt_match: found no tokens, expected some")
+            raise ValueError("doesnt_match: no tokens given")
         rows = [self.vectors[self.get_index(key)] for key in keys]
         vectors_ND = np.array([unit(row_D) if use_norm else row_D for row_D in rows], np.float64)
         scores_N = vectors_ND @ unit(vectors_ND.mean(axis=0))
@@ -196,7 +196,7 @@ class Similarities(Keys):
         require_size("relative_cosine_similarity: topn", topn, 1)
         found: Found = self.similar_by_key(wa, topn)
         if not (total := sum(score for _, score in found)):
-            raise ValueError("relative_cosine_similarity: found no similar tokens, expected some")
+            raise ValueError("relative_cosine_similarity: no similar tokens")
         return self.similarity(wa, wb) / total
 
     @staticmethod

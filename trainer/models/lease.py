@@ -1,7 +1,7 @@
 """One retraining of a model at a time.
 
 On a local disk its process holds a lock on a file, and so does the pipeline that it runs; the kernel drops it with
-them. An object store has no such lock. There an object says who is at work. It is taken by a conditional write, and
+them. An object store has no such lock. There an object says who is running. It is taken by a conditional write, and
 each renewal changes its content. A second retraining watches it: if the content changes, the holder lives; if it stays
 the same for as long as the holder said, measured by the watcher's own monotonic clock, the holder was killed. No two
 machines' clocks are compared. In any case only one of two can publish: the model's pointer is swapped only if it still
@@ -37,7 +37,7 @@ pause, clock = time.sleep, time.monotonic
 
 
 class Busy(UserError):  # noqa: N818  (what is, not what failed)
-    """Another retraining of the same model is at work."""
+    """Another retraining of the same model is running."""
 
 
 class Holder(msgspec.Struct, frozen=True):
@@ -83,7 +83,7 @@ class Lease:
             Busy: it was taken over.
         """
         if self.lost.is_set():
-            raise Busy("found that another retraining took the lease over, expected to hold it until the end")
+            raise Busy("another retraining took over the lease; this one stops")
 
     def renew(self) -> None:
         """Write other content; the lease is lost if another one took it over, or if it could not be renewed in time."""
@@ -106,11 +106,11 @@ def hold(model_uri: str, folder: str, lease_s: float) -> Iterator[Lease]:
 
     Args:
         model_uri: the model, for messages.
-        folder: where the lock or lease lies.
+        folder: where the lock or lease is.
         lease_s: in an object store, how long a lease counts that is not renewed; on a local disk of no effect.
 
     Raises:
-        Busy: another one is at work.
+        Busy: another one is running.
     """
     if storage.is_local(folder):
         with _locked(model_uri, storage.local_path(storage.join(folder, LOCK))) as handle:

@@ -51,11 +51,11 @@ def lock_folder(model_uri: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def share(model_uri: str, alone: Callable[[], None] | None = None) -> Iterator[None]:
-    """Write versions or the pointer of a local model folder, beside others who do.
+    """Write versions or the pointer of a local model folder, at the same time as others.
 
     Args:
         model_uri: the model's folder; an object store has no such lock.
-        alone: called before, and where the block fails after it, if nobody else is writing and none can begin: what is
+        alone: called before, and where the block fails after it, if no one else is writing and none can begin: what is
             half-written belongs to no one then.
     """
     if not storage.is_local(model_uri):

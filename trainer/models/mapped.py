@@ -1,7 +1,7 @@
 """A model's tables without reading them: the safetensors file is mapped, and pages come in as they are used.
 
 Processes that map the same file share its pages. From an object store the file is copied once to
-TMPDIR/pairstream-UID/SHA256.safetensors, where the next one finds it; whoever needs the room may delete it.
+TMPDIR/pairstream-UID/SHA256.safetensors, where the next one finds it; it may be deleted.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def map_tables(uri: str, entry: FileEntry, rows: int, verify: bool) -> dict[str,
         return tables  # type: ignore[return-value]
     except FormatError:
         if not storage.is_local(uri):
-            _remove(path)  # the next attempt copies it anew
+            _remove(path)  # the next attempt copies it again
         raise
 
 

@@ -52,7 +52,7 @@ class Pointer:
 
     @property
     def kept(self) -> tuple[str, ...]:
-        """All versions that somebody may want."""
+        """All versions that someone may want."""
         return (self.version, *self.previous, *self.withdrawn)
 
     def to_json(self) -> bytes:

@@ -108,7 +108,7 @@ def remove_version(model_uri: str, version: str) -> None:
 
 
 def _clean_folder(model_uri: str) -> None:
-    """Remove what publishers left that were killed; nobody publishes meanwhile."""
+    """Remove what killed publishers left; no one publishes meanwhile."""
     with contextlib.suppress(FormatError, OSError):  # what is wrong with the pointer is said where it is needed
         pointer = read_pointer(model_uri)
         root = storage.local_path(model_uri)

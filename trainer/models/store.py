@@ -253,10 +253,8 @@ def read_checked(uri: str, entry: FileEntry) -> bytes:
 def explain_missing(model_uri: str) -> str:
     path = storage.redact(model_uri)
     if not storage.is_local(model_uri) or storage.exists(model_uri):
-        return (
-            f"{path}: found no {LATEST}, expected a trained model: its training has not finished, or this is no model"
-        )
-    return f"{path}: found no such folder, expected a trained model"
+        return f"{path}: no {LATEST} in it: its training has not finished, or this is not a model"
+    return f"{path}: no such folder"
 
 
 def read_info(model_uri: str, version: str, expected_sha256: str | None = None) -> Info:

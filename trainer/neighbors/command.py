@@ -1,7 +1,7 @@
 """The tokens whose vectors point most nearly the same way as a word's: largest cosine first.
 
 Each WORD has a list of its own, without itself. It is a word or an expression of words, as in "king - man + woman",
-whose signs stand between spaces; the unit vectors of the words are added up. A word is taken as it is written or,
+whose signs are between spaces; the unit vectors of the words are added up. A word is taken as it is written or,
 where the vocabulary has no such token, composed (NFC), then in lower case, then with compatibility characters replaced
 (NFKC).
 """
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 _BLOCK_QUERIES = 16  # whose cosines with the whole vocabulary are held at once
 _SHARED_CONTEXTS = 5
 _EXPLAIN_PAIRS = 16 << 20  # about half a second
-_SAMPLE_RANKS = (100, 160, 250, 400, 630, 1000)  # by frequency: behind the function words, still well trained
+_SAMPLE_RANKS = (100, 160, 250, 400, 630, 1000)  # by frequency: after the function words, still well trained
 
 Explain = Callable[[Sequence[dict[str, Any]]], dict[str, Any]]
 
@@ -86,7 +86,7 @@ def sample_words(vocabulary: Vocabulary) -> list[str]:
 def find_neighbors(vectors: Vectors, queries: Sequence[Query], top: int) -> list[dict[str, Any]]:
     """Return for each query the `word` as asked and `neighbors`: cosine, token, count and rank of the ``top`` nearest.
 
-    A word's own `token`, `count` and `rank` stand beside them; those of an expression's words, with their `weight`, in
+    A word's own `token`, `count` and `rank` are next to them; those of an expression's words, with their `weight`, in
     `terms`.
     """
     answers = []

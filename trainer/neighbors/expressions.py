@@ -1,6 +1,6 @@
 """Sums and differences of words: `king - man + woman`.
 
-Words and operators stand apart, since words may hold either sign: `t-shirt`, `c++`. They alternate, so that a word may
+Spaces separate words and operators, for words may contain both: `t-shirt`, `c++`. They alternate, so that a word may
 even be a sign: `c - +` takes the word `+` from the word `c`.
 """
 

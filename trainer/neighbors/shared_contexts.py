@@ -29,14 +29,14 @@ from trainer.vectors.search import Doubles, Ids, top_rows
 
 @dataclass(frozen=True, eq=False)
 class Contexts:
-    """What stood around some words, in the pairs that were read.
+    """What occurred near some words, in the pairs that were read.
 
     Attributes:
         vocabulary: the dataset's.
         read: pairs that were read.
         of: pairs of a pass.
         context_counts_V: how often each word was a context, of any word.
-        by_word: for each word asked, by id: its contexts' ids, and how often each stood there.
+        by_word: for each word asked, by id: its contexts' ids, and how often each occurred there.
     """
 
     vocabulary: Vocabulary
@@ -107,7 +107,7 @@ def open_lineage(model_uri: str, info: Info, data: str | None) -> Dataset:
 
 
 def count_contexts(dataset: Dataset, vocabulary: Vocabulary, words: Iterable[str], pairs: int) -> Contexts:
-    """Count what stands around some words in whole row groups, dealt evenly over the first pass.
+    """Count what occurs near some words in whole row groups, spread evenly over the first pass.
 
     Both columns of a row group are all that it has, and are read; memory is bounded by the vocabulary and by ``pairs``.
 

@@ -192,7 +192,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", metavar="URI", help="the dataset that it was trained on (where the model says)")
     parser.add_argument(
         "--compare", metavar="MODEL",
-        help="a version, or another model's folder, to hold it against (the version before, or what it started from)",
+        help="a version, or another model's folder, to compare with (the previous one, or what it started from)",
     )  # fmt: skip
     parser.add_argument("--similarity", action="append", default=[], metavar="FILE", help="lines: word word score")
     parser.add_argument("--analogies", action="append", default=[], metavar="FILE", help="Google's question format")

@@ -1,4 +1,4 @@
-"""The report's section about quality: each evaluation set, beside the model before."""
+"""The report's section about quality: each evaluation set, with the previous model's score."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _MOST_SECTIONS = 40
 
 
 def quality_section(now: Sequence[Score], before: Sequence[Score]) -> Section:
-    """Set scores beside those of the model before on the same sets, if there is one."""
+    """Put scores next to those of the previous model on the same sets, if there is one."""
     olds: Sequence[Score | None] = before or [None] * len(now)
     pairs = list(zip(now, olds, strict=True))
     wholes = [score for score in now if not score.part]
@@ -31,7 +31,7 @@ def quality_section(now: Sequence[Score], before: Sequence[Score]) -> Section:
     if not rows:
         return Section("quality", "Quality", lead, paragraph("No score: too few words of the sets are known."))
     one = Figure(
-        "scores", "Scores beside the model before" if before else "Scores", f"{said}.",
+        "scores", "Scores, and those of the previous model" if before else "Scores", f"{said}.",
         changes(rows), _table([pair for pair in pairs if not pair[0].part], bool(before)),
         f"Scored: {'; '.join(f'{s.name} {numbers.count(s.scored)} of {numbers.count(s.of)}' for s in wholes)}.",
     )  # fmt: skip

@@ -91,7 +91,7 @@ def _curve(
         f"{form(max(values))} at the highest, {form(values[-1])} at the end.",
         line_plot(x, y, [Series(points)], marks, ends),
         Table(("pairs", measure), [(numbers.count(at), form(value)) for at, value in some], left=()),
-        "Hairlines stand at the ends of epochs." if ends and name == "loss" else "",
+        "Hairlines mark the ends of epochs." if ends and name == "loss" else "",
     )  # fmt: skip
 
 
@@ -102,7 +102,7 @@ def _epoch_ends(metrics: Mapping[str, Any], pairs: float) -> list[float]:
 
 
 def _speeds(pairs: Sequence[float], seconds: Sequence[float], words_per_pair: float) -> list[Point]:
-    """Words a second, as means of so many points that short breaks of a busy machine do not hide the rest."""
+    """Words a second, as means of enough points that short breaks of a busy machine do not hide the rest."""
     step = -(-len(pairs) // _SPEEDS)
     pairs, seconds = pairs[::-1][::step][::-1], seconds[::-1][::step][::-1]
     befores = zip([0, *pairs], [0.0, *seconds], strict=False)

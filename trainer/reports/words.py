@@ -68,7 +68,7 @@ def map_section(model: Model) -> Section:
     said = f"the {len(words):,} words of {ranks}" if skipped else f"the {len(words):,} most frequent words"
     one = Figure(
         "word-map", f"{said[0].upper()}{said[1:]}, near each other where their vectors are",
-        f"A map of {said}. Groups of words that are used alike stand together; directions and distances between "
+        f"A map of {said}. Words that are used alike are close together; directions and distances between "
         "groups say little.",
         word_map(words, places, 920, 640), Table(("word", "count", "x", "y"), rows),
         "By t-SNE; the axes have no meaning of their own. A word without a name shows it to the pointer.",

@@ -82,7 +82,7 @@ def retrain(settings: Settings) -> Result:
     """Do all of it, or what is left of it.
 
     Raises:
-        Busy: another retraining of the model is at work.
+        Busy: another retraining of the model is running.
         PipelineFailed: the pipeline did not make a dataset.
         UserError, FormatError: something to mend.
         PointerMovedError: another version was published, or a rollback made, meanwhile.

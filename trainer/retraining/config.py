@@ -78,7 +78,7 @@ class RetrainConfig:
     """In an object store: how long the next one waits after a retraining was killed, 1440 at most; on a local disk not
     at all."""
     report: str = dataclasses.field(default="", metadata={"metavar": "PATH"})
-    """Write a page about the new version here, published or refused, beside the live one: a path or a URI."""
+    """Write a page about the new version here, published or refused, compared with the live one: a path or a URI."""
     quiet: bool = False
     """Show no progress, of the pipeline and the training."""
     json: bool = False
@@ -102,7 +102,7 @@ class RetrainConfig:
 
     @property
     def pipeline_flags(self) -> list[str]:
-        """The flags that the pipeline gets beside those that retraining gives it.
+        """The flags that the pipeline gets besides those that retraining gives it.
 
         Raises:
             UserError: one of them is retraining's own business, or a quotation mark has no twin.

@@ -104,8 +104,8 @@ def new_of(
         read.append(not reason)
     if other and changed == "fail":
         raise UserError(
-            f"{other[0]}: found that it was changed since the live model read it ({len(other)} such file"
-            f"{'s' * (len(other) > 1)}), expected --only-new files to keep their text, for what was counted cannot be "
+            f"{other[0]}: changed since the live model read it ({len(other)} such file"
+            f"{'s' * (len(other) > 1)}), and what was counted cannot be "
             "taken back; --changed new reads it again, as new text; without --only-new all is read again"
         )
     notes += [f"{uri}: changed since the live model read it, read again as new text" for uri in other]

@@ -70,8 +70,8 @@ def publish(own: RetrainConfig, night: Night) -> None:
     staged = staged_version(own.model, night.version)
     if digest_of(live) != night.pointer_sha256 or staged is None:
         raise PointerMovedError(
-            f"{storage.redact(own.model)}: found another live version than the night began with, expected it unmoved; "
-            "the same command begins anew"
+            f"{storage.redact(own.model)}: another version became live since the night began; "
+            "the same command starts again"
         )
     swap(own.model, live, advance(live, night.version, staged[1]).cut(own.keep))
 

@@ -1,8 +1,8 @@
-"""Where a version comes from: lineage.json and inputs.parquet beside its tables.
+"""Where a version comes from: lineage.json and inputs.parquet next to its tables.
 
 lineage.json        parent version; dataset, its run and its base; totals of the text; settings; library versions;
                     alignment; the gate's figures and what it decided; SHA-256 of inputs.parquet
-inputs.parquet      every file that the version or its parents were trained on: uri (where it really lies), bytes
+inputs.parquet      every file that the version or its parents were trained on: uri (where it really is), bytes
                     (stored), modified, digest and text_bytes (of its text, as in the dataset), since (the version that
                     read it), read (by this one). A file that was changed and read again has a row for each text.
 """

@@ -1,4 +1,4 @@
-"""The report's first section after a retraining: what the gate decided, and each figure beside its limit."""
+"""The report's first section after a retraining: what the gate decided, and each figure with its limit."""
 
 from __future__ import annotations
 

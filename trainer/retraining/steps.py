@@ -112,7 +112,7 @@ def train_candidate(settings: Settings, night: Night, dataset: Dataset) -> None:
     base, version = _base_of(own, night.parent)
     if base and not (map_model(base, version or None).vocabulary.encode(dataset.vocabulary().tokens) >= 0).any():
         raise UserError(
-            f"--init-from {storage.redact(own.init_from)}: found no word of the new vocabulary in it, expected some: "
+            f"--init-from {storage.redact(own.init_from)}: no word of the new vocabulary is in it: "
             "was the tokenizer, --lowercase or the language changed? --init-from none starts from no model"
         )
     config = settings.train_config(

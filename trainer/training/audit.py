@@ -1,6 +1,6 @@
 """Counting what was trained on: each pair of an epoch once, however the run was stopped, resumed and shared.
 
-Counts go into the checkpoints beside the tables, so both are always of the same position.
+Counts go into the checkpoints with the tables, so both are always of the same position.
 
 Shapes: G row groups of an epoch, N pairs.
 """
@@ -42,7 +42,7 @@ class Audit:
         self._since: Counts = self._counted.copy()  # the same, of this process since the last gathering
 
     def begin_epoch(self, groups: int) -> None:
-        """Count from nothing, unless counts of so many row groups were loaded."""
+        """Count from zero, unless counts of as many row groups were loaded."""
         if self._counted.shape[1] != groups:
             self._counted = np.zeros((2, groups), np.int64)
         self._since = np.zeros((2, groups), np.int64)
@@ -60,7 +60,7 @@ class Audit:
         self._since[:] = 0
 
     def end_epoch(self, dataset: Dataset, places: Sequence[Place]) -> dict[str, int]:
-        """Hold the counts against what the dataset says, read once more; every process reads its share.
+        """Compare the counts with what the dataset says, read once more; every process reads its share.
 
         Raises:
             UserError: a pair was left out, came twice, or was another one.

@@ -1,4 +1,4 @@
-"""What a training shows beside its result: a report at the end, TensorBoard's files meanwhile."""
+"""What a training shows besides its result: a report at the end, TensorBoard's files meanwhile."""
 
 from __future__ import annotations
 

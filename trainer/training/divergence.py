@@ -12,7 +12,7 @@ from trainer.engines.base import Engine
 from trainer.errors import UserError
 from trainer.models.tensors import is_finite
 
-#: Loss is compared by stretches of so much of an epoch, and of so many pairs at least.
+#: Loss is compared by stretches: of this share of an epoch, and of this many pairs at least.
 STRETCHES_AN_EPOCH, FEWEST_PAIRS = 8, 1 << 18
 #: How far a stretch's mean loss may be above the best one's. A falling learning rate alone raises it by a few percent:
 #: rows follow what was read last less closely. Runs that diverged rose by a third within an epoch.

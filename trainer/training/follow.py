@@ -42,7 +42,7 @@ def follow_latest(loop: Loop, epoch: int) -> None:
             f"found no row for {missing.size} of {len(rows_V)} words (the first is {first!r}), expected all of them"
         )
     elif pairs_to_come(dataset, epoch, loop.config.epochs) == 0:
-        reason = "found no pairs in it, expected some"
+        reason = "it has no pairs"
     if reason:
         if loop.processes.rank == 0:
             warn(f"--follow-latest: stays with run {loop.dataset.run_id}: run {run}: {reason}")

@@ -157,7 +157,7 @@ class Loop:
             return
         key = negatives_key(config.seed, place, batch.first_row)
         pairs = batch.center_B.size
-        seen = self._epoch_start + place.before + batch.first_row  # pairs of the run before these, whoever trains them
+        seen = self._epoch_start + place.before + batch.first_row  # pairs of the run before these, in all processes
         if seen == 0:
             few = batch.center_B[:FIRST_PAIRS]
             tally.first_loss = self.engine.measure(few, batch.context_B[:FIRST_PAIRS], key=key) / few.size
@@ -245,7 +245,7 @@ class Loop:
             self.watch(before, now)
 
     def _save(self) -> None:
-        """Write the state as it is now; training stands still until it is in a file, not until it is on a disk."""
+        """Write the state as it is now; training waits until it is in a file, not until it is on a disk."""
         self._saver.plan(self.progress.pairs)
         owed = pending_loss(self.engine)
         require_finite_loss(self.config, owed)

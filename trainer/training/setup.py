@@ -70,7 +70,7 @@ def begin(asked: TrainConfig, config: TrainConfig, processes: Processes) -> Sess
     if decision.finished is not None:
         return dataset, decision.finished
     if pairs_to_come(dataset, 0, config.epochs) == 0:
-        raise UserError(f"--data {storage.redact(config.data)}: found no pairs, expected some")
+        raise UserError(f"--data {storage.redact(config.data)}: the dataset has no pairs")
     if processes.rank == 0:
         warn_of_settings(asked, config, dataset, processes)
     scaled = not asked.learning_rate and config.optimizer == "sgd"
@@ -127,7 +127,7 @@ def _make_engine(config: TrainConfig, vocabulary: Vocabulary, base: Model | None
 
 
 def _read_run(loop: Loop, run: str) -> None:
-    """Let a loop that has done nothing yet read the run that a checkpoint stands in."""
+    """Let a loop that has done nothing yet read the run that a checkpoint is in."""
     if run != loop.dataset.run_id:
         loop.dataset = open_dataset(loop.config.data, run)
         loop.vocabulary = loop.dataset.vocabulary()
@@ -153,7 +153,7 @@ def _restore(loop: Loop, decision: Decision) -> bool:
             warn_of_device(config, decision.unfinished)
             return True
         if config.resume == "must":
-            raise UserError(f"--resume must: found no whole checkpoint in {storage.redact(config.model)}, expected one")
+            raise UserError(f"--resume must: no complete checkpoint in {storage.redact(config.model)}")
     loop.checkpoints.begin()
     return False
 

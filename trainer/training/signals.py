@@ -35,7 +35,7 @@ def noted_signals(clock: Callable[[], float] = time.monotonic) -> Iterator[Noted
     try:
         for number in NUMBERS:
             signal.signal(number, note)
-    except ValueError:  # not the main thread: whoever owns that one decides
+    except ValueError:  # not the main thread: its owner decides
         yield noted
         return
     try:

@@ -13,7 +13,7 @@ from trainer.models.store import Model
 from trainer.progress.curve import Point, mean_loss, words_per_second
 from trainer.vectors.search import frequency_order
 
-#: What `finish` writes beside the event files.
+#: What `finish` writes next to the event files.
 FILES = (*PROJECTOR, "projector_config.pbtxt")
 
 _PROJECTED = 10_000  # words that the projector gets, the most frequent ones: it holds them in a browser
@@ -34,9 +34,7 @@ def require_tensorboard() -> None:
         UserError: it is.
     """
     if importlib.util.find_spec("tensorboard") is None:
-        raise UserError(
-            "--tensorboard: found no module 'tensorboard', expected what `pip install 'pairstream[tensorboard]'` brings"
-        )
+        raise UserError("--tensorboard: no module 'tensorboard'; `pip install 'pairstream[tensorboard]'` brings it")
 
 
 class Board:

@@ -1,6 +1,6 @@
 """What all readers of trained vectors share: which table, lengths, order of frequency, cosines, nearest rows.
 
-A table may lie in a mapped file that is larger than memory: it is walked in blocks of rows, by several threads, and no
+A table may be a mapped file that is larger than memory: it is walked in blocks of rows, by several threads, and no
 copy of it is made. Each row's numbers are summed in one order, whatever the blocks and threads, so that equal rows
 have equal cosines and a search has one answer.
 

@@ -46,13 +46,13 @@ def roll_back(model_uri: str, version: str | None = None) -> dict[str, Any]:
     path = storage.redact(model_uri)
     before = read_pointer(model_uri)
     if before is None:
-        raise UserError(f"{path}: found no live version, expected a trained model")
+        raise UserError(f"{path}: no live version: its training has not finished, or this is not a model")
     if version is None and not before.previous:
-        raise UserError(f"{path}: found no version before {before.version}, expected one to roll back to")
+        raise UserError(f"{path}: no version before {before.version}")
     target = version or before.previous[0]
     staged = staged_version(model_uri, target)
     if staged is None:
-        raise UserError(f"{path}: found no version {target!r}, expected one that `versions` lists")
+        raise UserError(f"{path}: no version {target!r}; `versions` lists them")
     load_model(model_uri, target)
     if target != before.version:
         swap(model_uri, before, _after(before, target, staged[1]))

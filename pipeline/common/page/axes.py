@@ -1,4 +1,4 @@
-"""Axes: from numbers to places on a drawing, and the numbers to write beside them."""
+"""Axes: from numbers to places on a drawing, and the numbers to write next to them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Axis:
     form: Callable[[float], str] = numbers.tick
 
     def place(self, value: float) -> float:
-        """Where a value stands: 0 at the beginning, 1 at the end."""
+        """Where a value is: 0 at the beginning, 1 at the end."""
         if self.log:
             return math.log(value / self.low) / math.log(self.high / self.low)
         return (value - self.low) / (self.high - self.low)

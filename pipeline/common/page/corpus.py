@@ -55,7 +55,7 @@ def _keys(manifest: Manifest) -> Html:
             ("Sentences", numbers.count(corpus.sentences), f"in {numbers.count(corpus.lines)} lines"),
             ("Tokens", numbers.count(corpus.tokens), ""),
             ("Vocabulary", numbers.count(vocabulary.rows), f"min-count {manifest.options.get('min_count', '?')}"),
-            ("Known tokens", numbers.share(corpus.in_vocabulary / max(1, corpus.tokens)), "stand in the vocabulary"),
+            ("Known tokens", numbers.share(corpus.in_vocabulary / max(1, corpus.tokens)), "are in the vocabulary"),
             ("Kept by subsampling", numbers.count(first.kept), f"{kept} of the known, in the first pass"),
             ("Pairs", numbers.count(sum(one.pairs for one in manifest.passes)), _plural(passes, "pass", "passes")),
             ("Shards", numbers.count(shards), ""),
@@ -64,7 +64,7 @@ def _keys(manifest: Manifest) -> Html:
 
 
 def rank_frequency(vocabulary: Vocabulary) -> Figure:
-    """Plot counts over ranks, both logarithmic, beside Zipf's 1 / rank."""
+    """Plot counts over ranks, both logarithmic, with Zipf's 1 / rank."""
     order_V = np.argsort(-vocabulary.counts, kind="stable")
     counts = np.maximum(vocabulary.counts[order_V], 1)
     points = [(float(rank), float(counts[rank - 1])) for rank in _spread(len(counts))]
@@ -82,8 +82,8 @@ def rank_frequency(vocabulary: Vocabulary) -> Figure:
         rank = points[len(points) * 3 // 5][0]
         marks.append(Mark(rank, zipf[0][1] / rank, "1 / rank", dot=False, corner="lower left", kind="label quiet"))
     return Figure(
-        "rank-frequency", "How often words stand, by their rank",
-        f"Both axes are logarithmic. The most frequent of {len(counts):,} words stands {int(counts[0]):,} times, "
+        "rank-frequency", "How often words occur, by their rank",
+        f"Both axes are logarithmic. The most frequent of {len(counts):,} words occurs {int(counts[0]):,} times, "
         f"the rarest {int(counts[-1]):,} times. The dashed line falls as 1 / rank, as Zipf’s law has it.{fitted}",
         line_plot(x, y, [Series(zipf, "line faint"), Series(points)], marks),
         Table(("rank", "word", "count"), rows, left=(1,)),

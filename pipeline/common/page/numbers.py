@@ -1,4 +1,4 @@
-"""Numbers, times and tokens as people read them; a narrow no-break space stands before a unit."""
+"""Numbers, times and tokens as people read them; a narrow no-break space is before a unit."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def count(value: float) -> str:
 
 
 def tick(value: float) -> str:
-    """The same for axes, whose round numbers need no digits behind the first ones: 10 k, 2.5 M, 0.05."""
+    """The same for axes, whose round numbers need no digits after the first ones: 10 k, 2.5 M, 0.05."""
     if abs(value) >= 1000:
         return _scaled(value)
     return f"{value:.6g}".replace("-", "−")

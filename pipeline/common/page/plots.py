@@ -42,7 +42,7 @@ class Mark:
 
 @dataclass(frozen=True)
 class Bar:
-    """One column or row: its name, its length, and how that is written beside it."""
+    """One column or row: its name, its length, and the label next to it."""
 
     name: str
     value: float
@@ -64,7 +64,7 @@ class Frame:
         self._draw_x(x_ticks)
 
     def at(self, x: float, y: float) -> Point:
-        """Return where a pair of numbers stands on the drawing."""
+        """Return where a pair of numbers is on the drawing."""
         across, up = self._x.place(x), self._y.place(y)
         return (
             self._left + across * (WIDTH - _RIGHT - self._left),
@@ -97,7 +97,7 @@ class Frame:
 def line_plot(
     x: Axis, y: Axis, series: Sequence[Series], marks: Sequence[Mark] = (), uprights: Sequence[float] = ()
 ) -> Canvas:
-    """Draw lines, named points, and hairlines that stand upright at some x."""
+    """Draw lines, named points, and vertical hairlines at some x."""
     frame = Frame(x, y)
     for place in uprights:
         frame.canvas.line(frame.at(place, y.low), frame.at(place, y.high), "upright")

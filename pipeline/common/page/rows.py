@@ -1,4 +1,4 @@
-"""Plots of one line a row: bars beside their names, and values before and now on one scale."""
+"""Plots of one line a row: bars with their names, and values before and now on one scale."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ def escape(text: object) -> Html:
 
 
 def joined(parts: Sequence[Html], separator: str = "\n") -> Html:
-    """Put pieces of markup one behind the other."""
+    """Join pieces of markup."""
     return Html(separator.join(parts))
 
 

@@ -43,7 +43,7 @@ def _fitted(places: Sequence[Point], width: float, height: float) -> list[Point]
     wide, tall = max(high_x - low_x, 1e-9), max(high_y - low_y, 1e-9)
     return [
         (
-            _EDGE + (x - low_x) / wide * (width - 5 * _EDGE),  # names stand to the right of most points
+            _EDGE + (x - low_x) / wide * (width - 5 * _EDGE),  # names are to the right of most points
             _EDGE + (y - low_y) / tall * (height - 2 * _EDGE),
         )
         for x, y in places

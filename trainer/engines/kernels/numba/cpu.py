@@ -81,7 +81,7 @@ def start_batch(
     Args:
         center_B: int32, ids below V (not checked).
         context_B: int32, ids below V (not checked).
-        input_VD: a row's numbers side by side; the rows may lie apart.
+        input_VD: a row's numbers are adjacent; the rows need not be.
         output_VD: laid out like input_VD.
         alias: uint32[2V], from `trainer.engines.negatives.build_alias`.
         negatives: K, at least 1.

@@ -1,4 +1,4 @@
-"""Ids looked at SEEN at a time, as one vector: how long a run of equal ones is, and where the rows of a window lie."""
+"""Ids looked at SEEN at a time, as one vector: how long a run of equal ones is, and where the rows of a window are."""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ def source_digest() -> int:
     """A number that changes with any file of this folder.
 
     Numba's cache sees changes to a function's own file only, but its key holds the values that a function closes
-    over: one that closes over this number is compiled anew when what it calls has changed.
+    over: one that closes over this number is compiled again when what it calls has changed.
     """
     folder = Path(__file__).parent
     text = b"".join(path.read_bytes() for path in sorted(folder.glob("*.py")))

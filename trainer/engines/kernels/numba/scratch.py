@@ -21,7 +21,7 @@ class Scratch(NamedTuple):
         inputs: addresses of a window's input rows.
         outputs: addresses of its output rows, whole tiles.
         ids: the output words of this window and of the next.
-        gradient: tiles · rows · COLUMNS; a tile's numbers stand together.
+        gradient: tiles · rows · COLUMNS; a tile's numbers are adjacent.
         bias: like gradient; what is added to scores. Zero between windows.
         signs: of each tile, COLUMNS twice: −1 for the window's word, 1 for a negative, 0 for nothing.
         losses: what `tiles.score` adds up.
@@ -43,7 +43,7 @@ class Scratch(NamedTuple):
 
 
 class Addresses(NamedTuple):
-    """Where the arrays of a Scratch lie."""
+    """Where the arrays of a Scratch are."""
 
     inputs: int
     outputs: int

@@ -1,4 +1,4 @@
-"""What the compiled step is built for: vectors of so many floats, tiles of so many rows.
+"""What the compiled step is built for: floats of a vector, rows of a tile.
 
 A Shape goes along as an argument whose Numba type holds its numbers: each shape is compiled, and cached, apart.
 """
@@ -37,9 +37,9 @@ class Shape:
 
 
 def shape_for(outputs: int, lanes: int | None = None, registers: int | None = None) -> Shape:
-    """The shape for windows of so many outputs (its word and K negatives).
+    """The shape for windows of ``outputs`` outputs (its word and K negatives).
 
-    They are dealt to as few tiles as they need, evenly.
+    They are spread over as few tiles as they need, evenly.
 
     Args:
         outputs: at least 1.

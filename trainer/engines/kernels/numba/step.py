@@ -9,7 +9,7 @@ A step is three small matrix products over the window's rows,
     outputs_MD += gradientᵀ · inputs         inputs_CD += gradient · outputs
 
 in place: `tiles.update` holds outputs and their sums in registers while it changes the inputs, so that every gradient
-is taken from the rows as they were before the step. That needs rows that differ: a word which stands in a window
+is taken from the rows as they were before the step. That needs rows that differ: a word which occurs in a window
 twice has equal scores, so its gradients are added up and the second row left out.
 """
 

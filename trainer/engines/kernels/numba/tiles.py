@@ -1,7 +1,7 @@
 """The arithmetic of one window as two instructions of compiled code: gradients of its scores, updates of its rows.
 
 Shapes: C inputs and M outputs of a window, D dimensions. Rows are given by their addresses (int64). Scores and what
-becomes of them stand COLUMNS to an input, whatever the outputs of a tile.
+becomes of them are COLUMNS to an input, whatever the outputs of a tile.
 """
 
 from __future__ import annotations

@@ -61,7 +61,7 @@ def fetch_row(base: int, row: Id, row_bytes: int) -> None:
 def fetch_inputs(input_ids_B: Ids, start: int, end: int, reach: int, base: int, row_bytes: int) -> int:
     """Prefetch a window's inputs that no window before it had; returns how many words it reaches to the right.
 
-    Words come into sight on the right, where the second half of a window's pairs lie. `reach` is what the window
+    Words come into sight on the right, where the second half of a window's pairs are. `reach` is what the window
     before returned.
     """
     right = (end - start + 1) >> 1
@@ -97,7 +97,7 @@ def train_segment(
     """Train pairs start … stop − 1 one window after the other; returns their summed loss.
 
     `output_ids_B` are the words predicted; a run of equal ones, cut after `longest` pairs, is a window. `tables` tell
-    where the rows that are updated lie (addresses of the first input and output row, bytes from row to row, D);
+    where the rows that are updated are (addresses of the first input and output row, bytes from row to row, D);
     `exclude` (draw again a window's output word, draw again its first input word, mask each pair's input word);
     `rates` (learning rate at pair 0, its change a pair); `state` the generator's.
 
@@ -174,7 +174,7 @@ def train_segment(
 def cut_segments(output_ids_B: Ids, segment_pairs: int, longest: int) -> Longs:
     """First pairs of the segments, and B at the end: every segment_pairs, moved on to where a run starts.
 
-    A run that goes on for longer than a tile is cut where it stands.
+    A run that is longer than a tile is cut where it is.
     """
     pairs = output_ids_B.size
     cuts = np.empty(-(-pairs // segment_pairs) + 1, np.int64)

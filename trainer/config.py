@@ -90,7 +90,7 @@ class TrainConfig:
     clip_norm: float = _setting(0.0, shapes=True)
     """Scale a step's gradient down to this norm; 0 is off; needs --engine reference."""
     shuffle: bool = _setting(True, shapes=True)
-    """Read the row groups in another random order each epoch; --no-shuffle reads them as they stand."""
+    """Read the row groups in another random order each epoch; --no-shuffle reads them as written."""
     init_from: str = _setting("", metavar="MODEL")
     """A model to start from: its words keep their vectors, other words start from scratch."""
     init_version: str = ""
@@ -117,7 +117,7 @@ class TrainConfig:
     """Published versions to keep, the live one and those that a rollback can go to; at least two, so that a reader who
     has just opened the one before can go on reading."""
     audit: bool = False
-    """Count the pairs that are trained and hold them against the dataset after each epoch: each must come once."""
+    """Count the pairs that are trained and compare them with the dataset after each epoch: each must come once."""
     report: str = _setting("", metavar="PATH")
     """Write a page about the model here at the end, one HTML file with plots: a path or a URI."""
     similarity: tuple[str, ...] = _setting((), metavar="FILE", many=True)
@@ -146,7 +146,7 @@ class TrainConfig:
             if isinstance(value, float) and not math.isfinite(value):
                 raise UserError(f"{flag_of(field.name)}: found {value}, expected a finite number")
         if self.overwrite and self.resume == "must":
-            raise UserError("--overwrite: found --resume must beside it, expected one of the two")
+            raise UserError("--overwrite: cannot be combined with --resume must")
         for name in self.reference_only() if self.engine == "fused" else ():
             value = str(getattr(self, name)).lower()
             raise UserError(f"{flag_of(name)}: found {value} with the fused engine, expected --engine reference")

@@ -15,7 +15,7 @@ _BATCH_ROWS = 1 << 16
 
 
 def encode_table(table: pa.Table, **options: object) -> pa.Buffer:
-    """Encode a table as a Parquet file; ``options`` are those of write_table, beside page checksums and zstd."""
+    """Encode a table as a Parquet file; ``options`` are those of write_table, besides page checksums and zstd."""
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, compression="zstd", write_page_checksum=True, **options)
     return sink.getvalue()

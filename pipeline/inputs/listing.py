@@ -38,7 +38,7 @@ _GROUP_ROWS = 1 << 13
 
 
 def save_texts(files: Sequence[InputFile], places: Sequence[str], texts: Sequence[Text]) -> pa.Buffer:
-    """Encode a list for retraining: beside the columns of a listing, where each file really is, and its text."""
+    """Encode a list for retraining: besides the columns of a listing, where each file really is, and its text."""
     columns = [[getattr(file, name) for file in files] for name in _SCHEMA.names]
     columns += [list(places), [text.digest for text in texts], [text.bytes for text in texts]]
     return encode_table(pa.table(columns, schema=pa.schema([*_SCHEMA, *_TEXT_FIELDS])))

@@ -25,7 +25,7 @@ from pipeline.text.encodings import UTF_8
 #: Larger files are read in parts of about this many bytes, each by any worker, where their content can be split.
 PART_BYTES = 64 << 20
 
-#: What travels together is read in one go, and opening a file costs about as much as reading so many bytes.
+#: What is batched together is read in one go, and opening a file costs about as much as reading so many bytes.
 BATCH_BYTES, OPENING_BYTES = 8 << 20, 64 << 10
 
 
@@ -144,7 +144,7 @@ def number_chunks(parts: Sequence[Part], config: Config) -> list[Part]:
 
 
 def batch_parts(parts: Iterable[Part], batch_bytes: int = BATCH_BYTES) -> Iterator[list[Part]]:
-    """Group neighbours so that many small files travel together; a large part travels alone."""
+    """Group neighbours so that many small files are read together; a large part is read alone."""
     batch: list[Part] = []
     total = 0
     for part in parts:

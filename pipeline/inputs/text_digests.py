@@ -52,7 +52,7 @@ def find_texts(
 ) -> list[Text]:
     """Return the texts of files, as far as it takes to find those that are equal to known ones or to each other.
 
-    ``places`` says where each lies when all links are followed.
+    ``places`` says where each is when all links are followed.
 
     Raises:
         InputError: a file cannot be read.

@@ -170,7 +170,7 @@ def _fill_several(_context: Node, _number: Node, target: Node, _position: Node) 
 multiply_high = cast(Callable[[Node, Node], np.uint64], intrinsic(_multiply_high))
 # trailing_zeros(word): index of the lowest bit that is set, 64 for none
 trailing_zeros = cast(Callable[[Node], int], intrinsic(_bits("cttz", _DEFINED)))
-# leading_zeros(word): how many bits stand above the highest that is set, 64 for none
+# leading_zeros(word): how many bits are above the highest that is set, 64 for none
 leading_zeros = cast(Callable[[Node], int], intrinsic(_bits("ctlz", _DEFINED)))
 # count_ones(word): how many bits are set
 count_ones = cast(Callable[[Node], int], intrinsic(_bits("ctpop")))

@@ -59,7 +59,7 @@ def hold_lease(folder: str, runner: str, in_process: bool) -> Iterator[Writer]:
             handle = stack.enter_context(locked(path))
         except BlockingIOError:
             name = folder.rpartition("/")[2]
-            raise ConfigError(f"--run-id {name}: found a run of that name being written, expected a new name") from None
+            raise ConfigError(f"--run-id {name}: a run of that name is being written; choose another") from None
         before = _writer(handle)
         try:
             with storage.naming(path):
@@ -94,7 +94,7 @@ def probe_lease(folder: str) -> Iterator[Writer]:
 
 
 def _writer(handle: int) -> Writer:
-    """Read a lease that nobody else holds locked."""
+    """Read a lease that no one else has locked."""
     data = os.pread(handle, _MOST_BYTES, 0)
     if not data:
         return Writer.NONE

@@ -228,7 +228,7 @@ def _require_same_text(listing: pa.Table, one: Rows, other: Rows, passes: str) -
 
 
 def _describe_run(run: Run, lengths: Sequence[int], dead: DeadLetters) -> dict[str, object]:
-    """Describe what may differ between two runs of equal bytes, and what nobody but a report asks for."""
+    """Describe what may differ between two runs of equal bytes, and what only a report needs."""
     versions = dict.fromkeys(("pairstream", "apache-beam", "numpy", "pyarrow", "numba", "regex"), "not installed")
     for package in versions:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):  # a checkout may stand for it

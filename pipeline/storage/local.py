@@ -117,7 +117,7 @@ def swap(path: str, expected: bytes | None, new: bytes) -> None:
         PointerMovedError: it holds something else.
     """
     # os.replace alone would let the last writer win; the lock makes compare and swap one step. The kernel
-    # drops it with its process, so a killed publisher leaves nothing behind that blocks the next one.
+    # drops it with its process, so a killed publisher leaves nothing that blocks the next one.
     with locked(path + ".lock", wait=True):
         require_expected(path, _read(path), expected, new)
         write_bytes(path, new)

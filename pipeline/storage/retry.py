@@ -103,7 +103,7 @@ def transient_reason(error: BaseException) -> str | None:
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """An error and those behind it; smart-open keeps a store's own one in an attribute."""
+    """An error and its causes; smart-open keeps a store's own one in an attribute."""
     seen: list[BaseException] = []
     one: BaseException | None = error
     while isinstance(one, BaseException) and one not in seen:

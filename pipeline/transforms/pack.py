@@ -1,4 +1,4 @@
-"""Beam transforms that make few elements of many, before they travel to the place where all of them meet."""
+"""Beam transforms that make few elements of many, before they are sent to the place where all of them meet."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class _Pack(beam.DoFn):  # type: ignore[misc]
 class WriteDeadLetters(beam.PTransform):  # type: ignore[misc]
     """SetAside of every chunk and file with dead letters → DeadLetters, as written below ``folder``; none without any.
 
-    They come together in one place, but each worker first puts together its own: what travels of each, and what the one
+    They come together in one place, but each worker first combines its own: the payload of each, and what the one
     place holds, has --max-dead-letter-bytes for its bound.
     """
 

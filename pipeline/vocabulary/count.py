@@ -100,7 +100,7 @@ def merge_counts(
 ) -> pa.Table:
     """Add up partial counts of one partition, drop the tokens below ``min_count``, order the rest as a vocabulary is.
 
-    Each token lies in one partition alone, so that pruning there is exact. Tokens that are ``kept`` stay whatever their
+    Each token is in one partition only, so pruning there is exact. Tokens that are ``kept`` stay whatever their
     count; of the others, ``max_rows`` stay at most, the most frequent ones; 0 is no limit.
     """
     [total] = add_up([COUNTS_SCHEMA], ([table] for table in tables))
@@ -115,7 +115,7 @@ def merge_counts(
 
 
 def add_up(schemas: Sequence[pa.Schema], parts: Iterable[Sequence[pa.Table]]) -> list[pa.Table]:
-    """Add up the counts of equal rows, a bounded amount of them at a time beside the sums.
+    """Add up the counts of equal rows, a bounded amount of them at a time besides the sums.
 
     Each part has a table of each schema, whose last column is ``count``.
     """

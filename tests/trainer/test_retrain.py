@@ -413,7 +413,7 @@ def test_a_damaged_history_costs_no_training(nights: Nights, monkeypatch: pytest
 
 @pytest.mark.parametrize(
     ("module", "name", "said"),
-    [(steps, "stage", "found another live version"), (judgement, "swap", "was swapped by another publisher")],
+    [(steps, "stage", "another version became live"), (judgement, "swap", "was swapped by another publisher")],
 )
 def test_a_version_that_came_in_between_stays_and_is_built_on(
     nights: Nights, monkeypatch: pytest.MonkeyPatch, module: ModuleType, name: str, said: str
@@ -498,7 +498,7 @@ def test_a_pipeline_that_cannot_start_is_one_line(monkeypatch: pytest.MonkeyPatc
         pipeline_process.run_pipeline(["list"])
     assert failed.value.status == 2
     monkeypatch.setattr(pipeline_process, "_CHILD", "import os; os.kill(os.getpid(), 9)")
-    with pytest.raises(PipelineFailed, match="found that it ended with status -9, expected 0"):
+    with pytest.raises(PipelineFailed, match="the pipeline ended with status -9"):
         pipeline_process.run_pipeline(["list"])
 
 

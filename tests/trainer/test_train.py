@@ -292,7 +292,7 @@ def test_overwrite_keeps_the_old_model_until_the_new_one_is_there(
 
 
 def test_resume_never_and_must(data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(UserError, match="--resume must: found no checkpoint"):
+    with pytest.raises(UserError, match="--resume must: no checkpoint"):
         command.train(make_config(data, tmp_path / "m", resume="must"))
     assert not (tmp_path / "m").exists()
     interrupt(make_config(data, tmp_path / "m"), monkeypatch)

@@ -68,7 +68,7 @@ def test_the_file_is_the_whole_order(
 
 def test_no_token_left(tmp_path: Path) -> None:
     nothing = [table_to_bytes(COUNTS_SCHEMA.empty_table())]
-    with pytest.raises(ConfigError, match="--min-count 5: found no token that frequent"):
+    with pytest.raises(ConfigError, match="--min-count 5: no token in the input is that frequent"):
         write_vocabulary(Config((), str(tmp_path)), str(tmp_path), None, nothing, Spill())
     assert list(tmp_path.iterdir()) == []
 

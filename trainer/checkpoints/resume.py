@@ -39,7 +39,7 @@ class Identity:
         return {name: (config.get(name), ours[name]) for name in ours if config.get(name) != ours[name]}
 
     def _on_device_of(self, config: Mapping[str, Setting]) -> Settings:
-        """Our settings, where those that nobody chose are chosen for the device of another training."""
+        """Our settings, where those that the user did not choose are chosen for the device of another training."""
         device = config.get("device")
         if device == self.config["device"]:
             return self.config
@@ -126,7 +126,7 @@ def warn_of_device(config: TrainConfig, unfinished: Unfinished) -> None:
 
 
 def training_settings(config: TrainConfig, processes: int, rate: float) -> Settings:
-    """What shapes the vectors beside the settings that make two trainings the same one.
+    """What shapes the vectors besides the settings that make two trainings the same one.
 
     Args:
         config: resolved.

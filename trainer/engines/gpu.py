@@ -112,7 +112,7 @@ def require_memory(config: TrainConfig, rows: int, processes: int = 1) -> None:
 
 
 def require_room(config: TrainConfig, rows: int, free_bytes: int, processes: int = 1) -> None:
-    """Compare what a vocabulary of so many rows needs with the bytes that are free."""
+    """Compare what a vocabulary of ``rows`` rows needs with the bytes that are free."""
     table = rows * config.dim * 4
     needed = 2 * table + rows * 8 + _RESERVE_BYTES
     if processes > 1:  # the common base of both tables, and what a join sends, receives and joins of one

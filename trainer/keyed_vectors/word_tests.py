@@ -94,7 +94,7 @@ class WordTests(Similarities):
         if dummy4unknown:
             right = np.maximum(right, 0)
         if not (right >= 0).any():
-            raise ValueError(f"{path}: found no question whose words are all in the vocabulary, expected some")
+            raise ValueError(f"{path}: no question whose words are all in the vocabulary")
         sections: dict[str, Section] = {}
         for one in questions:
             sections.setdefault(one.section, {"section": one.section, "correct": [], "incorrect": []})

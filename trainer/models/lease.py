@@ -41,7 +41,7 @@ class Busy(UserError):  # noqa: N818  (what is, not what failed)
 
 
 class Holder(msgspec.Struct, frozen=True):
-    """Who is at work; in an object store also a token, "" for nobody, and how long it counts without a renewal."""
+    """Who is running; in an object store also a token, "" for no one, and how long it counts without a renewal."""
 
     host: str = "?"
     pid: int | str = "?"
@@ -64,7 +64,7 @@ class Lease:
 
     Attributes:
         fds: open files whose lock a child process shall hold too.
-        uri: where it lies in an object store, "" on a local disk.
+        uri: where it is in an object store, "" on a local disk.
         holder: what we wrote there last.
         renewed: when the last write that succeeded was begun, by our monotonic clock.
         lost: set once another retraining took the lease over.
@@ -217,4 +217,4 @@ def _explain(model_uri: str, holder: Holder, dead: bool = False) -> str:
             f"{storage.redact(model_uri)}: the retraining of process {holder.pid} was killed, but the pipeline that it "
             "started is still running; try again once that has ended"
         )
-    return f"{storage.redact(model_uri)}: found another retraining at work ({holder}), expected one at a time"
+    return f"{storage.redact(model_uri)}: another retraining is running ({holder})"

@@ -29,16 +29,14 @@ def lock_folder(model_uri: str) -> Iterator[None]:
         return
     folder = storage.local_path(model_uri)
     path = os.path.join(folder, LOCK)
-    found = os.path.isdir(folder) and not os.path.lexists(path)  # by somebody who is not a training that was killed
+    found = os.path.isdir(folder) and not os.path.lexists(path)  # by someone other than a training that was killed
     with contextlib.ExitStack() as stack:
         try:
             stack.enter_context(locked(path))
         except (NotADirectoryError, FileExistsError):
             raise UserError(f"{model_uri}: found a file, expected a model's folder") from None
         except BlockingIOError:
-            raise UserError(
-                f"{model_uri}: found another training at work in it ({path}), expected one at a time"
-            ) from None
+            raise UserError(f"{model_uri}: another training is running in it ({path})") from None
         try:
             yield
         finally:

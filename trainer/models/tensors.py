@@ -119,7 +119,7 @@ def write_arrays(stream: IO[bytes], arrays: Mapping[str, AnyArray], digest: Dige
 
 
 def encode_header(heads: Mapping[str, Head]) -> bytes:
-    """Encode what stands before the numbers: those of arrays of larger items come first, then in order of names."""
+    """Encode what comes before the numbers: those of arrays of larger items come first, then in order of names."""
     entries, offset = dict[str, _Entry](), 0
     for name in _ordered(heads):
         kind, shape = heads[name]

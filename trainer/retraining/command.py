@@ -1,10 +1,10 @@
 """Retrain a model on what its corpus has become, and publish the new version if it passes the gate.
 
 A night is a list of steps: list the corpus; make a dataset of it (the pipeline, as a process of its own); train on it
-from the live version's vectors; write a version, in the live version's space, that nobody reads yet; measure it; make
+from the live version's vectors; write a version, in the live version's space, that no one reads yet; measure it; make
 it the live one or refuse it. Each step asks whether its output is there, and is done if it is not: so the same command
 again goes on where a killed one stopped. Exit status 0: published, or nothing new; 3: the gate refused; 4: another one
-is at work; 1: failed; 2: wrong usage. Whatever happens, the live version stays readable.
+is running; 1: failed; 2: wrong usage. Whatever happens, the live version stays readable.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def retrain(settings: Settings) -> Result:
 
 @contextlib.contextmanager
 def _giving_up(model_uri: str) -> Iterator[None]:
-    """Begin anew the next time where a step failed for a reason that the same step would meet again."""
+    """Start again the next time where a step failed for a reason that the same step would meet again."""
     try:
         yield
     except Busy:  # what is there is another one's

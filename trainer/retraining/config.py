@@ -143,7 +143,7 @@ class Settings:
 
     @property
     def digest(self) -> str:
-        """What shapes a model beside the text: settings of training and pipeline, and what is done with them."""
+        """What shapes a model besides the text: settings of training and pipeline, and what is done with them."""
         own = self.own
         shaping = {
             "training": self.train_config(data="-", model="-").shaping(), "pipeline": own.pipeline_flags,

@@ -51,7 +51,7 @@ def measure(settings: Settings, night: Night, sets: EvalSets) -> tuple[Lineage, 
 
 
 def write_report(own: RetrainConfig, night: Night, verdict: Verdict, sets: EvalSets) -> None:
-    """Write the page of --report: the verdict, then the version beside the one that was live before."""
+    """Write the page of --report: the verdict, then the version compared with the one that was live before."""
     if own.report:
         opening = gate_section(verdict.decision, verdict.checks, night.parent)
         page = make_report(own.model, night.version, compare=night.parent, sets=sets, opening=[opening]).page

@@ -87,7 +87,7 @@ def run_pipeline(words: Sequence[str], pass_fds: Sequence[int] = (), quiet: bool
         return msgspec.json.decode(said.splitlines()[-1], type=Printed)
     if not error:
         print("".join(tail), end="", file=sys.stderr, flush=True)
-    raise PipelineFailed(error or f"found that it ended with status {child.returncode}, expected 0", child.returncode)
+    raise PipelineFailed(error or f"the pipeline ended with status {child.returncode}", child.returncode)
 
 
 def say_step(text: str, quiet: bool) -> None:

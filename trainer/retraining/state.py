@@ -5,7 +5,7 @@ MODEL/retrain/NIGHT/              the outputs of a night that is not over; NIGHT
     read.parquet, night.json      the files that it reads; what it began with, and the version once it is made
     training/                     checkpoints, then the trained model
 MODEL/retrain/seen.parquet        texts of files that --only-new looked at
-MODEL/retrain/lock, lease.json    who is at work
+MODEL/retrain/lock, lease.json    who is running
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Night(msgspec.Struct, frozen=True):
         files: files to read, of
         listed: files of the corpus.
         passed: how many listed files are not read, by reason; with --only-new alone.
-        version: what was made of it, "" for nothing yet; nobody reads it before it is published.
+        version: what was made of it, "" for nothing yet; no one reads it before it is published.
     """
 
     name: str

@@ -124,7 +124,7 @@ def train_candidate(settings: Settings, night: Night, dataset: Dataset) -> None:
 
 
 def stage(settings: Settings, night: Night, dataset: Dataset) -> str:
-    """Write the trained model as a version that nobody reads yet, in the live version's space; return its name."""
+    """Write the trained model as a version that no one reads yet, in the live version's space; return its name."""
     own, folder = settings.own, folder_of(settings.own.model, night.name, TRAINING)
     say_step("writing the new version", own.quiet)
     trained, aligned = load_model(folder), None

@@ -29,7 +29,7 @@ def mix(word: np.uint64) -> np.uint64:
 
 @jit()
 def choose(word: np.uint64, alias: Words) -> Id:
-    """The id that a random uint64 stands for."""
+    """The id that a random uint64 selects."""
     column = np.int64(((word >> SHIFT_32) * np.uint64(alias.size // 2)) >> SHIFT_32)
     threshold, other = alias[2 * column], np.int64(alias[2 * column + 1])  # both, so that no branch is guessed
     return column if np.uint32(word) < threshold else other

@@ -261,7 +261,7 @@ def test_fused_and_reference_learn_alike() -> None:
 def test_the_kernel_gets_all_threads() -> None:
     engine = build(make_config("fused", threads=2))
     assert isinstance(engine, FusedEngine)
-    assert engine._settings["threads"] == 2
+    assert engine._start_batch.keywords["threads"] == 2
 
 
 def test_too_few_words_for_the_negatives_is_one_line() -> None:

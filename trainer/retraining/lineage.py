@@ -16,14 +16,14 @@ import pyarrow.parquet as pq
 from pipeline.dataset.manifest import INPUTS as DATASET_INPUTS
 from pipeline.dataset.manifest import CorpusTotals, VocabularyTotals
 from pipeline.dataset.reader import Dataset
-from pipeline.dataset.schema import FORMAT_VERSION, canonical_json, sha256_hex
+from pipeline.dataset.schema import FORMAT_VERSION, canonical_json, parse_struct, sha256_hex
 from pipeline.storage import storage
 from trainer.models.environment import library_versions
 from trainer.models.store import INPUTS, LINEAGE, version_folder
 from trainer.retraining.config import Settings
 from trainer.retraining.corpus import as_seen, load_files, save_files
 from trainer.retraining.gate import Check, Values
-from trainer.retraining.state import Night, parse
+from trainer.retraining.state import Night
 
 
 class OfNight(msgspec.Struct):
@@ -156,4 +156,4 @@ def load_lineage(model_uri: str, version: str) -> Lineage | None:
     """
     uri = storage.join(version_folder(model_uri, version), LINEAGE)
     data = storage.read_pointer(uri)
-    return None if data is None else parse(data, Lineage, storage.redact(uri))
+    return None if data is None else parse_struct(data, Lineage, storage.redact(uri))

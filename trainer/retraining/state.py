@@ -11,11 +11,10 @@ MODEL/retrain/lock, lease.json    who is running
 from __future__ import annotations
 
 import contextlib
-from typing import TypeVar
 
 import msgspec
 
-from pipeline.dataset.schema import FORMAT_VERSION, FormatError, canonical_json, require_version, sha256_hex
+from pipeline.dataset.schema import FORMAT_VERSION, FormatError, canonical_json, parse_struct, sha256_hex
 from pipeline.storage import folders, storage
 from trainer.models.pointer import VERSIONS, Pointer, read_pointer
 from trainer.models.publication import LINEAGE, remove_version
@@ -25,8 +24,6 @@ FOLDER, STATE, NIGHT = "retrain", "state.json", "night.json"
 READ, TRAINING = "read.parquet", "training"
 PUBLISHED, REFUSED = "published", "refused"
 REMEMBERED = 200
-
-T = TypeVar("T")
 
 
 class Night(msgspec.Struct, frozen=True):
@@ -60,6 +57,7 @@ class Night(msgspec.Struct, frozen=True):
     listed: int
     passed: dict[str, int]
     version: str = ""
+    format_version: int = FORMAT_VERSION
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -81,20 +79,8 @@ class Outcome(msgspec.Struct, frozen=True):
 
 
 class _State(msgspec.Struct):
-    format_version: int
     outcomes: tuple[Outcome, ...]
-
-
-def parse(data: bytes, kind: type[T], path: str) -> T:
-    """Decode a JSON file of retraining's.
-
-    Raises:
-        FormatError: it is damaged.
-    """
-    try:
-        return msgspec.json.decode(data, type=kind)
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise FormatError(f"{path}: found no valid file of a retraining ({error}), expected one") from None
+    format_version: int = FORMAT_VERSION
 
 
 def folder_of(model_uri: str, *parts: str) -> str:
@@ -112,9 +98,7 @@ def load_outcomes(model_uri: str) -> tuple[Outcome, ...]:
     data = storage.read_pointer(uri)
     if data is None:
         return ()
-    state = parse(data, _State, storage.redact(uri))
-    require_version(state.format_version, storage.redact(uri))
-    return state.outcomes
+    return parse_struct(data, _State, storage.redact(uri)).outcomes
 
 
 def remember(model_uri: str, outcome: Outcome, keep: int) -> None:
@@ -122,7 +106,7 @@ def remember(model_uri: str, outcome: Outcome, keep: int) -> None:
     outcomes = [outcome, *(one for one in load_outcomes(model_uri) if one.version != outcome.version)]
     refused = [one for one in outcomes if one.kind == REFUSED]
     kept = [one for one in outcomes if one not in refused[keep:]][:REMEMBERED]
-    state = _State(FORMAT_VERSION, tuple(kept))
+    state = _State(tuple(kept))
     storage.write_bytes(folder_of(model_uri, STATE), canonical_json(msgspec.to_builtins(state)))
 
 
@@ -164,7 +148,7 @@ def load_night(model_uri: str, name: str) -> Night | None:
     """Read what is known of a night; None where it did not come so far, or another release began it."""
     data = storage.read_pointer(folder_of(model_uri, name, NIGHT))
     with contextlib.suppress(FormatError):
-        return None if data is None else parse(data, Night, NIGHT)
+        return None if data is None else parse_struct(data, Night, NIGHT)
     return None
 
 

@@ -63,7 +63,7 @@ class Keys:
 
 @dataclass(frozen=True)
 class Lists:
-    """Words under a word: heading, a number beside it, and each word with its own number."""
+    """Words under a word: heading, its number, and each word with its own number."""
 
     kind: ClassVar[str] = "lists"
 
@@ -84,7 +84,7 @@ Block = Table | Figure | Keys | Lists | Text
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page under a heading; neighbouring figures stand side by side where there is room."""
+    """A part of the page under a heading; neighbouring figures are side by side where there is room."""
 
     name: str
     title: str

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
+from typing import Any
 
 #: All elements that a report has; of these, those without an end.
 _KNOWN = """html head meta link title style body header nav main section h1 h2 h3 p a b small bdi span div
-dl dt dd ol li figure figcaption details summary table thead tbody tr th td svg desc text line polyline rect circle"""
+dl dt dd ol li figure figcaption details summary table thead tbody tr th td script form input button"""
 _VOID = {"meta", "link", "br", "img", "input", "hr"}
 
 
@@ -35,7 +37,19 @@ class Element:
 
     def all_text(self) -> str:
         """The text of this element and of all below it."""
-        return self.text + "".join(child.all_text() for child in self.children)
+        return self.text + "".join(child.all_text() for child in self.children if child.tag != "script")
+
+    def data_of(self, figure: str) -> list[dict[str, Any]]:
+        """The rows that a figure's chart draws, all of its layers' one after the other."""
+        [script] = self.find("figure", id=figure)[0].find("script")
+        rows: list[dict[str, Any]] = []
+
+        def note(part: dict[str, Any]) -> dict[str, Any]:
+            rows.extend(part.get("values", []))
+            return part
+
+        json.loads(script.text, object_hook=note)
+        return rows
 
 
 class _Reader(HTMLParser):
@@ -85,22 +99,21 @@ def require_page(data: bytes) -> Element:
     ids = [one.attributes["id"] for one in elements if "id" in one.attributes]
     assert len(ids) == len(set(ids))
     assert {one.attributes["href"][1:] for one in page.find("a")} <= set(ids)
+    types = [one.attributes["type"] for one in page.find("script")]
+    assert types == ["application/json"] * len(page.find("figure")) + ["module"]
     for figure in page.find("figure"):
         _require_figure(figure)
     return page
 
 
 def _require_figure(figure: Element) -> None:
-    """Each drawing has a title and a description, which it names, and its numbers stand in a table."""
-    drawings = figure.find("svg", role="img")
-    assert drawings
-    for drawing in drawings:
-        title, description = drawing.children[:2]
-        assert (title.tag, description.tag) == ("title", "desc")
-        assert title.text.strip()
-        assert description.text.strip()
-        assert drawing.attributes["aria-labelledby"] == f"{title.attributes['id']} {description.attributes['id']}"
-        assert "viewbox" in drawing.attributes
+    """Each chart has a description, its own data, and its numbers in a table."""
+    [plot] = [one for one in figure.find("div") if one.attributes.get("class") == "plot"]
+    assert plot.attributes["aria-label"].strip()
+    [script] = figure.find("script", type="application/json")
+    assert json.loads(script.text)
+    assert '"url"' not in script.text
+    assert "$schema" not in script.text
     [table] = figure.find("details")[0].find("table")
     assert len(table.find("tbody")[0].find("tr")) >= 1
     assert figure.find("figcaption")[0].text.strip()

@@ -25,7 +25,7 @@ COMMANDS = {
     "rollback": ("trainer.versions.rollback", "make an earlier version of a model the live one"),
     "versions": ("trainer.versions.command", "list the versions of a model"),
     "export": ("trainer.exporting.command", "write a model's vectors in another format"),
-    "report": ("trainer.reports.page", "write a page about a model, with plots"),
+    "report": ("trainer.reports.command", "write a page about a model, with plots"),
 }
 
 FAILED, INTERRUPTED = 1, 128 + signal.SIGINT

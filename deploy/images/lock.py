@@ -16,8 +16,8 @@ ROOT = Path(__file__).resolve().parents[2]
 SETS = [
     (["build"], [], "setuptools>=77\nwheel"),
     (["pipeline"], ["pipeline", "s3", "gcs", "azure"], "apache-beam[gcp]"),
-    (["trainer-cuda", "trainer-cpu"], ["trainer", "s3", "gcs", "azure"], ""),
-    (["retrain"], ["pipeline", "trainer", "s3", "gcs", "azure"], "apache-beam[gcp]"),
+    (["trainer-cuda", "trainer-cpu"], ["trainer", "report", "s3", "gcs", "azure"], ""),
+    (["retrain"], ["pipeline", "trainer", "report", "s3", "gcs", "azure"], "apache-beam[gcp]"),
 ]
 #: One package: its version, and its hashes in lines of their own.
 _PACKAGE = re.compile(r"^\S.*\n(?: .*\n)*", re.MULTILINE)

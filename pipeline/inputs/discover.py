@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pipeline.common.outputs import OutputError, refuse_inputs, refuse_owned, would_read
+from pipeline.common.page.document import missing_extra
 from pipeline.dataset.manifest import LATEST, MANIFEST, OWN, VOCAB
 from pipeline.dataset.shards import shard_name
-from pipeline.errors import InputError
+from pipeline.errors import ConfigError, InputError
 from pipeline.storage import storage
 from pipeline.storage.globs import is_marker, match_files, match_objects, matches_folder
 from pipeline.storage.retry import StoreError
@@ -122,7 +123,10 @@ def refuse_targets(config: Config) -> None:
 
     Raises:
         OutputError: it would.
+        ConfigError: a library that pages are made with is missing.
     """
+    if config.report and (missing := missing_extra()):
+        raise ConfigError(f"--report: {missing}")
     sources = [("--input", pattern) for pattern in config.input]
     for name in _WRITTEN:
         for flag, pattern in sources:

@@ -7,8 +7,7 @@ from typing import Any
 
 from pipeline.common.outputs import write_output
 from pipeline.common.page.corpus import corpus_section
-from pipeline.common.page.document import render_page
-from pipeline.common.page.settings import settings_section
+from pipeline.common.page.document import render_page, settings_section
 from pipeline.dataset.reader import Dataset, open_manifest, read_run
 from pipeline.publishing.publish import Run
 

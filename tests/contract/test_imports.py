@@ -12,6 +12,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 HEAVY = ("apache_beam", "torch", "numba", "triton")
+REPORTS = ("altair", "sklearn", "vl_convert")
 
 #: Packages and modules of the top level, each below those that it may import. A set is one floor.
 FLOORS: dict[str, tuple[set[str], ...]] = {
@@ -61,9 +62,9 @@ def is_below(name: str, packages: tuple[str, ...]) -> bool:
     return any((name + ".").startswith(package + ".") for package in packages)
 
 
-def loaded_by(modules: list[str]) -> set[str]:
+def loaded_by(modules: list[str], heavy: tuple[str, ...] = HEAVY) -> set[str]:
     """Import modules in a fresh interpreter; return the heavy packages that came along."""
-    code = f"import sys, {', '.join(modules)}; print(*[name for name in {HEAVY!r} if name in sys.modules])"
+    code = f"import sys, {', '.join(modules)}; print(*[name for name in {heavy!r} if name in sys.modules])"
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
@@ -99,6 +100,11 @@ def test_what_both_share_needs_neither() -> None:
 )
 def test_pure_functions_come_without_heavy_libraries(module: str, allowed: set[str]) -> None:
     assert loaded_by([module]) <= allowed
+
+
+def test_a_command_that_writes_no_page_needs_none_of_its_libraries() -> None:
+    modules = ("pipeline.job", "trainer.training.command", "trainer.retraining.command", "trainer.reports.command")
+    assert loaded_by(list(modules), REPORTS) == set()
 
 
 @pytest.mark.parametrize("package", FLOORS)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.engines.install import debian
-from tests.engines.servers import free_port, listens, started
+from tests.engines.servers import free_port, listens, started, wait_until
 
 #: Chromium itself, and fonts for what pages may hold.
 _PACKAGES = {
@@ -44,6 +44,10 @@ class Browser:
     def evaluate(self, script: str, *arguments: Any) -> Any:
         """Run the body of a function in the page; return what it returns."""
         return _post(f"{self._base}/execute/sync", {"script": script, "args": list(arguments)})
+
+    def wait(self, script: str, *arguments: Any) -> None:
+        """Run a script again and again until it returns true."""
+        wait_until(lambda: bool(self.evaluate(script, *arguments)), 30)
 
     def screenshot(self, file: Path, whole: bool = True) -> Path:
         """Save what is seen as PNG: the whole page, or one screen of it."""

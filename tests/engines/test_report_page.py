@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pipeline.common.page import numbers
 from tests.engines.browser import Browser, browser
 
 pytestmark = pytest.mark.engines
@@ -29,29 +30,28 @@ TOPICS = [
 
 CASES = [*itertools.product(("corpus", "second"), SCREENS, (False, True)), ("first", "phone", False)]
 
-#: What is wrong with the drawings that are shown: empty or too small ones; text that leaves its drawing or the screen,
-#: or covers other text of the drawing.
+#: What is wrong with the charts: empty or too small ones; ones that leave the screen.
 _FAULTS = """
-const faults = [], slack = 1.5;
-for (const svg of document.querySelectorAll('svg.plot')) {
-  if (getComputedStyle(svg).display === 'none') continue;
-  const name = svg.closest('figure').id, frame = svg.getBoundingClientRect();
-  if (frame.width < 250 || frame.height < 30) faults.push(`${name}: ${frame.width} x ${frame.height}`);
-  const boxes = [...svg.querySelectorAll('text')].map(text => {
-    const box = text.getBoundingClientRect(), idle = box.height / 5;  // above and below the letters
-    return [text.textContent, new DOMRect(box.x, box.y + idle, box.width, box.height - 2 * idle)];
-  });
-  boxes.forEach(([text, box], i) => {
-    if (box.width === 0) faults.push(`${name}: nothing is seen of ${text}`);
-    if (box.left < frame.left - slack || box.right > frame.right + slack || box.top < frame.top - slack ||
-        box.bottom > frame.bottom + slack) faults.push(`${name}: ${text} leaves its drawing`);
-    boxes.slice(0, i).forEach(([other, b]) => {
-      if (box.left < b.right && b.left < box.right && box.top + slack < b.bottom && b.top + slack < box.bottom)
-        faults.push(`${name}: ${text} covers ${other}`);
-    });
-  });
-}
-return faults;
+return [...document.querySelectorAll('figure')].flatMap(figure => {
+  const svg = figure.querySelector('.plot svg');
+  if (!svg) return [`${figure.id}: no chart`];
+  const box = svg.getBoundingClientRect(), marks = svg.querySelectorAll('.mark-text text, path').length;
+  const fits = box.width >= 250 && box.height >= 30 && box.right <= innerWidth + 1;
+  return fits && marks > 3 ? [] : [`${figure.id}: ${box.width} x ${box.height} up to ${box.right}, ${marks} marks`];
+});
+"""
+#: Whether all charts are there, whose library draws them after the page was loaded.
+_DRAWN = "return document.querySelectorAll('figure').length === document.querySelectorAll('.plot svg').length"
+#: Where on the screen the marks are that draw some word of the map, and how much of them is seen.
+_POINTS = """
+const [figure, word] = arguments;
+document.getElementById(figure).scrollIntoView({block: 'start'});
+return [...document.querySelectorAll(`#${figure} .plot path`)].filter(
+  path => path.__data__ && path.__data__.datum && path.__data__.datum.word === word
+).map(path => {
+  const box = path.getBoundingClientRect();
+  return [box.x + box.width / 2, box.y + box.height / 2, Number(path.getAttribute('fill-opacity') ?? 1), box.width];
+});
 """
 
 
@@ -101,31 +101,35 @@ def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
         yield tab
 
 
+def show(chromium: Browser, page: Path, screen: str, dark: bool = False) -> None:
+    chromium.show(page.as_uri(), *SCREENS[screen], dark)
+    chromium.wait(_DRAWN)
+
+
 @pytest.mark.parametrize(("name", "screen", "dark"), CASES)
 def test_a_report_is_readable(
     pages: dict[str, Path], chromium: Browser, tmp_path: Path, name: str, screen: str, dark: bool
 ) -> None:
-    width, height = SCREENS[screen]
-    chromium.show(pages[name].as_uri(), width, height, dark)
+    show(chromium, pages[name], screen, dark)
     assert chromium.requests() == [pages[name].as_uri()]
     assert chromium.log("browser") == []
     assert chromium.evaluate("return document.title").endswith(" · pairstream")  # no token's script ran
-    assert chromium.evaluate("return document.scripts.length + document.images.length") == 0
-    assert chromium.evaluate("return document.documentElement.scrollWidth") <= width
+    assert chromium.evaluate("return document.images.length") == 0
+    assert chromium.evaluate("return document.documentElement.scrollWidth") <= SCREENS[screen][0]
     assert chromium.evaluate(_FAULTS) == []
     background = chromium.evaluate("return getComputedStyle(document.body).backgroundColor")
     assert (sum(map(int, background[4:-1].split(","))) < 200) == dark
-    _look_at_drawings(chromium, tmp_path / "page.png")
+    _look_at_charts(chromium, tmp_path / "page.png")
 
 
-def _look_at_drawings(chromium: Browser, file: Path) -> None:
-    """In the picture of each drawing there is ink, and something in the accent colour."""
+def _look_at_charts(chromium: Browser, file: Path) -> None:
+    """In the picture of each chart there is ink, and something in the accent colour."""
     from PIL import Image
 
     image = np.asarray(Image.open(chromium.screenshot(file)).convert("RGB")).astype(int)
     boxes = chromium.evaluate(
-        "const seen = [...document.querySelectorAll('svg.plot')].filter(s => getComputedStyle(s).display !== 'none');"
-        "return seen.map(s => [s.closest('figure').id, s.getBoundingClientRect()])"
+        "return [...document.querySelectorAll('.plot svg')]"
+        ".map(s => [s.closest('figure').id, s.getBoundingClientRect()])"
         ".map(([id, b]) => [id, b.left, b.top + scrollY, b.right, b.bottom + scrollY])"
     )
     assert len(boxes) >= 4
@@ -140,16 +144,119 @@ def _look_at_drawings(chromium: Browser, file: Path) -> None:
         assert len(np.unique(pixels.reshape(-1, 3), axis=0)) > 10, name
 
 
+def test_a_script_that_is_not_the_pages_own_is_not_run(pages: dict[str, Path], chromium: Browser) -> None:
+    """Even where markup came into the page, its policy would hold."""
+    show(chromium, pages["second"], "desk")
+    chromium.evaluate(
+        "const script = document.createElement('script'); script.textContent = 'document.title = 1';"
+        "document.body.append(script);"
+        "document.body.insertAdjacentHTML('beforeend', '<img src=x onerror=\"document.title = 2\">')"
+    )
+    assert chromium.evaluate("return document.title").endswith(" · pairstream")
+    assert any("Content Security Policy" in entry["message"] for entry in chromium.log("browser"))
+
+
+@pytest.mark.parametrize(
+    ("name", "figure", "said"),
+    [("corpus", "sentence-lengths", "share of sentences"), ("second", "scores", "scored"), ("second", "loss", "epoch")],
+)
+def test_a_pointer_on_a_chart_shows_its_numbers(
+    pages: dict[str, Path], chromium: Browser, name: str, figure: str, said: str
+) -> None:
+    show(chromium, pages[name], "desk")
+    chromium.evaluate("document.getElementById(arguments[0]).scrollIntoView({block: 'center'})", figure)
+    box = chromium.evaluate(
+        "const marks = document.querySelectorAll(`#${arguments[0]} .plot .mark-rect path, #${arguments[0]} .plot "
+        ".mark-symbol path, #${arguments[0]} .plot .mark-rule line`);"
+        "return [...marks].map(mark => mark.getBoundingClientRect()).at(-1)", figure
+    )  # fmt: skip
+    assert said in hover(chromium, box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+
+
+def hover(chromium: Browser, x: float, y: float) -> str:
+    """Move the pointer; return what the tooltip says then."""
+    chromium.command("Input.dispatchMouseEvent", type="mouseMoved", x=x - 3, y=y)
+    chromium.command("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
+    chromium.wait("return !!document.querySelector('#vg-tooltip-element.visible')")
+    shown: str = chromium.evaluate("return document.querySelector('#vg-tooltip-element').innerText")
+    return shown
+
+
+def mapped(chromium: Browser, topic: list[str]) -> list[str]:
+    """Words of a topic that are on the map, as it shows them; some of each are among the function words."""
+    spec = json.loads(chromium.evaluate("return document.querySelector('#word-map script').textContent"))
+    on_map = {row["word"] for row in spec["data"][0]["values"]}
+    return [shown for word in topic if (shown := numbers.token(word, 24)) in on_map]
+
+
+@pytest.mark.parametrize("topic", [0, 3, 6])
+def test_a_word_of_the_map_says_what_it_is(pages: dict[str, Path], chromium: Browser, topic: int) -> None:
+    show(chromium, pages["second"], "desk")
+    word = mapped(chromium, TOPICS[topic])[0]
+    [(x, y, *_)] = chromium.evaluate(_POINTS, "word-map", word)
+    lines = hover(chromium, x, y).split("\n")
+    assert lines[0] == word
+    assert {"count", "nearest"} <= {line.strip().rstrip(":") for line in lines[1:]}
+    assert (
+        chromium.evaluate("return document.querySelector('#vg-tooltip-element').querySelectorAll('img, script').length")
+        == 0
+    )
+    assert chromium.evaluate("return document.title").endswith(" · pairstream")
+
+
+@pytest.mark.parametrize("screen", SCREENS)
+def test_the_search_box_finds_words_and_the_buttons_zoom(
+    pages: dict[str, Path], chromium: Browser, screen: str
+) -> None:
+    show(chromium, pages["second"], screen)
+    fox, dog = mapped(chromium, TOPICS[0])[:2]
+    [(x, _, before, size)], [(other_x, _, other, _)] = (chromium.evaluate(_POINTS, "word-map", w) for w in (fox, dog))
+    assert before == other
+    chromium.evaluate("document.getElementById('word-map-search').focus()")
+    chromium.command("Input.insertText", text=fox.upper())
+    chromium.wait(f"return (() => {{{_POINTS}}})(...arguments)[0][2] === 1", "word-map", fox)
+    assert chromium.evaluate(_POINTS, "word-map", fox)[0][3] > size
+    named = "return [...document.querySelectorAll('#word-map .found-names text')].map(text => text.textContent)"
+    assert fox in chromium.evaluate(named)
+    assert dog not in chromium.evaluate(named)
+    assert chromium.evaluate(_POINTS, "word-map", dog)[0][2] < other
+    chromium.evaluate("document.getElementById('word-map-in').click()")
+    chromium.wait(
+        f"const found = (() => {{{_POINTS}}})(...arguments); return Math.abs(found[0][0] - {x}) > 1", "word-map", fox
+    )
+    zoomed_x, other_zoomed_x = (chromium.evaluate(_POINTS, "word-map", word)[0][0] for word in (fox, dog))
+    assert (zoomed_x - other_zoomed_x) == pytest.approx((x - other_x) / 0.6, abs=2)
+    chromium.evaluate("document.getElementById('word-map-all').click()")
+    chromium.wait(
+        f"const found = (() => {{{_POINTS}}})(...arguments); return Math.abs(found[0][0] - {x}) < 1", "word-map", fox
+    )
+
+
+def test_the_map_zooms_by_a_wheel_with_ctrl_and_moves_by_a_drag(pages: dict[str, Path], chromium: Browser) -> None:
+    show(chromium, pages["second"], "desk")
+    fox, dog = mapped(chromium, TOPICS[0])[:2]
+    [(x, y, *_)], [(other, *_)] = (chromium.evaluate(_POINTS, "word-map", word) for word in (fox, dog))
+    chromium.command("Input.dispatchMouseEvent", type="mouseWheel", x=x, y=y, deltaX=0, deltaY=-100, modifiers=2)
+    moved = f"const found = (() => {{{_POINTS}}})(...arguments); return Math.abs(found[0][0] - %f) > 1"
+    chromium.wait(moved % other, "word-map", dog)
+    [(zoomed_x, zoomed_y, *_)] = chromium.evaluate(_POINTS, "word-map", fox)
+    assert (zoomed_x, zoomed_y) == pytest.approx((x, y), abs=3)  # what the pointer is on stays
+    for kind, left, buttons in (("mousePressed", x, 1), ("mouseMoved", x + 40, 1), ("mouseReleased", x + 40, 0)):
+        chromium.command("Input.dispatchMouseEvent", type=kind, x=left, y=y + 1, button="left", buttons=buttons)
+    chromium.wait(moved % zoomed_x, "word-map", fox)
+    assert chromium.evaluate(_POINTS, "word-map", fox)[0][0] == pytest.approx(zoomed_x + 40, abs=3)
+
+
 def test_every_plot_unfolds_its_numbers(pages: dict[str, Path], chromium: Browser) -> None:
-    chromium.show(pages["second"].as_uri(), *SCREENS["phone"], dark=False)
+    show(chromium, pages["second"], "phone")
     rows = chromium.evaluate(
         "document.querySelectorAll('details').forEach(d => d.open = true);"
         "return [...document.querySelectorAll('figure')].map(f => [f.id, f.querySelectorAll('tbody tr').length,"
         " f.querySelector('table').getBoundingClientRect().height])"
     )
     assert {name for name, _, _ in rows} >= {
-        "scores", "sections-1", "word-map", "loss", "learning-rate", "speed", "cosines", "rank-frequency", "coverage",
-        "sentence-lengths", "dead-letters",
+        "scores", "sections-1", "word-map", "norms", "similarity", "loss", "learning-rate", "speed", "cosines",
+        "rank-frequency", "coverage", "sentence-lengths", "dead-letters",
     }  # fmt: skip
     assert all(count > 0 and tall > 20 for _, count, tall in rows)
     assert chromium.evaluate("return document.documentElement.scrollWidth") <= SCREENS["phone"][0]
@@ -157,7 +264,7 @@ def test_every_plot_unfolds_its_numbers(pages: dict[str, Path], chromium: Browse
 
 def test_words_of_every_script_have_their_glyphs_and_their_place(pages: dict[str, Path], chromium: Browser) -> None:
     """Isolated from what stands beside them: a word from the right to the left keeps its number to its right."""
-    chromium.show(pages["second"].as_uri(), *SCREENS["desk"], dark=False)
+    show(chromium, pages["second"], "desk")
     lines = chromium.evaluate(
         "return [...document.querySelectorAll('.words li')].map(li => {"
         "const [a, b] = [...li.children].map(c => c.getBoundingClientRect());"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -60,3 +61,15 @@ def test_a_page_that_cannot_be_is_refused_at_once(
     with pytest.raises(SystemExit, match="2"):
         main(["--input", "x", "--output", str(tmp_path / "data"), "--report", report, *flags])
     assert capsys.readouterr().err.startswith(f"error: argument --report: {said}")
+
+
+def test_a_missing_library_is_said_before_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "altair", None)
+    (tmp_path / "a.txt").write_text("one two\n")
+    paths = [str(tmp_path / name) for name in ("a.txt", "data", "page.html")]
+    assert main(["--input", paths[0], "--output", paths[1], "--report", paths[2]]) == 1
+    error = capsys.readouterr().err
+    assert error == "error: --report: the page needs the module 'altair': pip install 'pairstream[report]'\n"
+    assert not (tmp_path / "data").exists()

@@ -8,6 +8,7 @@ import os
 import pty
 import shutil
 import signal
+import sys
 import tty
 from collections.abc import Sequence
 from dataclasses import replace
@@ -161,8 +162,20 @@ def test_a_page_opens_with_the_verdict_and_the_gate(nights: Nights, overlap: flo
     rows = [[cell.all_text() for cell in row.find("td")] for row in section.find("tr")][1:]
     assert [row[0] for row in rows] == [check["name"] for check in found["checks"]]
     assert [row[1] for row in rows] == [f"{check['found']:.4f}" for check in found["checks"]]
-    assert [row[3] == "yes" for row in rows] == [check["passed"] for check in found["checks"]]
+    assert [row[3] == "✓ yes" for row in rows] == [check["passed"] for check in found["checks"]]
     assert f"at least {overlap:g}" in [row[2] for row in rows]
+
+
+def test_a_night_goes_on_without_the_libraries_of_its_page(
+    nights: Nights, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "altair", None)
+    assert nights.night(report=str(nights.folder / "page.html"))["status"] == "published"
+    said = (
+        "warning: --report: the page needs the module 'altair': pip install 'pairstream[report]'; going on without it"
+    )
+    assert said in capsys.readouterr().err.splitlines()
+    assert not (nights.folder / "page.html").exists()
 
 
 def test_a_set_without_a_known_word_is_refused(nights: Nights, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import itertools
-import math
-import re
+import base64
+import hashlib
+import sys
 from typing import Any
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.common.page import numbers
-from pipeline.common.page.axes import linear_axis, log_axis
+from pipeline.common.page.charts import bars, before_and_now, columns
 from pipeline.common.page.corpus import corpus_section
-from pipeline.common.page.document import Figure, Section, Table, figures, render_page
-from pipeline.common.page.plots import Bar
-from pipeline.common.page.rows import Change, bar_rows, changes
-from pipeline.common.page.svg import Html
-from pipeline.common.page.wordmap import word_map
+from pipeline.common.page.document import Block, Figure, Keys, Lists, Section, Table, Text, missing_extra, render_page
 from pipeline.config import Config
 from pipeline.dataset.manifest import CorpusTotals, Manifest, PassTotals, VocabularyTotals
 from pipeline.dataset.vocabulary import Vocabulary, make_vocabulary
@@ -51,9 +46,9 @@ def test_counts_have_three_digits(value: float, shown: str) -> None:
     [
         (numbers.size(512), "512 B"), (numbers.size(62_712_345), "62.7 MB"), (numbers.share(0.97834), "97.8 %"),
         (numbers.share(0.0004), "0.04 %"), (numbers.share(0), "0.0 %"), (numbers.duration(3.21), "3.2 s"),
-        (numbers.duration(59.7), "1 min 00 s"), (numbers.duration(200), "3 min 20 s"), (numbers.tick(-0.25), "−0.25"),
-        (numbers.duration(7500), "2 h 05 min"), (numbers.significant(4e-6), "4 × 10⁻⁶"), (numbers.tick(50_000), "50 k"),
-        (numbers.significant(0.04), "0.04"), (numbers.tick(0.1 + 0.2), "0.3"),
+        (numbers.duration(59.7), "1 min 00 s"), (numbers.duration(200), "3 min 20 s"), (numbers.cosine(-0.25), "−0.25"),
+        (numbers.duration(7500), "2 h 05 min"), (numbers.significant(4e-6), "4 × 10⁻⁶"),
+        (numbers.significant(0.04), "0.04"),
     ],
 )  # fmt: skip
 def test_other_numbers(shown: str, expected: str) -> None:
@@ -67,73 +62,38 @@ def test_tokens_hide_nothing_and_move_nothing() -> None:
     assert [numbers.token(word) for word in ("مرحبا", "東京", "a\u200cb")] == ["مرحبا", "東京", "a\u200cb"]
 
 
-@given(st.text(max_size=60), st.floats(12, 300))
-def test_long_texts_are_cut_to_their_room(text: str, room: float) -> None:
-    found = numbers.fitted(text, room, 12)
-    assert numbers.text_width(found, 12) <= room
-    assert found == text or (found[-1] == "…" and text.startswith(found[:-1]))
-
-
-@given(st.floats(-1e9, 1e9), st.floats(1e-6, 1e9), st.integers(2, 8))
-def test_linear_ticks_are_round_few_and_inside(low: float, span: float, most: int) -> None:
-    axis = linear_axis([low, low + span], "")
-    ticks = axis.ticks(most)
-    assert len(ticks) <= most + 1
-    slack = (axis.high - axis.low) * 1e-6
-    assert all(axis.low - slack <= tick <= axis.high + slack for tick in ticks)
-    assert all(b > a for a, b in itertools.pairwise(ticks))
-
-
-@given(st.floats(1e-3, 1e9), st.floats(1.01, 1e9))
-def test_log_ticks_are_inside_and_places_grow(low: float, factor: float) -> None:
-    axis = log_axis([low, low * factor], "")
-    ticks = axis.ticks(6)
-    assert len(ticks) <= 6
-    assert all(axis.low * (1 - 1e-6) <= tick <= axis.high * (1 + 1e-6) for tick in ticks)
-    assert axis.place(axis.low) == 0
-    assert axis.place(axis.high) == pytest.approx(1)
-    assert axis.place(math.sqrt(axis.low) * math.sqrt(axis.high)) == pytest.approx(0.5)
-
-
-def test_names_on_a_map_cover_neither_each_other_nor_points() -> None:
-    rng = np.random.default_rng(3)
-    places = [(float(x), float(y)) for x, y in rng.normal(size=(200, 2))]
-    words = [f"word{number}" for number in range(200)]
-    drawing = word_map(words, places, 600, 400).render("map", "t", "d")
-    dots = [tuple(map(float, m)) for m in re.findall(r'<circle class="speck" cx="([\d.]+)" cy="([\d.]+)"', drawing)]
-    texts = re.findall(r'<text class="word" x="([\d.-]+)" y="([\d.-]+)">([^<]+)<', drawing)
-    boxes = [(float(x), float(y) - 8, float(x) + numbers.text_width(text, 12), float(y)) for x, y, text in texts]
-    assert len(dots) == 200
-    assert 40 < len(boxes) <= 200
-    assert all(a >= 0 and c <= 600 and b >= 0 and d <= 400 for a, b, c, d in boxes)
-    for number, (a, b, c, d) in enumerate(boxes):
-        assert not any(a < x < c and b < y < d for x, y in dots), texts[number]
-        assert not any(a < g and e < c and b < h and f < d for e, f, g, h in boxes[:number]), texts[number]
-
-
 def test_every_name_goes_through_the_page_as_text() -> None:
-    bars = [Bar(token, number + 1.0, token) for number, token in enumerate(HOSTILE)]
-    rows = [(token, token) for token in HOSTILE]
-    drawn = [
-        Figure("one", HOSTILE[0], HOSTILE[1], bar_rows(bars), Table((HOSTILE[0], HOSTILE[1]), rows), HOSTILE[1]),
-        Figure(
-            "two", "t", "d", changes([Change(token, 0.5, 0.4) for token in HOSTILE]), Table(("a",), rows), HOSTILE[0]
-        ),
-    ]
-    section = Section("s", HOSTILE[0], HOSTILE[1], figures(drawn))
-    page = require_page(render_page(HOSTILE[0], HOSTILE[1], [section]))
+    rows = [{"name": name, "value": 1.0, "shown": name, "now": 0.5, "before": 0.4} for name in HOSTILE]
+    table = Table((HOSTILE[0], HOSTILE[1]), [(token, token) for token in HOSTILE], title=HOSTILE[0])
+    specs = {"one": bars(rows), "two": columns(rows, HOSTILE[0], HOSTILE[1]), "three": before_and_now(rows, ["name:N"])}
+    blocks: list[Block] = [
+        *(Figure(name, HOSTILE[0], HOSTILE[1], spec, table, HOSTILE[1], True) for name, spec in specs.items()),
+        table, Keys([(HOSTILE[0], HOSTILE[1], HOSTILE[0])]), Text(HOSTILE[0]),
+        Lists([(HOSTILE[0], HOSTILE[1], [(token, token) for token in HOSTILE])]),
+    ]  # fmt: skip
+    page = require_page(render_page(HOSTILE[0], HOSTILE[1], [Section("s", HOSTILE[0], HOSTILE[1], blocks)]))
+    assert [one["name"] for one in page.data_of("one")] == HOSTILE
     text = page.all_text()
     assert text.count(HOSTILE[0]) > 10
     assert text.count(HOSTILE[1]) > 5
 
 
-def test_a_page_says_that_nothing_may_be_loaded() -> None:
-    page = read_page(render_page("t", "s", [Section("s", "S", "", Html("<p>x</p>"))]))
+def test_a_page_runs_one_script_and_loads_nothing() -> None:
+    page = read_page(render_page("t", "s", [Section("s", "S", "", [Text("x")])]))
     [policy] = page.find("meta", **{"http-equiv": "Content-Security-Policy"})
-    assert policy.attributes["content"].startswith("default-src 'none'")
+    [script] = page.find("script", type="module")
+    digest = base64.b64encode(hashlib.sha256(script.text.encode()).digest()).decode()
+    assert policy.attributes["content"].startswith(f"default-src 'none'; script-src 'sha256-{digest}'; style-src")
+    assert "unsafe-eval" not in policy.attributes["content"]
     [viewport] = page.find("meta", name="viewport")
     assert viewport.attributes["content"] == "width=device-width, initial-scale=1"
     assert "prefers-color-scheme: dark" in page.find("style")[0].text
+
+
+def test_a_missing_library_is_named_with_what_brings_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert missing_extra() == ""
+    monkeypatch.setitem(sys.modules, "altair", None)
+    assert missing_extra() == "the page needs the module 'altair': pip install 'pairstream[report]'"
 
 
 def manifest_of(vocabulary: Vocabulary, dead: dict[str, int]) -> Manifest:

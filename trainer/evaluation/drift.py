@@ -22,6 +22,7 @@ from trainer.vectors.search import top_rows, unit_rows
 #: occurrences move a word by themselves.
 ALIGNED, WATCHED = 20_000, 5_000
 
+_FUNCTION_WORDS = 100
 _NEAR = 3  # neighbours that tell what a word was, and what it is
 
 
@@ -41,7 +42,7 @@ class Drift:
 
     Attributes:
         cosines_N: each common word's, most frequent first, after alignment.
-        moved: the watched words of the smallest cosines, smallest first.
+        moved: the watched words of the smallest cosines, smallest first, without function words.
         new: words that only the new model has.
         gone: words that only the old one had.
     """
@@ -50,6 +51,14 @@ class Drift:
     moved: tuple[Moved, ...]
     new: int
     gone: int
+
+
+def function_words(size: int) -> int:
+    """How many of the most frequent words count as function words, in a vocabulary of ``size`` words of any language.
+
+    They occur beside everything: their neighbours say little, and change by chance.
+    """
+    return min(_FUNCTION_WORDS, size // 20)
 
 
 def measure_drift(old: Model, now: Model, most: int = 18) -> Drift | None:
@@ -62,7 +71,8 @@ def measure_drift(old: Model, now: Model, most: int = 18) -> Drift | None:
     turned_ND = turn(old_ND, rotation(old_ND, now_ND))
     cosines_N = (turned_ND.astype(np.float64) * now_ND).sum(axis=1)
     tokens = now.vocabulary.column.take(pa.array(now_ids)).to_pylist()
-    farthest = np.argsort(cosines_N[:WATCHED], kind="stable")[:most]
+    skipped = function_words(len(cosines_N))
+    farthest = np.argsort(cosines_N[skipped:WATCHED], kind="stable")[:most] + skipped
     moved = tuple(
         Moved(tokens[row], float(cosines_N[row]), _near(old_ND, row, tokens), _near(now_ND, row, tokens))
         for row in farthest.tolist()

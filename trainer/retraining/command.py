@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import json
 import signal
 import sys
@@ -20,6 +21,7 @@ from typing import TypedDict
 import msgspec
 
 from pipeline.common.outputs import emit_result
+from pipeline.common.page.document import missing_extra
 from pipeline.dataset.schema import FormatError
 from pipeline.storage import storage
 from trainer.errors import Stopped, UserError
@@ -27,7 +29,7 @@ from trainer.evaluation.eval_sets import EvalSets, read_evalsets
 from trainer.models.lease import Busy, Lease, hold
 from trainer.models.pointer import read_pointer
 from trainer.progress.meter import warn
-from trainer.reports.page import reads_of, require_page
+from trainer.reports.command import reads_of, require_page
 from trainer.retraining import judgement, plan, state, steps
 from trainer.retraining.config import RetrainConfig, Settings, add_arguments, read_settings
 from trainer.retraining.gate import Check, require_measurable
@@ -88,6 +90,9 @@ def retrain(settings: Settings) -> Result:
         PointerMovedError: another version was published, or a rollback made, meanwhile.
         Stopped: a signal asked for it.
     """
+    if settings.own.report and (missing := missing_extra()):
+        warn(f"--report: {missing}; going on without it")
+        settings = dataclasses.replace(settings, own=dataclasses.replace(settings.own, report=""))
     own = settings.own
     sets = read_evalsets(own.similarity, own.analogies)
     require_measurable(sets)

@@ -12,12 +12,10 @@ from trainer.evaluation.eval_sets import EvalSets
 from trainer.models.pointer import advance, read_pointer, swap
 from trainer.models.staging import staged_version
 from trainer.models.store import load_model
-from trainer.reports.page import make_report
 from trainer.retraining.config import RetrainConfig, Settings
 from trainer.retraining.gate import check_corpus, check_scores, check_space, gate_digest, score, values_of
 from trainer.retraining.lineage import Lineage, Verdict, load_lineage, write_lineage
 from trainer.retraining.pipeline_process import say_step
-from trainer.retraining.report_gate import gate_section
 from trainer.retraining.state import PUBLISHED, REFUSED, Night, digest_of
 
 
@@ -53,6 +51,9 @@ def measure(settings: Settings, night: Night, sets: EvalSets) -> tuple[Lineage, 
 def write_report(own: RetrainConfig, night: Night, verdict: Verdict, sets: EvalSets) -> None:
     """Write the page of --report: the verdict, then the version compared with the one that was live before."""
     if own.report:
+        from trainer.reports.page import make_report
+        from trainer.retraining.report_gate import gate_section
+
         opening = gate_section(verdict.decision, verdict.checks, night.parent)
         page = make_report(own.model, night.version, compare=night.parent, sets=sets, opening=[opening]).page
         write_output(own.report, page)

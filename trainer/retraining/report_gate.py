@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pipeline.common.page.document import Section, Table, paragraph, table
-from pipeline.common.page.svg import joined
+from pipeline.common.page.document import Section, Table, Text
 from trainer.retraining.gate import Check
 from trainer.retraining.state import PUBLISHED
 
@@ -24,7 +23,6 @@ def gate_section(kind: str, checks: Sequence[Check], parent: str) -> Section:
     else:
         stays = f"version {parent} stays live" if parent else "no version is live"
         title, lead = "Refused", f"{len(failed)} of {len(checks)} checks of the gate did not pass; {stays}."
-    rows = [(check.name, check.shown, check.bound, "yes" if check.passed else "no") for check in checks]
-    figures = Table(("check", "found", "limit", "passed"), rows, left=(0, 3))
-    reasons = [paragraph(f"Refused for {check}.") for check in failed]
-    return Section("gate", title, lead, joined([*reasons, table(figures, "The gate")]))
+    rows = [(check.name, check.shown, check.bound, "✓ yes" if check.passed else "✗ no") for check in checks]
+    table = Table(("check", "found", "limit", "passed"), rows, (0, 3), "The gate")
+    return Section("gate", title, lead, [*(Text(f"Refused for {check}.") for check in failed), table])

@@ -13,7 +13,7 @@ from trainer.config import TrainConfig
 from trainer.evaluation.eval_sets import EvalSets, read_evalsets
 from trainer.evaluation.scores import Score, score_model
 from trainer.models.store import Model
-from trainer.reports.page import Report, make_report, reads_of, refuse_place, require_page, summary
+from trainer.reports.command import reads_of, refuse_place, require_page, summary
 from trainer.training.loop import Loop
 from trainer.training.tensorboard import FILES, Board, require_tensorboard
 
@@ -52,8 +52,7 @@ class Results:
 
     def of_trained(self, loop: Loop, version: str) -> dict[str, Any]:
         """Write what is due of a model that was just published; return what the command's result says of it."""
-        report = self._write_report(version)
-        scores = report.scores if report else []
+        scores = self._write_report(version)
         if self._board is not None:
             model = Model(*loop.engine.tables(), loop.vocabulary, {})
             scores = scores or score_model(model, self._sets)
@@ -62,16 +61,17 @@ class Results:
 
     def of_finished(self, info: Mapping[str, Any]) -> dict[str, Any]:
         """Write the report of a model that was finished before."""
-        report = self._write_report(str(info["version"]))
-        return self._said(report.scores if report else [])
+        return self._said(self._write_report(str(info["version"])))
 
-    def _write_report(self, version: str) -> Report | None:
+    def _write_report(self, version: str) -> list[Score]:
         config = self._config
         if not config.report:
-            return None
+            return []
+        from trainer.reports.page import make_report
+
         report = make_report(config.model, version, data=config.data, sets=self._sets)
         write_output(config.report, report.page)
-        return report
+        return report.scores
 
     def _said(self, scores: Sequence[Score]) -> dict[str, Any]:
         return {

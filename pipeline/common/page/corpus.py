@@ -9,14 +9,11 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import altair as alt
 import numpy as np
 
-from pipeline.common.page import numbers
-from pipeline.common.page.axes import Axis, linear_axis, log_axis
-from pipeline.common.page.document import Figure, Section, Table, figures, key_figures
-from pipeline.common.page.plots import Bar, Mark, Series, histogram, line_plot
-from pipeline.common.page.rows import bar_rows
-from pipeline.common.page.svg import FONT_PX, Html, Point, joined
+from pipeline.common.page import charts, numbers
+from pipeline.common.page.document import Block, Figure, Keys, Section, Table
 from pipeline.dataset.manifest import Manifest
 from pipeline.dataset.vocabulary import Vocabulary
 
@@ -32,144 +29,125 @@ def corpus_section(manifest: Manifest, vocabulary: Vocabulary, run: Mapping[str,
         run: its run.json, with `stage_seconds` by stage where they are known.
     """
     corpus = manifest.corpus
-    drawn = [rank_frequency(vocabulary), coverage(manifest, vocabulary)]
-    lengths = run.get("sentence_lengths")
+    blocks: list[Block] = [_keys(manifest), _rank_frequency(vocabulary), _coverage(manifest, vocabulary)]
+    lengths, seconds = run.get("sentence_lengths"), run.get("stage_seconds")
     if isinstance(lengths, list) and sum(lengths):
-        drawn.append(sentence_lengths(lengths, corpus.tokens / max(1, corpus.sentences)))
+        blocks.append(_sentence_lengths(lengths, corpus.tokens / max(1, corpus.sentences)))
     if corpus.dead_letters:
-        drawn.append(dead_letters(corpus.dead_letters, corpus.dead_letter_bytes, corpus.bytes))
-    seconds = run.get("stage_seconds")
+        ordered = sorted(corpus.dead_letters.items(), key=lambda item: (-item[1], item[0]))
+        rows = [{"name": name, "value": number, "shown": numbers.count(number)} for name, number in ordered]
+        part = numbers.share(corpus.dead_letter_bytes / max(1, corpus.bytes))
+        whole = f"In all {numbers.size(corpus.dead_letter_bytes)}, {part} of the text."
+        blocks.append(_bars("dead-letters", "What was set aside, by reason", "dead letters", rows, whole))
     if isinstance(seconds, dict) and seconds:
-        drawn.append(stage_seconds(seconds))
+        rows = [{"name": name, "value": spent, "shown": numbers.duration(spent)} for name, spent in seconds.items()]
+        blocks.append(_bars("stages", "How long each stage took", "time", rows))
     lead = "" if corpus.dead_letters else "Nothing of the text was set aside: there are no dead letters."
-    return Section("corpus", "Corpus", lead, joined([_keys(manifest), figures([one for one in drawn if one])]))
+    return Section("corpus", "Corpus", lead, blocks)
 
 
-def _keys(manifest: Manifest) -> Html:
+def _keys(manifest: Manifest) -> Keys:
     corpus, vocabulary, first = manifest.corpus, manifest.vocabulary, manifest.passes[0]
     kept = numbers.share(first.kept / max(1, corpus.in_vocabulary))
     shards, passes = sum(one.shards for one in manifest.passes), len(manifest.passes)
-    return key_figures(
+    return Keys(
         [
             ("Files", numbers.count(corpus.files), f"{numbers.size(corpus.bytes)} of text"),
             ("Sentences", numbers.count(corpus.sentences), f"in {numbers.count(corpus.lines)} lines"),
             ("Tokens", numbers.count(corpus.tokens), ""),
             ("Vocabulary", numbers.count(vocabulary.rows), f"min-count {manifest.options.get('min_count', '?')}"),
-            ("Known tokens", numbers.share(corpus.in_vocabulary / max(1, corpus.tokens)), "are in the vocabulary"),
+            ("Known tokens", numbers.share(corpus.in_vocabulary / max(1, corpus.tokens)), "in the vocabulary"),
             ("Kept by subsampling", numbers.count(first.kept), f"{kept} of the known, in the first pass"),
-            ("Pairs", numbers.count(sum(one.pairs for one in manifest.passes)), _plural(passes, "pass", "passes")),
+            (
+                "Pairs",
+                numbers.count(sum(one.pairs for one in manifest.passes)),
+                f"in {passes} pass{'' if passes == 1 else 'es'}",
+            ),
             ("Shards", numbers.count(shards), ""),
         ]
     )
 
 
-def rank_frequency(vocabulary: Vocabulary) -> Figure:
-    """Plot counts over ranks, both logarithmic, with Zipf's 1 / rank."""
+def _rank_frequency(vocabulary: Vocabulary) -> Figure:
+    """Draw counts by rank, both logarithmic, with a line of 1 / rank through their middle, as Zipf's law has it."""
     order_V = np.argsort(-vocabulary.counts, kind="stable")
     counts = np.maximum(vocabulary.counts[order_V], 1)
-    points = [(float(rank), float(counts[rank - 1])) for rank in _spread(len(counts))]
-    zipf, fitted = _zipf(points)
-    x = log_axis([rank for rank, _ in points], "rank")
-    y = log_axis([value for _, value in [*points, *zipf]], "times in the corpus")
-    named = [
-        (rank, numbers.token(vocabulary.token(int(order_V[rank - 1]))), int(counts[rank - 1]))
-        for rank in _powers(len(counts))
+
+    def row(rank: int) -> dict[str, Any]:
+        word = numbers.token(vocabulary.token(int(order_V[rank - 1])))
+        return {"rank": rank, "word": word, "count": int(counts[rank - 1])}
+
+    rows = [row(rank) for rank in _spread(len(counts))]
+    logs = np.log([(one["rank"], one["count"]) for one in rows])
+    scale = math.exp(float(logs.sum(axis=1).mean()))
+    zipf = [{"rank": rank, "count": scale / rank} for rank in (1, len(counts))]
+    slope = (
+        f" The best straight line has the slope {np.polyfit(logs[:, 0], logs[:, 1], 1)[0]:.2f}."
+        if len(rows) > 2
+        else ""
+    )
+    x = alt.X("rank:Q", scale=alt.Scale(type="log", nice=False), axis=alt.Axis(format="~s"))
+    y = alt.Y("count:Q", scale=alt.Scale(type="log"), axis=alt.Axis(format="~s"), title="times in the corpus")
+    tooltip = ["word:N", alt.Tooltip("rank:Q", format=","), alt.Tooltip("count:Q", format=",")]
+    named = [row(rank) for rank in _powers(len(counts)) if rank == 1 or rank * 3 < len(counts)]
+    marked = charts.chart(named, x=x, y=y, tooltip=tooltip)
+    layers = [
+        charts.chart(zipf, x=x, y=y).mark_line(color=charts.OTHER, strokeWidth=1.2, strokeDash=[4, 3]),
+        charts.line(rows, x, y, tooltip),
+        marked.mark_circle(color=charts.ACCENT, opacity=1),
+        marked.mark_text(align="left", dx=7, dy=-7, limit=110).encode(text="word:N"),
     ]
-    shown = [entry for entry in named if entry[0] == 1 or entry[0] * 3 < len(counts)]
-    marks = [Mark(rank, count, numbers.fitted(token, 110, FONT_PX)) for rank, token, count in shown]
-    rows = [(numbers.count(rank), token, numbers.count(count)) for rank, token, count in named]
-    if len(points) > 2:
-        rank = points[len(points) * 3 // 5][0]
-        marks.append(Mark(rank, zipf[0][1] / rank, "1 / rank", dot=False, corner="lower left", kind="label quiet"))
+    powers = map(row, _powers(len(counts)))
+    cells = [(numbers.count(one["rank"]), one["word"], numbers.count(one["count"])) for one in powers]
     return Figure(
         "rank-frequency", "How often words occur, by their rank",
-        f"Both axes are logarithmic. The most frequent of {len(counts):,} words occurs {int(counts[0]):,} times, "
-        f"the rarest {int(counts[-1]):,} times. The dashed line falls as 1 / rank, as Zipf’s law has it.{fitted}",
-        line_plot(x, y, [Series(zipf, "line faint"), Series(points)], marks),
-        Table(("rank", "word", "count"), rows, left=(1,)),
-        f"Dashed: Zipf’s law, 1 / rank.{fitted}",
+        f"The most frequent of {len(counts):,} words occurs {counts[0]:,} times, the rarest {counts[-1]:,} times.",
+        charts.as_spec(alt.layer(*layers)), Table(("rank", "word", "count"), cells, left=(1,)),
+        f"Dashed: Zipf’s law, 1 / rank.{slope}".replace("-", "−"),
     )  # fmt: skip
 
 
-def _zipf(points: Sequence[Point]) -> tuple[list[Point], str]:
-    """Lay a line of 1 / rank through the middle of the points; also say which slope would fit them best."""
-    logs = np.log(np.array(points))
-    scale = math.exp(float(logs.sum(axis=1).mean()))
-    line = [(rank, scale / rank) for rank in (points[0][0], points[-1][0])]
-    if len(points) < 3:
-        return line, ""
-    slope = float(np.polyfit(logs[:, 0], logs[:, 1], 1)[0])
-    return line, f" The straight line that fits the curve best has the slope {slope:.2f}.".replace("-", "−")
-
-
-def coverage(manifest: Manifest, vocabulary: Vocabulary) -> Figure:
-    """Plot which share of the text the n most frequent words are."""
+def _coverage(manifest: Manifest, vocabulary: Vocabulary) -> Figure:
+    """Draw which share of the text the n most frequent words are."""
     known = manifest.corpus.in_vocabulary / max(1, manifest.corpus.tokens)
     counts = np.sort(vocabulary.counts)[::-1]
     shares = np.cumsum(counts) / max(1, int(counts.sum())) * known
-    points = [(float(size), float(shares[size - 1])) for size in _spread(len(counts))]
+    rows = [{"words": size, "share": float(shares[size - 1])} for size in _spread(len(counts))]
+    x = alt.X(
+        "words:Q", scale=alt.Scale(type="log", nice=False), axis=alt.Axis(format="~s"), title="words in the vocabulary"
+    )
+    y = alt.Y("share:Q", scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(format="~%"), title="share of all tokens")
+    tooltip = [alt.Tooltip("words:Q", format=","), alt.Tooltip("share:Q", format=".1%")]
     sizes = [size for size in _powers(len(counts)) if size < len(counts)] + [len(counts)]
-    marks = [Mark(size, float(shares[size - 1]), numbers.share(float(shares[size - 1])), corner="upper left")
-             for size in sizes if size >= 100 or size == len(counts)]  # fmt: skip
-    rows = [(numbers.count(size), numbers.share(float(shares[size - 1]))) for size in sizes]
     return Figure(
         "coverage", "What a vocabulary of the most frequent words covers",
-        f"The {len(counts):,} words of the vocabulary are {numbers.share(known)} of all tokens. "
-        + "; ".join(f"the first {size:,} {numbers.share(float(shares[size - 1]))}" for size in sizes[:-1]) + ".",
-        line_plot(log_axis([x for x, _ in points], "words in the vocabulary"),
-                  Axis(0.0, 1.0, "share of all tokens", form=_whole_percent), [Series(points)], marks),
-        Table(("words", "share of tokens"), rows, left=()),
+        f"The {len(counts):,} words of the vocabulary are {numbers.share(known)} of all tokens.",
+        charts.as_spec(charts.line(rows, x, y, tooltip)),
+        Table(("words", "share of tokens"),
+              [(numbers.count(size), numbers.share(float(shares[size - 1]))) for size in sizes], left=()),
     )  # fmt: skip
 
 
-def sentence_lengths(lengths: Sequence[int], mean: float) -> Figure:
-    """Plot sentences by length; ``lengths[b]`` of them have from 2^b to 2^(b + 1) − 1 tokens."""
-    used = [number for number, sentences in enumerate(lengths) if sentences]
-    edges, total = range(used[0], used[-1] + 2), sum(lengths)
-    shares = [lengths[number] / total for number in edges[:-1]]
-    bars = [Bar(_range(number), part, _short_percent(part)) for number, part in zip(edges[:-1], shares, strict=True)]
-    rows = [(bar.name, numbers.count(lengths[number]), numbers.share(bar.value))
-            for number, bar in zip(edges[:-1], bars, strict=True)]  # fmt: skip
-    most = max(bars, key=lambda bar: bar.value)
-    x = Axis(edges[0], edges[-1], "tokens in a sentence", form=lambda number: numbers.count(2.0**number))
-    y = linear_axis(shares, "share of sentences", zero=True, room=True, form=_whole_percent)
+def _sentence_lengths(lengths: Sequence[int], mean: float) -> Figure:
+    """Draw sentences by length; ``lengths[b]`` of them have from 2^b to 2^(b + 1) − 1 tokens."""
+    used, total = [number for number, sentences in enumerate(lengths) if sentences], sum(lengths)
+    rows = [
+        {"name": _range(number), "value": lengths[number] / total, "shown": numbers.share(lengths[number] / total)}
+        for number in range(used[0], used[-1] + 1)
+    ]
+    cells = [(str(row["name"]), numbers.count(lengths[used[0] + at]), str(row["shown"])) for at, row in enumerate(rows)]
     return Figure(
-        "sentence-lengths", "How long sentences are",
-        f"{total:,} sentences of {mean:.1f} tokens in the mean; {numbers.share(most.value)} of them have {most.name}.",
-        histogram(x, y, edges, bars, edges), Table(("tokens", "sentences", "share"), rows, left=()),
+        "sentence-lengths", "How long sentences are", f"{total:,} sentences of {mean:.1f} tokens in the mean.",
+        charts.columns(rows, "tokens in a sentence", "share of sentences"),
+        Table(("tokens", "sentences", "share"), cells, left=()),
         f"{mean:.1f} tokens in the mean. Each column spans twice the lengths of the one before it.",
     )  # fmt: skip
 
 
-def dead_letters(reasons: Mapping[str, int], size: int, total: int) -> Figure:
-    """Plot what was set aside, by reason."""
-    ordered = sorted(reasons.items(), key=lambda item: (-item[1], item[0]))
-    bars = [Bar(reason, float(number), numbers.count(number)) for reason, number in ordered]
-    whole = f"{numbers.size(size)}, {numbers.share(size / max(1, total))} of the text"
-    return Figure(
-        "dead-letters", "What was set aside, by reason",
-        f"{sum(reasons.values()):,} dead letters, {whole}: "
-        + ", ".join(f"{number:,} {reason}" for reason, number in ordered) + ".",
-        bar_rows(bars), Table(("reason", "dead letters"), [(bar.name, bar.shown) for bar in bars]), f"In all {whole}.",
-    )  # fmt: skip
-
-
-def stage_seconds(seconds: Mapping[str, float]) -> Figure:
-    """Plot the time of each stage."""
-    bars = [Bar(stage, float(spent), numbers.duration(spent)) for stage, spent in seconds.items()]
-    return Figure(
-        "stages", "How long each stage took",
-        "; ".join(f"{bar.name} {bar.shown}" for bar in bars) + ".",
-        bar_rows(bars), Table(("stage", "time"), [(bar.name, bar.shown) for bar in bars]),
-    )  # fmt: skip
-
-
-def _whole_percent(value: float) -> str:
-    return f"{numbers.tick(round(value * 100, 6))}\u202f%"
-
-
-def _short_percent(value: float) -> str:
-    return "" if value == 0 else "< 1" if value < 0.005 else f"{value * 100:.0f}"
+def _bars(name: str, title: str, measure: str, rows: Sequence[charts.Row], note: str = "") -> Figure:
+    cells = [(str(row["name"]), str(row["shown"])) for row in rows]
+    said = "; ".join(map(" ".join, cells))
+    return Figure(name, title, said, charts.bars(rows), Table((name.rstrip("s"), measure), cells), note)
 
 
 def _range(number: int) -> str:
@@ -185,7 +163,3 @@ def _spread(size: int) -> list[int]:
 
 def _powers(size: int) -> list[int]:
     return [10**power for power in range(10) if 10**power <= size]
-
-
-def _plural(number: int, one: str, many: str) -> str:
-    return f"in {number} {one if number == 1 else many}"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
-
 _UNITS = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 _SPACE = "\u202f"
 
@@ -15,13 +13,6 @@ def count(value: float) -> str:
     return _scaled(value)
 
 
-def tick(value: float) -> str:
-    """The same for axes, whose round numbers need no digits after the first ones: 10 k, 2.5 M, 0.05."""
-    if abs(value) >= 1000:
-        return _scaled(value)
-    return f"{value:.6g}".replace("-", "−")
-
-
 def significant(value: float) -> str:
     """Three digits, however small: 0.04, 4.32 × 10⁻⁶."""
     digits, power, exponent = f"{value:.3g}".partition("e")
@@ -29,6 +20,11 @@ def significant(value: float) -> str:
         return digits.replace("-", "−")
     raised = str(int(exponent)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
     return f"{digits}{_SPACE}×{_SPACE}10{raised}".replace("-", "−")
+
+
+def cosine(value: float) -> str:
+    """Two digits after the point, with a minus sign as long as a plus."""
+    return f"{value:.2f}".replace("-", "−")
 
 
 def size(value: float) -> str:
@@ -60,28 +56,6 @@ def token(text: str, limit: int = 40) -> str:
     """A token without what would move or hide its neighbours on the page, cut where it is longer than ``limit``."""
     shown = "".join(c if c.isprintable() or c in "\u200c\u200d" else ascii(c)[1:-1] for c in text[: limit + 1])
     return (shown[: limit - 1] + "…" if len(shown) > limit else shown) or "(empty)"
-
-
-def fitted(text: str, room: float, font_px: float) -> str:
-    """Cut a text to a width."""
-    if text_width(text, font_px) <= room:
-        return text
-    while text and text_width(text + "…", font_px) > room:
-        text = text[:-1]
-    return text + "…"
-
-
-def text_width(text: str, font_px: float) -> float:
-    """Estimate the width of a text in a sans-serif font, rather too wide than too narrow."""
-    return font_px * sum(map(_em, text))
-
-
-def _em(character: str) -> float:
-    if unicodedata.category(character) in ("Mn", "Me", "Cf"):
-        return 0.0
-    if unicodedata.east_asian_width(character) in ("W", "F"):
-        return 1.0
-    return 0.35 if character in " ijl.,;:'|!\u202f" else 0.9 if character in "mwMW@%" else 0.62
 
 
 def _scaled(value: float) -> str:

@@ -56,7 +56,7 @@ class Drift:
 def function_words(size: int) -> int:
     """How many of the most frequent words count as function words, in a vocabulary of ``size`` words of any language.
 
-    They occur beside everything: their neighbours say little, and change by chance.
+    They occur next to everything: their neighbours say little, and change by chance.
     """
     return min(_FUNCTION_WORDS, size // 20)
 

@@ -67,7 +67,7 @@ def map_section(model: Model) -> Section:
     said = f"the {len(words):,} words of {ranks}" if skipped else f"the {len(words):,} most frequent words"
     figure = Figure(
         "word-map", f"{said[0].upper()}{said[1:]}, near each other where their vectors are",
-        f"A map of {said}. Groups of words that are used alike lie together.",
+        f"A map of {said}. Words that are used alike are close together.",
         word_map("word-map", words, counts, near, places),
         Table(("word", "count", "nearest of these"), list(zip(words, counts, near, strict=True)), left=(0, 2)),
         "By t-SNE: who is near whom says much, directions and distances between groups say little. "

@@ -52,7 +52,7 @@ def test_every_command_works(tmp_path: Path) -> None:
     for line in "".join(blocks("sh")).splitlines():
         words = shlex.split(line)
         if words[0] == "python":  # the demo's corpus; that of the standard library alone is quicker
-            run([*words[1:], "--source", str(Path(os.__file__).parent)], tmp_path)
+            run([str(ROOT / words[1]), *words[2:], "--source", str(Path(os.__file__).parent)], tmp_path)
         else:
             assert words[0] == "pairstream", f"the README shows a command that this test does not know: {line}"
             printed.append(run(["-m", *words], tmp_path))

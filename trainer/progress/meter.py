@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
+
+if TYPE_CHECKING:
+    from pipeline.common.progress_bar import ProgressBar
 
 
 def warn(text: str) -> None:
@@ -44,14 +47,16 @@ class Meter:
             quiet: show nothing.
             out: stderr by default.
         """
-        from pipeline.common.progress_bar import ProgressBar
-
         self._epochs, self._words_per_pair = epochs, words_per_pair
         self._loss = self._shown_loss = seen_loss
+        self._bar: ProgressBar | None = None
+        if quiet:
+            return
+        from pipeline.common.progress_bar import ProgressBar
+
         self._bar = ProgressBar(
-            "{desc}  {percentage:.1f}%  {remaining} left{postfix}", out, total=total_pairs, initial=seen_pairs,
-            disable=quiet,
-        )  # fmt: skip
+            "{desc}  {percentage:.1f}%  {remaining} left{postfix}", out, total=total_pairs, initial=seen_pairs
+        )
 
     def add(self, epoch: int, pairs: int, loss: float, rate: float) -> None:
         """Count a step.
@@ -63,7 +68,7 @@ class Meter:
             rate: learning rate after it.
         """
         bar = self._bar
-        if bar.disable:
+        if bar is None or bar.disable:
             return
         self._loss += loss
         seen = bar.n + pairs
@@ -80,8 +85,10 @@ class Meter:
 
     def retarget(self, total_pairs: int) -> None:
         """Expect another number of pairs from now on."""
-        self._bar.total = total_pairs
+        if self._bar is not None:
+            self._bar.total = total_pairs
 
     def close(self) -> None:
         """Clear the line on a terminal: what follows begins at the margin."""
-        self._bar.close()
+        if self._bar is not None:
+            self._bar.close()

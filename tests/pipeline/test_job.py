@@ -349,7 +349,7 @@ def test_too_many_dead_letters_fail_and_stay_readable(tmp_path: Path) -> None:
 def test_nothing_to_build(tmp_path: Path, content: bytes, options: dict[str, object], message: str) -> None:
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "a.txt").write_bytes(content)
-    with pytest.raises(Exception, match="found|no token|not valid") as error:
+    with pytest.raises(Exception, match=r"found|no token|not valid") as error:
         run(tmp_path / "in", tmp_path / "out", **options)
     assert message in str(cli.error_line(error.value))
     assert not (tmp_path / "out").exists()

@@ -135,10 +135,11 @@ def test_a_resumed_curve_joins_the_old_one(data: str, tmp_path: Path, monkeypatc
 
     def note(meter: Meter, epoch: int, pairs: int, loss: float, rate: float) -> None:
         add(meter, epoch, pairs, loss, rate)
-        seen.append((epoch, pairs, loss, rate, meter._pairs, meter._loss, meter._total))
+        assert meter._bar is not None
+        seen.append((epoch, pairs, loss, rate, meter._bar.n, meter._loss, meter._bar.total))
 
     monkeypatch.setattr(Meter, "add", note)
-    train.train(config_of(data, tmp_path / "whole"))
+    train.train(config_of(data, tmp_path / "whole", quiet=False))
     whole, seen[:] = list(seen), []
     for stop in (3, 8, 8):  # inside an epoch, at its end, at the end of the next one
         with monkeypatch.context() as patch:
@@ -152,12 +153,12 @@ def test_a_resumed_curve_joins_the_old_one(data: str, tmp_path: Path, monkeypatc
 
             patch.setattr(Loop, "_step", stopping)
             with pytest.raises(Stopped):
-                train.train(config_of(data, tmp_path / "torn"))
-    assert train.train(config_of(data, tmp_path / "torn"))["resumed"] is True
+                train.train(config_of(data, tmp_path / "torn", quiet=False))
+    assert train.train(config_of(data, tmp_path / "torn", quiet=False))["resumed"] is True
     assert [one[:5] for one in seen] == [one[:5] for one in whole]
     assert [one[6] for one in seen] == [one[6] for one in whole]
     assert all(math.isclose(one[5], other[5]) for one, other in zip(seen, whole, strict=True))
-    assert train.train(config_of(data, tmp_path / "torn"))["status"] == "finished before"
+    assert train.train(config_of(data, tmp_path / "torn", quiet=False))["status"] == "finished before"
 
 
 def test_a_checkpoint_every_so_many_pairs(data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

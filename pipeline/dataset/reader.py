@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -27,7 +27,7 @@ from pipeline.dataset.manifest import (
     require_run_id,
 )
 from pipeline.dataset.schema import FormatError, parse_json_object, sha256_hex
-from pipeline.dataset.shard_index import ShardTable, parse_shards
+from pipeline.dataset.shard_index import Columns, ShardTable, parse_shards
 from pipeline.dataset.shards import Pairs, decode_row_group, parse_footer, require_checksum
 from pipeline.dataset.vocabulary import Vocabulary, parse_vocab
 from pipeline.storage import storage
@@ -54,7 +54,7 @@ class RowGroupRef:
     path: str
 
 
-class RowGroups(Sequence[RowGroupRef]):
+class RowGroups(Columns[RowGroupRef]):
     """The row groups of one pass, in file order; each is a RowGroupRef when it is asked for, and 16 bytes before.
 
     Attributes:
@@ -75,16 +75,8 @@ class RowGroups(Sequence[RowGroupRef]):
     def __len__(self) -> int:
         return len(self.rows_G)
 
-    @overload
-    def __getitem__(self, index: int) -> RowGroupRef: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> tuple[RowGroupRef, ...]: ...
-
-    def __getitem__(self, index: int | slice) -> RowGroupRef | tuple[RowGroupRef, ...]:
-        if isinstance(index, slice):
-            return tuple(self[one] for one in range(*index.indices(len(self))))
-        index = range(len(self))[index]
+    def make(self, index: int) -> RowGroupRef:
+        """Name a row group."""
         shard = int(self._shard_G[index])
         return RowGroupRef(shard, int(self._group_G[index]), int(self.rows_G[index]), self._shards.name(shard))
 

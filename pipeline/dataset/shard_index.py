@@ -6,7 +6,7 @@ Shape suffixes: S shards, G row groups of all shards.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, overload
+from typing import Any, TypeVar, overload
 
 import numpy as np
 import pyarrow as pa
@@ -23,6 +23,8 @@ GROUP = np.dtype([("bytes", "<u4"), ("rows", "<u4"), ("xxh3", "V8")])
 _MOST_BYTES = (1 << 32) - 1
 _XXH3 = "^[0-9a-f]{16}$"
 
+T = TypeVar("T")
+
 
 def save_shards(tables: Iterable[pa.Table]) -> pa.Buffer:
     """Encode shards.parquet from tables of SHARDS_SCHEMA, ordered by pass and name; each becomes one row group."""
@@ -33,7 +35,28 @@ def save_shards(tables: Iterable[pa.Table]) -> pa.Buffer:
     return sink.getvalue()
 
 
-class ShardTable(Sequence[Shard]):
+class Columns(Sequence[T]):
+    """Items that are kept in columns of numbers; each is an object only when it is asked for."""
+
+    def make(self, index: int) -> T:
+        """Make the object of one item, counted from 0."""
+        raise NotImplementedError
+
+    @overload
+    def __getitem__(self, index: int) -> T: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> tuple[T, ...]: ...
+
+    def __getitem__(self, index: int | slice) -> T | tuple[T, ...]:
+        found = range(len(self))[index]
+        return self.make(found) if isinstance(found, int) else tuple(map(self.make, found))
+
+    def __iter__(self) -> Iterator[T]:
+        return map(self.make, range(len(self)))
+
+
+class ShardTable(Columns[Shard]):
     """The rows of shards.parquet, each taken apart when it is asked for.
 
     A pass over 1 T tokens has some 250,000 shards of 16 row groups: as objects of Python they would take 3 GB in every
@@ -87,24 +110,13 @@ class ShardTable(Sequence[Shard]):
     def __len__(self) -> int:
         return len(self.rows_S)
 
-    @overload
-    def __getitem__(self, number: int) -> Shard: ...
-
-    @overload
-    def __getitem__(self, number: slice) -> tuple[Shard, ...]: ...
-
-    def __getitem__(self, number: int | slice) -> Shard | tuple[Shard, ...]:
-        if isinstance(number, slice):
-            return tuple(self[one] for one in range(*number.indices(len(self))))
-        number = range(len(self))[number]
+    def make(self, index: int) -> Shard:
+        """Take a shard apart."""
         listed, offset = [], len(MAGIC)
-        for size, rows, xxh3 in self._groups_of(number).tolist():
+        for size, rows, xxh3 in self._groups_of(index).tolist():
             listed.append({"offset": offset, "bytes": size, "rows": rows, "xxh3": xxh3.hex()})
             offset += size
-        return _shard({name: self._table[name][number].as_py() for name in self._table.column_names}, listed)
-
-    def __iter__(self) -> Iterator[Shard]:
-        return (self[number] for number in range(len(self)))
+        return _shard({name: self._table[name][index].as_py() for name in self._table.column_names}, listed)
 
     def __eq__(self, other: object) -> bool:
         return (

@@ -231,7 +231,7 @@ def _describe_run(run: Run, lengths: Sequence[int], dead: DeadLetters) -> dict[s
     """Describe what may differ between two runs of equal bytes, and what only a report needs."""
     versions = dict.fromkeys(("pairstream", "apache-beam", "numpy", "pyarrow", "numba", "regex"), "not installed")
     for package in versions:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):  # a checkout may stand for it
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):  # a checkout may take its place
             versions[package] = importlib.metadata.version(package)
     return {
         "format_version": 1,

@@ -6,6 +6,7 @@ import io
 
 import pytest
 
+from tests.clock import Clock
 from trainer.progress.meter import Meter, format_seconds
 
 
@@ -14,23 +15,6 @@ class Terminal(io.StringIO):
 
     def isatty(self) -> bool:
         return True
-
-
-class Clock:
-    """A clock that is set by hand."""
-
-    now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    monkeypatch.setattr("tqdm.std.time", clock)
-    monkeypatch.setattr("time.time", clock)
-    return clock
 
 
 def test_a_line_has_speed_loss_rate_and_time_left(clock: Clock) -> None:

@@ -4,31 +4,15 @@ from __future__ import annotations
 
 import io
 
-import pytest
-
 from pipeline import progress
 from pipeline.common.progress_bar import LOG_SECONDS, TERMINAL_SECONDS
 from pipeline.progress import Meter
-
-
-class Clock:
-    now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
+from tests.clock import Clock
 
 
 class Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    monkeypatch.setattr("tqdm.std.time", clock)
-    monkeypatch.setattr("time.monotonic", clock)
-    return clock
 
 
 def test_a_log_gets_a_line_now_and_then(clock: Clock) -> None:

@@ -15,15 +15,8 @@ import pytest
 from wcwidth import wcswidth
 
 from pipeline.progress import Meter as PipelineMeter
+from tests.clock import Clock
 from trainer.progress.meter import Meter as TrainerMeter
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 class Pty:
@@ -53,14 +46,6 @@ def terminal() -> Iterator[Pty]:
     opened = Pty()
     yield opened
     opened.close()
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    monkeypatch.setattr("tqdm.std.time", clock)
-    monkeypatch.setattr("time.time", clock)
-    return clock
 
 
 def draw_training(out: TextIO, clock: Clock) -> Callable[[], None]:

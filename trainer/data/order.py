@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
-from typing import overload
 
 import numpy as np
 import numpy.typing as npt
 
 from pipeline.dataset.reader import Dataset, RowGroupRef, RowGroups
+from pipeline.dataset.shard_index import Columns
 
 READ_THREADS = 2  # one row group more than this is in memory besides those in use: 8 MiB each
 TRAINING_THREADS = 3  # that one which decodes keeps busy: with zstd it takes a quarter of their time
@@ -55,7 +55,7 @@ def negatives_key(seed: int, place: Place, first_row: int = 0) -> int:
     return keyed_hash(seed, "negatives", place.epoch, place.group.shard, place.group.group, *row)
 
 
-class EpochOrder(Sequence[Place]):
+class EpochOrder(Columns[Place]):
     """The row groups of one epoch in reading order; a Place is made when it is asked for.
 
     Attributes:
@@ -71,16 +71,8 @@ class EpochOrder(Sequence[Place]):
     def __len__(self) -> int:
         return len(self._order_G)
 
-    @overload
-    def __getitem__(self, index: int) -> Place: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> list[Place]: ...
-
-    def __getitem__(self, index: int | slice) -> Place | list[Place]:
-        if isinstance(index, slice):
-            return [self[one] for one in range(*index.indices(len(self)))]
-        index = range(len(self))[index]
+    def make(self, index: int) -> Place:
+        """Find a row group and what comes before it."""
         before = int(self._ends_G[index]) - int(self.rows_G[index])
         return Place(self._epoch, index, self._groups[int(self._order_G[index])], before)
 

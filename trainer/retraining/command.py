@@ -86,7 +86,7 @@ def retrain(settings: Settings) -> Result:
     Raises:
         Busy: another retraining of the model is running.
         PipelineFailed: the pipeline did not make a dataset.
-        UserError, FormatError: something to mend.
+        UserError, FormatError: bad settings or files.
         PointerMovedError: another version was published, or a rollback made, meanwhile.
         Stopped: a signal asked for it.
     """

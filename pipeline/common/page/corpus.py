@@ -137,10 +137,10 @@ def _sentence_lengths(lengths: Sequence[int], mean: float) -> Figure:
     ]
     cells = [(str(row["name"]), numbers.count(lengths[used[0] + at]), str(row["shown"])) for at, row in enumerate(rows)]
     return Figure(
-        "sentence-lengths", "How long sentences are", f"{total:,} sentences of {mean:.1f} tokens in the mean.",
+        "sentence-lengths", "How long sentences are", f"{total:,} sentences of {mean:.1f} tokens on average.",
         charts.columns(rows, "tokens in a sentence", "share of sentences"),
         Table(("tokens", "sentences", "share"), cells, left=()),
-        f"{mean:.1f} tokens in the mean. Each column spans twice the lengths of the one before it.",
+        f"{mean:.1f} tokens on average. Each column spans twice the lengths of the one before it.",
     )  # fmt: skip
 
 

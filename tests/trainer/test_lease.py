@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Callable
 
+import msgspec
 import pytest
 
 from pipeline.storage import storage
@@ -140,3 +141,9 @@ def test_a_store_that_does_not_answer_for_long(
     held.renew()
     assert held.lost.is_set()  # by now another one may have it
     assert capsys.readouterr().err.count("could not renew the lease, will try again: no answer") == 3
+
+
+def test_a_lease_that_is_read_back_is_written_as_it_was() -> None:
+    """A renewal swaps bytes: whole minutes are a number of the same type before and after."""
+    written = lease._myself("token", 600).to_json()
+    assert msgspec.json.decode(written, type=Holder).to_json() == written

@@ -189,7 +189,8 @@ def _keep(lease: Lease, done: threading.Event) -> None:
 
 def _myself(token: str = "", lease_s: float = 0.0) -> Holder:
     now = datetime.datetime.now(datetime.timezone.utc)
-    return Holder(socket.gethostname(), os.getpid(), now.isoformat(timespec="seconds"), token, lease_s)
+    # As a float, which is what is read back: a renewal compares the bytes.
+    return Holder(socket.gethostname(), os.getpid(), now.isoformat(timespec="seconds"), token, float(lease_s))
 
 
 def _parse(data: bytes | None) -> Holder:

@@ -58,7 +58,7 @@ class Toxiproxy:
 def toxiproxy(upstream: str, folder: Path) -> Iterator[Toxiproxy]:
     """Run toxiproxy before a store."""
     api = servers.free_port()
-    command = [str(install.go_tool(*TOXIPROXY)), "-host", "127.0.0.1", "-port", str(api)]
+    command = [str(install.go_tool(*TOXIPROXY)), "-host", "127.0.0.1", "-port", str(api), "-seed", "1"]
     with servers.started(command, folder / "toxiproxy.log", lambda: servers.listens(api)):
         yield Toxiproxy(api, servers.free_port(), urllib.parse.urlsplit(upstream).netloc)
 

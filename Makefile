@@ -17,7 +17,7 @@ demo: $(READY)
 
 # The inner loop, in under a minute: lint, types, and the tests of single functions.
 check: lint types
-	$(BIN)/python -m pytest -n auto -m 'not engines and not e2e' tests/unit
+	$(BIN)/python -m pytest -n auto -m unit tests/pipeline tests/deploy tests/quality
 
 # A process a core: most tests wait for processes of their own.
 test: $(READY)

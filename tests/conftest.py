@@ -3,7 +3,7 @@
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.clock import Clock
+from tests.support.clock import Clock
 
 # Compiled code is slow the first time: no test judges time, so neither does Hypothesis. Examples are fixed, so that
 # a run that passes here passes there.

@@ -23,8 +23,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.quality.corpora import ROOT, evaluation_sets, plain_words, shared_folder
+from tests.quality.corpora import evaluation_sets, plain_words, shared_folder
 from tests.quality.score import read_vectors, score
+from tests.support.paths import ROOT
 
 SETTINGS = "D=100, window 5, 5 negatives, sample 1e-3, min_count 5"
 

@@ -16,7 +16,7 @@ import time
 from typing import Any
 
 from tests.bench.support import machine, parse_args, spread, train
-from tests.quality.corpora import ROOT
+from tests.support.paths import ROOT
 from trainer.checkpoints.write import Checkpoints
 from trainer.config import TrainConfig
 from trainer.training.command import train as train_here

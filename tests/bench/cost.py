@@ -35,7 +35,7 @@ from pipeline.job import run_job
 from pipeline.pairs import sentences
 from pipeline.stages import spill
 from tests.bench.pipeline import STAGES, plain_text
-from tests.quality.corpora import ROOT
+from tests.support.paths import ROOT
 
 G, T = 10**9, 10**12
 GROUPS = 16  # row groups of a shard of 16 Mi pairs

@@ -15,7 +15,8 @@ from pathlib import Path
 from pipeline.dataset.reader import Dataset
 from tests.bench.kernel import make_dataset
 from tests.bench.support import machine, spread
-from tests.quality.corpora import ROOT, plain_words, shared_folder
+from tests.quality.corpora import plain_words, shared_folder
+from tests.support.paths import ROOT
 
 CODECS = ("zstd", "lz4", "none")
 GROUPS = 24

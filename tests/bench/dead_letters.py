@@ -21,7 +21,7 @@ from pathlib import Path
 
 from tests.bench.memory import watched_tree
 from tests.bench.support import machine
-from tests.quality.corpora import ROOT
+from tests.support.paths import ROOT
 
 _GOOD = b"the quick brown fox jumps over the lazy dog while other words of that kind follow it\n"
 _BAD = "une crème brûlée déjà vue à la fenêtre d'un café près du théâtre, numéro {:08}\n"

@@ -24,7 +24,8 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from tests import triton_mode
+from tests.support.datasets import triton_mode
+from tests.support.paths import ROOT
 
 # isort: split
 import numpy as np
@@ -45,7 +46,6 @@ from trainer.engines.kernels.triton.launch import ARITHMETIC, PROGRAMS_PER_SM, L
 from trainer.engines.negatives import build_alias, unigram_weights
 from trainer.training import command
 
-ROOT = Path(__file__).resolve().parents[2]
 DEVICE = triton_mode.DEVICE
 NEGATIVES, RATE, KEY = 5, 0.04, 1
 Groups = list[tuple[torch.Tensor, torch.Tensor]]

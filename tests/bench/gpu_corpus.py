@@ -24,7 +24,7 @@ from pipeline.dataset.shards import Pairs, Shard, encode_shard, shard_name
 from pipeline.dataset.vocabulary import Vocabulary, make_vocabulary
 from pipeline.pairs.subsample import keep_probabilities
 from pipeline.storage import storage
-from tests.support import publish_dataset
+from tests.support.datasets import publish_dataset
 
 WINDOW, SAMPLE, MIN_COUNT, LONGEST_SENTENCE = 5, 1e-3, 5, 10_000
 GROUPS_A_SHARD = 16

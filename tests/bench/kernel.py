@@ -27,7 +27,8 @@ from pipeline.dataset.reader import Dataset, open_dataset
 from tests.bench.engines import Pairs, engine_rate, other_engines
 from tests.bench.machine_limits import peak_gflops, row_rate
 from tests.bench.support import machine, spread
-from tests.quality.corpora import ROOT, plain_words, shared_folder
+from tests.quality.corpora import plain_words, shared_folder
+from tests.support.paths import ROOT
 from trainer.data.batches import Batches
 from trainer.data.order import read_threads
 from trainer.engines.init import initial_tables

@@ -27,7 +27,7 @@ import trainer
 from pipeline.dataset.schema import FORMAT_VERSION, canonical_json, sha256_hex
 from pipeline.dataset.vocabulary import Vocabulary, save_vocab
 from tests.bench.support import machine, spread
-from tests.quality.corpora import ROOT
+from tests.support.paths import ROOT
 from trainer.keyed_vectors.vectors import Vectors
 
 BLOCK_ROWS = 1 << 14

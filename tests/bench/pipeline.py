@@ -25,7 +25,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.bench.memory import watched_tree
-from tests.quality.corpora import ROOT, shared_folder
+from tests.quality.corpora import shared_folder
+from tests.support.paths import ROOT
 
 STAGES = ("counting", "vocabulary", "encoding", "writing pairs")
 #: Copies of the corpus in the curve; a fraction is so many of its files.

@@ -26,7 +26,7 @@ from pathlib import Path
 from tests.bench import scale_stages
 from tests.bench.scale_stages import STAGES, Sizes, Stage
 from tests.bench.support import machine
-from tests.quality.corpora import ROOT
+from tests.support.paths import ROOT
 
 LIMIT_MIB = {"worker": 2048, "launcher": 1024}
 

@@ -30,7 +30,7 @@ from pipeline.stages import spill
 from pipeline.transforms import text_to_pairs
 from tests.bench import made
 from tests.bench.support import machine
-from tests.quality.corpora import ROOT
+from tests.support.paths import ROOT
 
 LARGE, LINE, SMALL, SMALL_FILES = 2 * 10**9, 256 * 10**6, 2000, 100_000
 WORDS = 1_000_000

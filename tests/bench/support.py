@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.quality.corpora import ROOT, plain_words, shared_folder
+from tests.quality.corpora import plain_words, shared_folder
+from tests.support.paths import ROOT
 
 
 def parse_args(about: str | None, runs: int) -> argparse.Namespace:

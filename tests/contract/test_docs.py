@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.reference import render
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted(
     [ROOT / "README.md", *ROOT.glob("docs/*.md"), *ROOT.glob("deploy/**/*.md"), *ROOT.glob("pipeline/**/*.md")]
 )

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from pathlib import Path
 from typing import IO
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.support.paths import ROOT
+
 # What aborts while modules are taken down stands for the threads of C++ libraries, which do so once in a hundred runs.
 TROUBLE = """
 class Abort:

@@ -16,11 +16,11 @@ from pipeline.common.flags import expand_home
 from pipeline.config import parse_arguments
 from pipeline.dataset.schema import FORMAT_VERSION
 from tests.reference import parsers
+from tests.support.paths import ROOT
 from trainer.cli import make_command_parser
 from trainer.config import read_config
 from trainer.retraining.config import read_settings
 
-ROOT = Path(__file__).resolve().parents[2]
 TEXTS = [
     (name, action.option_strings[0])
     for name, parser in parsers()

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.support.paths import ROOT
+
 HEAVY = ("apache_beam", "torch", "numba", "triton")
 REPORTS = ("altair", "sklearn", "vl_convert")
 
@@ -151,3 +152,12 @@ def test_no_folder_holds_more_than_a_newcomer_can_read(package: str) -> None:
     counts = {str(folder.relative_to(ROOT)): len([*folder.glob("*.py")]) - 1 for folder in folders}
     assert {folder: count for folder, count in counts.items() if count > 12} == {}
     assert sum(len([*(ROOT / name).glob("*.py")]) for name in FLOORS) <= 16
+
+
+@pytest.mark.parametrize("package", ["pipeline", "trainer"])
+def test_tests_lie_where_the_code_does(package: str) -> None:
+    folders = {path.name for path in (ROOT / package).iterdir() if (path / "__init__.py").exists()}
+    tested = {path.parent.name for path in (ROOT / "tests" / package).glob("*/test_*.py")}
+    assert tested <= folders
+    stray = [path.name for path in (ROOT / "tests" / package).glob("test_*.py")]
+    assert [name for name in stray if not (ROOT / package / name.removeprefix("test_")).exists()] == []

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.support.paths import ROOT
+
 PAGES = [
     *ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("deploy/**/*.md"), *ROOT.glob("pipeline/**/*.md"),
     ROOT / "deploy" / "dataflow" / "metadata.json", *ROOT.glob("deploy/kubernetes/**/*.yaml"),

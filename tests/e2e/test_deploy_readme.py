@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.deploy_commands import KUBERNETES, ROOT, parse
 from tests.e2e.test_text_to_vectors import planted_text
+from tests.support.deploy_commands import KUBERNETES, parse
+from tests.support.paths import ROOT
 
 pytestmark = [pytest.mark.e2e, pytest.mark.readme]
 PAGES = [ROOT / "deploy" / "README.md", ROOT / "docs" / "scaling.md"]

@@ -18,8 +18,8 @@ import numpy as np
 import pytest
 
 import pairstream
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 TEXT = "".join(
     f"the {animal} ran to the {place} and back\n" for animal in ("fox", "dog", "cat") for place in ("den", "barn")
 )

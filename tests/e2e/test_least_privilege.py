@@ -6,22 +6,22 @@ import json
 import re
 import urllib.request
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.support.paths import ROOT
 
 boto3 = pytest.importorskip("boto3")
 pytest.importorskip("moto.server")
 
 from pipeline.cli import main as pipeline  # noqa: E402
 from pipeline.storage import retry, storage  # noqa: E402
-from tests.serving import moto_s3  # noqa: E402
+from tests.support.serving import moto_s3  # noqa: E402
 from trainer.cli import main as trainer  # noqa: E402
 
 pytestmark = [pytest.mark.e2e, pytest.mark.filterwarnings("ignore:datetime.datetime.utcnow:DeprecationWarning")]
 
-ROOT = Path(__file__).resolve().parents[2]
 ROLES = ("pipeline", "trainer", "reader")
 TRAIN = ("--data", "s3://pairs/data", "--model", "s3://pairs/model", "--dim", "8", "--device", "cpu", "--overwrite")
 

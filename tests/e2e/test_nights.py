@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.e2e.test_text_to_vectors import ROOT, TOPICS, call, result
+from tests.e2e.test_text_to_vectors import TOPICS, call, result
+from tests.support.paths import ROOT
 from trainer.evaluation.align import common_rows
 from trainer.models.store import Model, load_model
 from trainer.vectors.search import unit_rows

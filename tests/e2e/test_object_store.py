@@ -28,8 +28,8 @@ from pipeline.storage.objects import StoredObject  # noqa: E402
 from pipeline.storage.storage import PointerMovedError  # noqa: E402
 from tests.e2e.test_text_to_vectors import planted_text  # noqa: E402
 from tests.engines import wire  # noqa: E402
-from tests.serving import moto_s3  # noqa: E402
-from tests.trainer.test_store import make_model  # noqa: E402
+from tests.support.serving import moto_s3  # noqa: E402
+from tests.trainer.models.test_store import make_model  # noqa: E402
 from trainer.checkpoints.write import Checkpoints, find_unfinished, load_checkpoint, remove_checkpoints  # noqa: E402
 from trainer.cli import main as trainer  # noqa: E402
 from trainer.data.position import Progress  # noqa: E402

@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.test_text_to_vectors import planted_text
+from tests.support.paths import ROOT
 
 pytestmark = [pytest.mark.e2e, pytest.mark.readme]
-ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PYTHON_PAGE = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore"}

@@ -15,8 +15,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from tests.support.paths import ROOT
+
 pytestmark = pytest.mark.e2e
-ROOT = Path(__file__).resolve().parents[2]
 TOPICS = {
     "animals": ["fox", "dog", "cat", "bear", "wolf", "hare", "deer", "lynx"],
     "fruit": ["apple", "pear", "plum", "fig", "grape", "lemon", "quince", "cherry"],

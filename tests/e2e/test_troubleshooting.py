@@ -14,10 +14,11 @@ import pytest
 
 import pipeline.cli
 import trainer.cli
+from tests.support.paths import ROOT
 from trainer.models.lock import lock_folder
 
 pytestmark = pytest.mark.e2e
-PAGE = (Path(__file__).resolve().parents[2] / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
 LINES = re.findall(r"^```text\n(error: .*)\n```", PAGE, re.MULTILINE)
 TRAIN = ["train", "--data", "data", "--quiet", "--model"]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.vectors_page import PAGE, blocks, imports, make_model, require_exact, run_shell, run_snippet
+from tests.support.vectors_page import PAGE, blocks, imports, make_model, require_exact, run_shell, run_snippet
 from trainer.models.store import Model
 
 pytestmark = [pytest.mark.e2e, pytest.mark.readme]

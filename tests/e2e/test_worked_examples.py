@@ -18,13 +18,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.dataset.reader import Dataset, open_dataset
+from tests.support.paths import ROOT
 from trainer.data.order import epoch_order, negatives_key
 from trainer.engines.init import initial_tables
 from trainer.engines.negatives import NegativeSampler
 from trainer.models.store import load_model
 
 pytestmark = pytest.mark.e2e
-ROOT = Path(__file__).resolve().parents[2]
 Floats = npt.NDArray[np.float64]
 SEED = 1
 

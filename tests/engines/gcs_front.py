@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from typing import Any
 from xml.sax.saxutils import escape
 
-from tests.serving import serving
+from tests.support.serving import serving
 
 _JSON = re.compile(r"/(?:storage|upload|download|batch|resumable|_internal)/")
 _NOT_PASSED_ON = ("connection", "content-length", "host", "transfer-encoding")

@@ -26,7 +26,8 @@ from pipeline.storage.storage import PointerMovedError
 from tests.engines import azure, install, servers
 from tests.engines.conftest import Record
 from tests.engines.gcs_front import xml_front
-from tests.engines.support import FLAGS, ROOT, dataset_sha256, run_pipeline
+from tests.engines.support import FLAGS, dataset_sha256, run_pipeline
+from tests.support.paths import ROOT
 from trainer.cli import main as trainer
 
 MINIO = ("github.com/minio/minio", "v0.0.0-20260212201848-7aac2a2c5b7c")

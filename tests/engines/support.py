@@ -16,8 +16,7 @@ from pathlib import Path
 from pipeline.dataset.manifest import MANIFEST
 from pipeline.dataset.reader import Dataset, open_dataset
 from pipeline.storage import storage
-
-ROOT = Path(__file__).resolve().parents[2]
+from tests.support.paths import ROOT
 
 #: Many small shards, so that every worker writes some; both passes, and words of every script.
 FLAGS = ("--min-count", "3", "--passes", "2", "--shard-pairs", "120000", "--sample", "0.01", "--seed", "7")

@@ -14,9 +14,9 @@ import pytest
 from tests.e2e.test_nights import planted
 from tests.e2e.test_text_to_vectors import TOPICS
 from tests.engines.install import python_env, run
+from tests.support.paths import ROOT
 
 pytestmark = pytest.mark.engines
-ROOT = Path(__file__).resolve().parents[2]
 DAGS = ROOT / "deploy" / "airflow"
 #: Runs the DAG as `airflow dags test` does, once for each line of its input, and prints the states of its tasks.
 DRIVER = """

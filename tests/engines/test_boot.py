@@ -18,7 +18,8 @@ from tests.engines.conftest import Record
 from tests.engines.flink import Cluster
 from tests.engines.install import go_tool, python_env
 from tests.engines.servers import wait_until
-from tests.engines.support import ROOT, dataset_sha256, files_below, names_of, start_pipeline
+from tests.engines.support import dataset_sha256, files_below, names_of, start_pipeline
+from tests.support.paths import ROOT
 
 pytestmark = pytest.mark.engines
 

@@ -23,10 +23,10 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from tests.e2e.test_text_to_vectors import planted_text
 from tests.engines import install, servers
 from tests.engines.gcs_front import xml_front
-from tests.serving import serving
+from tests.support.paths import ROOT
+from tests.support.serving import serving
 
 pytestmark = pytest.mark.engines
-ROOT = Path(__file__).resolve().parents[2]
 IMAGE = "europe-west4-docker.pkg.dev/my-project/images/dataflow:0.1.0"
 SHAPE = ["--input=gs://my-bucket/text/*.txt", "--passes=2", "--phrases=1", "--keep=3"]
 WORKERS = [

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.deploy_commands import ROOT
 from tests.e2e.test_text_to_vectors import planted_text
 from tests.engines import install
+from tests.support.paths import ROOT
 
 pytestmark = pytest.mark.engines
 IMAGES = ROOT / "deploy" / "images"

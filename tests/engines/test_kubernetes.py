@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.deploy_commands import KUBERNETES, ROOT, command_of, manifests, pod_of
 from tests.e2e.test_text_to_vectors import planted_text
 from tests.engines import install, servers
+from tests.support.deploy_commands import KUBERNETES, command_of, manifests, pod_of
+from tests.support.paths import ROOT
 
 pytestmark = pytest.mark.engines
 FOLDERS = sorted(path.parent.name for path in KUBERNETES.glob("*/kustomization.yaml"))

@@ -15,7 +15,16 @@ import pytest
 from tests.e2e.test_vectors_page import ELSEWHERE, PYTHON
 from tests.engines.install import debian, python_env
 from tests.engines.servers import free_port, listens, started
-from tests.vectors_page import DIM, TOKENS, by_frequency, imports, make_model, require_exact, run_shell, run_snippet
+from tests.support.vectors_page import (
+    DIM,
+    TOKENS,
+    by_frequency,
+    imports,
+    make_model,
+    require_exact,
+    run_shell,
+    run_snippet,
+)
 from trainer.models.store import Model
 
 pytestmark = pytest.mark.engines

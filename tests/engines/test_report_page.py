@@ -14,9 +14,9 @@ import pytest
 
 from pipeline.common.page import numbers
 from tests.engines.browser import Browser, browser
+from tests.support.paths import ROOT
 
 pytestmark = pytest.mark.engines
-ROOT = Path(__file__).resolve().parents[2]
 SCREENS = {"phone": (390, 844), "desk": (1280, 900)}
 TOPICS = [
     ["fox", "dog", "cat", "bear", "wolf", "hare", "deer", "lynx"],

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 from tests.engines.install import python_env
-from tests.support import group_of, make_dataset
+from tests.support.datasets import group_of, make_dataset
+from tests.support.paths import ROOT
 
 pytestmark = pytest.mark.engines
-ROOT = Path(__file__).resolve().parents[2]
 _TENSORBOARD = ["tensorboard==2.20.0", "setuptools==80.9.0"]
 
 #: The trainer in this environment, with TensorBoard's from its own behind it: what both have is this one's.

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from tests.engines import install
-from tests.engines.documents import ROOT, Block, read_blocks
+from tests.engines.documents import Block, read_blocks
 from tests.engines.feast_stores import FEAST
+from tests.support.paths import ROOT
 from trainer.models.store import load_model
 
 pytestmark = pytest.mark.engines

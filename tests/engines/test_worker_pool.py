@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from pipeline.dataset.reader import open_dataset
-from tests.deploy_commands import ROOT, command_of, manifests, pod_of
 from tests.e2e.test_text_to_vectors import planted_text
 from tests.engines import install, servers
+from tests.support.deploy_commands import command_of, manifests, pod_of
+from tests.support.paths import ROOT
 
 pytestmark = pytest.mark.engines
 BEAM = "v2.77.0"

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.engines import install, servers
-from tests.serving import serving
+from tests.support.serving import serving
 
 TOXIPROXY = ("github.com/Shopify/toxiproxy/v2/cmd/server", "v2.12.0", "server")
 

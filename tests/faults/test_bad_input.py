@@ -28,8 +28,8 @@ from pipeline.publishing import publish
 from pipeline.storage import storage
 from tests.bench.made import token_ids
 from tests.bench.made import words_of as words_of_ids
-from tests.faults.support import TEXT, expect_failure, in_process, make_old, words_of
 from tests.faults.test_compression import FORMATS, every_format
+from tests.support.commands import TEXT, expect_failure, in_process, make_old, words_of
 
 DATA = TEXT.encode()
 

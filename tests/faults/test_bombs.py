@@ -20,8 +20,8 @@ import zstandard
 from pipeline.cli import main
 from pipeline.errors import InputError
 from pipeline.inputs.decompress import FREE_BYTES, Limits, read_blocks
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 MIB = 1 << 20
 
 

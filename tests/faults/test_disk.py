@@ -17,7 +17,7 @@ import pytest
 from pipeline.cli import main
 from pipeline.dataset.reader import open_dataset
 from pipeline.storage import local, storage
-from tests.faults.support import TEXT, expect_failure, expect_line, in_child, in_process, make_old, snapshot, words_of
+from tests.support.commands import TEXT, expect_failure, expect_line, in_child, in_process, make_old, snapshot, words_of
 
 FULL = "No space left on device"
 

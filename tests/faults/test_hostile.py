@@ -13,7 +13,7 @@ from pipeline import job
 from pipeline.cli import main
 from pipeline.config import Config
 from pipeline.dataset.reader import open_dataset
-from tests.faults.support import FLAGS, TEXT, expect_failure, expect_line, in_child, in_process, make_old, words_of
+from tests.support.commands import FLAGS, TEXT, expect_failure, expect_line, in_child, in_process, make_old, words_of
 
 NAMES = [
     "new\nline.txt", "quo'te\".txt", "st*ar.txt", "qu?es.txt", "[br].txt", "comma,x.txt", " space .txt", "-dash.txt",

@@ -22,7 +22,7 @@ from pipeline.dataset.shard_index import parse_shards
 from pipeline.dataset.verify import verify_run
 from pipeline.dataset.vocabulary import make_vocabulary, parse_vocab
 from pipeline.storage import storage
-from tests.support import group_of, make_dataset
+from tests.support.datasets import group_of, make_dataset
 from trainer.checkpoints.write import Checkpoints, find_unfinished, load_checkpoint
 from trainer.data.position import Progress
 from trainer.models.store import Model, load_model, save_model

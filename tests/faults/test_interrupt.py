@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.support import ROOT, TEXT, make_old, snapshot, words_of
+from tests.support.commands import TEXT, make_old, snapshot, words_of
+from tests.support.paths import ROOT
 
 #: It sends itself the signal when a function of ours is called.
 INTERRUPTER = """

@@ -12,9 +12,9 @@ import pytest
 
 from pipeline.cli import main
 from pipeline.dataset.reader import open_dataset
-from tests.faults.support import expect_failure, in_child, make_old, words_of
+from tests.support.commands import expect_failure, in_child, make_old, words_of
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 TEXT = "\n".join(f"the fox {i % 7} saw the dog {i % 5} near house {i % 3}" for i in range(2000))
 
 # The stage is a function of ours; its second call (or first, where there is but one) kills the process.

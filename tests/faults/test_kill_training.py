@@ -22,12 +22,12 @@ import pytest
 
 from pipeline.dataset.reader import open_dataset
 from pipeline.storage import storage
-from tests.support import group_of, make_dataset
+from tests.support.datasets import group_of, make_dataset
+from tests.support.paths import ROOT
 from trainer.config import TrainConfig
 from trainer.training import command as train
 from trainer.training.loop import Loop
 
-ROOT = Path(__file__).resolve().parents[2]
 DEATHS = 20
 FILES = ("model.safetensors", "vocab.parquet", "model.json")
 

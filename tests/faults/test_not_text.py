@@ -30,8 +30,8 @@ from pipeline.inputs.splits import Part, split_text
 from pipeline.text.encodings import UTF_8, canonical_name
 from pipeline.text.normalize import DeadLetter
 from pipeline.transforms.read import make_batches
-from tests.faults.support import TEXT, expect_failure, in_process, make_old, words_of
 from tests.faults.test_compression import FORMATS
+from tests.support.commands import TEXT, expect_failure, in_process, make_old, words_of
 
 RUSSIAN = "Широкая электрификация южных губерний\nдаст мощный толчок\n" * 30
 HINDI = "ऋषियों को सताने वाले दुष्ट\nराक्षसों के राजा\n" * 30

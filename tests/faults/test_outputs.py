@@ -17,7 +17,7 @@ import pytest
 from pipeline.cli import main as pipeline
 from pipeline.common import outputs
 from pipeline.common.outputs import OutputError, open_output, refuse_inputs, refuse_owned, write_output
-from tests.trainer.test_export import READERS, TIME, make_model, require_equal
+from tests.trainer.exporting.test_formats import READERS, TIME, make_model, require_equal
 from trainer.cli import main as trainer
 from trainer.exporting.command import FORMATS, export_model
 from trainer.models.store import save_model

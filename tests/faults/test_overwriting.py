@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.launch import ROOT
-from tests.support import group_of, make_dataset
+from tests.support.datasets import group_of, make_dataset
+from tests.support.paths import ROOT
 from trainer.config import TrainConfig
 from trainer.models.store import load_model
 from trainer.training import command as train

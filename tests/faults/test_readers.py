@@ -9,7 +9,7 @@ import numpy as np
 
 from pipeline.cli import main
 from pipeline.dataset.reader import Dataset, open_dataset
-from tests.faults.support import FLAGS, TEXT
+from tests.support.commands import FLAGS, TEXT
 
 #: Other text, many shards and few, two passes and one: whoever mixed two runs would see it.
 KINDS = (("a.txt", "--shard-pairs", "500", "--passes", "2"), ("b.txt", "--shard-pairs", "1Mi", "--window", "2"))

@@ -19,8 +19,8 @@ import numpy as np
 import pytest
 
 from pipeline.dataset.reader import open_dataset
-from tests.launch import TERM, launch
-from tests.support import group_of, make_dataset
+from tests.support.datasets import group_of, make_dataset
+from tests.support.launch import TERM, launch
 from trainer.checkpoints.saving import Saver
 from trainer.config import TrainConfig
 from trainer.errors import Stopped, UserError

@@ -17,10 +17,10 @@ from typing import Any, ClassVar
 import pytest
 
 from pipeline.storage.redact import redact
-from tests.faults.support import ROOT
 from tests.faults.test_store_faults import Faulty
-from tests.serving import moto_s3, serving
-from tests.support import group_of, make_dataset
+from tests.support.datasets import group_of, make_dataset
+from tests.support.paths import ROOT
+from tests.support.serving import moto_s3, serving
 
 # Signs that a URI, a header or JSON would write in another way are left out, so that no spelling is missed.
 KEY, SECRET, TOKEN, PASSWORD = "AKIDpairstreamTEST", "sEcReTofTHEtests0123456789", "sEsSiOnTOKEN98765", "pAsSwOrD42"

@@ -18,8 +18,8 @@ from pipeline.dataset.reader import open_dataset
 from pipeline.dataset.schema import FormatError
 from pipeline.storage import connect, retry, storage
 from pipeline.storage.retry import ATTEMPTS, StoreError, retrying, transient_reason, wait_s
-from tests.serving import serving
-from tests.support import group_of, make_dataset
+from tests.support.datasets import group_of, make_dataset
+from tests.support.serving import serving
 from trainer.cli import main
 
 requests = pytest.importorskip("requests")

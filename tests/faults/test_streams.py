@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from tests.faults.test_outputs import write_text
-from tests.trainer.test_export import TIME, make_model
+from tests.support.paths import ROOT
+from tests.trainer.exporting.test_formats import TIME, make_model
 from trainer.models.store import save_model
 
-ROOT = Path(__file__).resolve().parents[2]
 FULL, GONE, CLOSED = ">/dev/full", "gone", ">&-"
 
 

@@ -29,8 +29,8 @@ from pipeline.storage import storage
 from pipeline.storage.storage import PointerMovedError
 from pipeline.text.normalize import TextRules, normalize_text
 from pipeline.text.tokenize import split_tokens
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 WORDS = [
     "the",
     "quick",

@@ -21,7 +21,7 @@ from pipeline.inputs.listing import read_listing
 from pipeline.publishing import publish as finish
 from pipeline.publishing.publish import Run
 from tests.engines.servers import free_port
-from tests.faults.support import TEXT, expect_failure, in_process, make_old, words_of
+from tests.support.commands import TEXT, expect_failure, in_process, make_old, words_of
 
 FN_API = "apache_beam.runners.portability.fn_api_runner.fn_runner.FnApiRunner"
 

@@ -7,8 +7,7 @@ import os
 import re
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-
+from tests.support.paths import ROOT
 
 FOLDER = Path(os.environ.get("CORPORA") or ROOT.parent / "shared").resolve()
 

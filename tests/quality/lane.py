@@ -16,8 +16,9 @@ import sys
 import time
 from pathlib import Path
 
-from tests.quality.corpora import ROOT, plain_words, shared_folder
+from tests.quality.corpora import plain_words, shared_folder
 from tests.quality.score import read_vectors, score
+from tests.support.paths import ROOT
 
 GENSIM = {"wordsim353": 0.634, "mturk771": 0.561, "analogy": 0.392}
 SPREAD = 0.015

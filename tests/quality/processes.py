@@ -22,9 +22,10 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from tests.quality.corpora import ROOT, plain_words, shared_folder
+from tests.quality.corpora import plain_words, shared_folder
 from tests.quality.lane import command
 from tests.quality.score import read_vectors, score
+from tests.support.paths import ROOT
 
 ALLOWED, ALLOWED_16, ALLOWED_SMALL, MOST_RISE = 0.015, 0.03, 0.05, 1.02
 EPOCHS, KILL_AFTER_S = "5", (4.0, 5.0, 3.0)

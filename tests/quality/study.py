@@ -21,9 +21,10 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.dataset.reader import Dataset, open_dataset
-from tests.quality.corpora import ROOT, plain_words, shared_folder
+from tests.quality.corpora import plain_words, shared_folder
 from tests.quality.lane import command
 from tests.quality.score import score
+from tests.support.paths import ROOT
 from trainer.config import LEARNING_RATES, TrainConfig
 from trainer.data.order import Ids, epoch_order, negatives_key, pairs_to_come, read_ahead
 from trainer.engines.cpu import FusedEngine

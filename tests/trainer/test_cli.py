@@ -11,10 +11,9 @@ from types import SimpleNamespace
 import pytest
 
 from pipeline.dataset.schema import FormatError
+from tests.support.paths import ROOT
 from trainer import cli
 from trainer.cli import COMMANDS, main
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def modules_after(*words: str) -> set[str]:

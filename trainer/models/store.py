@@ -119,7 +119,7 @@ def name_version(info: Mapping[str, object]) -> str:
     return hashlib.sha256(canonical_json(content)).hexdigest()[:16]
 
 
-def save_model(model_uri: str, model: Model, run: dict[str, Any], keep: int = HISTORY) -> str:
+def save_model(model_uri: str, model: Model, run: Mapping[str, object], keep: int = HISTORY) -> str:
     """Write a version, make it the live one, and return its name.
 
     Until the pointer is swapped, readers see the previous version. ``published_at`` (UTC) is added to run.json.
@@ -144,7 +144,7 @@ def save_model(model_uri: str, model: Model, run: dict[str, Any], keep: int = HI
     return version
 
 
-def stage_model(model_uri: str, model: Model, run: dict[str, Any]) -> tuple[str, str]:
+def stage_model(model_uri: str, model: Model, run: Mapping[str, object]) -> tuple[str, str]:
     """Write a version, which no reader sees until the pointer names it; return its name and model.json's SHA-256.
 
     Raises:
@@ -156,7 +156,7 @@ def stage_model(model_uri: str, model: Model, run: dict[str, Any]) -> tuple[str,
 
 
 def _write_version(
-    model_uri: str, folder: str, model: Model, run: dict[str, Any], marks: dict[str, storage.Bytes]
+    model_uri: str, folder: str, model: Model, run: Mapping[str, object], marks: dict[str, storage.Bytes]
 ) -> tuple[str, str]:
     digest, tables = hashlib.sha256(), model.tables
     with contextlib.closing(TensorFile(storage.join(folder, TABLES), tables, digest)) as file:
@@ -171,7 +171,7 @@ def _write_version(
         version = name_version(info)
         data = canonical_json(info | {"version": version})
         published_at = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
-        about = canonical_json({"published_at": published_at} | run)
+        about = canonical_json({"published_at": published_at, **run})
         contents: dict[str, storage.Bytes] = {**marks, VOCAB: vocabulary, RUN: about, INFO: data}
         place(model_uri, version, folder, file, contents, digest.hexdigest())
     return version, sha256_hex(data)

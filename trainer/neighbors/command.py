@@ -13,7 +13,7 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict, cast
 
 import numpy as np
 
@@ -23,7 +23,7 @@ from trainer.errors import UserError
 from trainer.keyed_vectors.vectors import Vectors, load
 from trainer.neighbors.expressions import SIGNS, parse_expression
 from trainer.neighbors.prompt import at_terminal, converse
-from trainer.vectors.display import describe
+from trainer.vectors.display import Answer, Entry, describe
 from trainer.vectors.search import add_model_arguments, frequency_order
 from trainer.vectors.spelling import explain_unknown, find_word
 
@@ -35,7 +35,22 @@ _SHARED_CONTEXTS = 5
 _EXPLAIN_PAIRS = 16 << 20  # about half a second
 _SAMPLE_RANKS = (100, 160, 250, 400, 630, 1000)  # by frequency: after the function words, still well trained
 
-Explain = Callable[[Sequence[dict[str, Any]]], dict[str, Any]]
+
+class Source(TypedDict):
+    """What the shared contexts were counted in: a dataset, and how many of its pairs."""
+
+    dataset_id: str
+    pairs: int
+    of: int
+
+
+class Explained(TypedDict, total=False):
+    """What an explanation adds to the printed result."""
+
+    explained: Source
+
+
+Explain = Callable[[Sequence[Answer]], Explained]
 
 
 @dataclass(frozen=True)
@@ -83,24 +98,24 @@ def sample_words(vocabulary: Vocabulary) -> list[str]:
     return [vocabulary.token(int(order[rank - 1])) for rank in ranks]
 
 
-def find_neighbors(vectors: Vectors, queries: Sequence[Query], top: int) -> list[dict[str, Any]]:
+def find_neighbors(vectors: Vectors, queries: Sequence[Query], top: int) -> list[Answer]:
     """Return for each query the `word` as asked and `neighbors`: cosine, token, count and rank of the ``top`` nearest.
 
     A word's own `token`, `count` and `rank` are next to them; those of an expression's words, with their `weight`, in
     `terms`.
     """
-    answers = []
+    answers = list[Answer]()
     for start in range(0, len(queries), _BLOCK_QUERIES):
         block = queries[start : start + _BLOCK_QUERIES]
         scores_BV = vectors.cosines(np.array([vectors.mean(query.terms) for query in block]))
         for query, scores_V in zip(block, scores_BV, strict=True):
             nearest = vectors.nearest(scores_V, top, [row for row, _ in query.terms])
-            near = [{"cosine": round(float(scores_V[row]), 6)} | _entry(vectors, row) for row in nearest]
-            answers.append({"word": query.text} | _about(vectors, query) | {"neighbors": near})
+            near: list[Entry] = [{"cosine": round(float(scores_V[row]), 6), **_entry(vectors, row)} for row in nearest]
+            answers.append({"word": query.text, **_about(vectors, query), "neighbors": near})
     return answers
 
 
-def explain_answers(answers: Sequence[dict[str, Any]], contexts: Contexts) -> None:
+def explain_answers(answers: Sequence[Answer], contexts: Contexts) -> None:
     """Add to each neighbour what it `shared` most: context words of the query's added words and of its own."""
     for answer in answers:
         asked = _added_words(answer)
@@ -144,7 +159,7 @@ def run(args: argparse.Namespace) -> int:
         answers = find_neighbors(
             vectors, parse_queries(vectors.vocabulary, args.words or sample_words(vectors.vocabulary)), args.top
         )
-        explained = explain(answers) if explain else {}
+        explained = explain(answers) if explain else Explained()
         if args.json:
             print(json.dumps({"vectors": args.vectors, "words": answers} | explained))
         else:
@@ -169,7 +184,7 @@ def _make_explain(args: argparse.Namespace, vectors: Vectors) -> Explain:
     dataset = open_lineage(args.model, vectors.info, args.data)
     vocabulary = dataset.vocabulary()
 
-    def explain(answers: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    def explain(answers: Sequence[Answer]) -> Explained:
         words = {near["token"] for answer in answers for near in answer["neighbors"]}
         words.update(word for answer in answers for word in _added_words(answer))
         contexts = count_contexts(dataset, vocabulary, words, args.explain_pairs or _EXPLAIN_PAIRS)
@@ -184,7 +199,7 @@ def _make_explain(args: argparse.Namespace, vectors: Vectors) -> Explain:
 def _converse(args: argparse.Namespace, vectors: Vectors, explain: Explain | None) -> int:
     def answer(text: str) -> str:
         (found,) = answers = find_neighbors(vectors, parse_queries(vectors.vocabulary, [text]), args.top)
-        explained = explain(answers) if explain else {}
+        explained = explain(answers) if explain else Explained()
         if args.json:
             return json.dumps({"vectors": args.vectors} | found | explained)
         return describe(found, ranks=True) + "\n"
@@ -195,18 +210,18 @@ def _converse(args: argparse.Namespace, vectors: Vectors, explain: Explain | Non
     return converse(answer, explain_failure, lambda word: find_word(vectors.vocabulary, word) is not None)
 
 
-def _about(vectors: Vectors, query: Query) -> dict[str, Any]:
+def _about(vectors: Vectors, query: Query) -> Answer:
     if query.is_word:
-        return _entry(vectors, query.terms[0][0])
-    return {"terms": [_entry(vectors, row) | {"weight": weight} for row, weight in query.terms]}
+        return cast(Answer, _entry(vectors, query.terms[0][0]))
+    return {"terms": [{**_entry(vectors, row), "weight": weight} for row, weight in query.terms]}
 
 
-def _entry(vectors: Vectors, row: int) -> dict[str, Any]:
+def _entry(vectors: Vectors, row: int) -> Entry:
     return {
         "token": vectors.vocabulary.token(row), "count": int(vectors.counts[row]), "rank": int(vectors.ranks[row]),
     }  # fmt: skip
 
 
-def _added_words(answer: dict[str, Any]) -> list[str]:
+def _added_words(answer: Answer) -> list[str]:
     """The words whose company a neighbour is expected to keep: not those that are subtracted."""
     return [str(term["token"]) for term in answer.get("terms", [answer]) if term.get("weight", 1) > 0]

@@ -12,7 +12,6 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +23,7 @@ from pipeline.storage import storage
 from trainer.data.order import Place, read_ahead
 from trainer.errors import UserError
 from trainer.models.store import Info, read_run
+from trainer.vectors.display import SharedContext
 from trainer.vectors.search import Doubles, Ids, top_rows
 
 
@@ -55,7 +55,7 @@ class Contexts:
         discount_C = counts_C / (counts_C + 1) * (rarer_C / (rarer_C + 1))
         return ids_C, np.maximum(information_C, 0) * discount_C, counts_C
 
-    def shared(self, words: Sequence[str], other: str, top: int) -> list[dict[str, Any]]:
+    def shared(self, words: Sequence[str], other: str, top: int) -> list[SharedContext]:
         """Return the contexts that a word shares most with others, with the one of them that each binds most.
 
         Each has its `token`, `weight`, and `counts`: with `words` and with `other`.

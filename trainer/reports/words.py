@@ -21,6 +21,7 @@ from trainer.models.store import Floats, Model
 from trainer.neighbors.command import Query, find_neighbors, parse_queries, sample_words
 from trainer.reports.command import MOST_WORDS
 from trainer.reports.wordmap import word_map
+from trainer.vectors.display import Answer
 from trainer.vectors.search import cosines, frequency_order, unit_rows
 
 _TOP = 8  # neighbours of a word
@@ -48,7 +49,7 @@ def _parse(model: Model, text: str) -> Query | None:
     return None
 
 
-def _neighbors(entry: dict[str, Any]) -> tuple[str, str, list[tuple[str, str]]]:
+def _neighbors(entry: Answer) -> tuple[str, str, list[tuple[str, str]]]:
     words = [(numbers.token(near["token"]), numbers.cosine(near["cosine"])) for near in entry["neighbors"]]
     heading = numbers.token(entry.get("token", entry["word"]))
     return heading, numbers.count(entry["count"]) if "count" in entry else "", words

@@ -3,14 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TypedDict
 
 from wcwidth import wcswidth
 
-__all__ = ["describe", "printable"]
+__all__ = ["Answer", "Entry", "SharedContext", "describe", "printable"]
 
 
-def describe(answer: dict[str, Any], ranks: bool = False) -> str:
+class SharedContext(TypedDict):
+    """A word that stands near both the asked word and its neighbour, how much it binds, how often near each of them."""
+
+    token: str
+    weight: float
+    counts: list[int]
+
+
+class Entry(TypedDict, total=False):
+    """A word of an answer; `weight` only in `terms`, `cosine` and `shared` only in `neighbors`."""
+
+    token: str
+    count: int
+    rank: int
+    weight: int
+    cosine: float
+    shared: list[SharedContext]
+
+
+class Answer(Entry, total=False):
+    """What was asked and the words nearest to it.
+
+    Attributes:
+        word: as it was asked. If it is one word, its own `token`, `count` and `rank` are beside it.
+        terms: the words of an expression, each with its weight.
+        neighbors: nearest first.
+    """
+
+    word: str
+    terms: list[Entry]
+    neighbors: list[Entry]
+
+
+def describe(answer: Answer, ranks: bool = False) -> str:
     """Format one query's neighbours for people, in aligned columns."""
     near = answer["neighbors"]
     tokens = [printable(entry["token"]) for entry in near]
@@ -30,7 +63,7 @@ def printable(token: str) -> str:
     return "".join(c if c.isprintable() or c in "\u200c\u200d" else ascii(c)[1:-1] for c in token)
 
 
-def _heading(answer: dict[str, Any], ranks: bool) -> str:
+def _heading(answer: Answer, ranks: bool) -> str:
     terms = answer.get("terms", [answer])
     parts = [("count", [f"{term['count']:,}" for term in terms])]
     if ranks:
@@ -39,7 +72,7 @@ def _heading(answer: dict[str, Any], ranks: bool) -> str:
     return f"{name}  ({'; '.join(f'{what} ' + ' '.join(numbers) for what, numbers in parts)})"
 
 
-def _describe_shared(shared: Sequence[dict[str, Any]]) -> str:
+def _describe_shared(shared: Sequence[SharedContext]) -> str:
     if not shared:
         return "no context in common, as far as was read"
     return "both with " + ", ".join(

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from tests.support.datasets import triton_mode
+from tests.support import triton_mode
 from tests.support.paths import ROOT
 
 # isort: split

@@ -24,8 +24,9 @@ test: $(READY)
 	$(BIN)/python -m pytest -n auto --dist worksteal --durations 15 --durations-min 10
 
 # Real engines and stores: installed into ~/.cache/pairstream (or PAIRSTREAM_CACHE), started and stopped by the tests.
+# Two files at a time, since most of it is waiting for servers.
 engines: $(READY)
-	$(BIN)/python -m pytest -m engines --timeout 1200 tests/engines
+	$(BIN)/python -m pytest -m engines -n 2 --dist loadfile --timeout 1200 --durations 15 --durations-min 10 tests/engines
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -14,8 +14,6 @@ from pipeline.common.compiling import Compiling, is_cached
 from tests.support.datasets import group_of, make_dataset
 from tests.support.paths import ROOT
 
-pytestmark = pytest.mark.unit
-
 
 def new_compiling() -> Compiling:
     made = Compiling()

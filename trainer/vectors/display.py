@@ -11,7 +11,7 @@ __all__ = ["Answer", "Entry", "SharedContext", "describe", "printable"]
 
 
 class SharedContext(TypedDict):
-    """A word that stands near both the asked word and its neighbour, how much it binds, how often near each of them."""
+    """A context that a query and its neighbour have in common: its weight, and its count with each of the two."""
 
     token: str
     weight: float
@@ -30,10 +30,10 @@ class Entry(TypedDict, total=False):
 
 
 class Answer(Entry, total=False):
-    """What was asked and the words nearest to it.
+    """A query and the words nearest to it.
 
     Attributes:
-        word: as it was asked. If it is one word, its own `token`, `count` and `rank` are beside it.
+        word: the query's text. A single word also has `token`, `count` and `rank`.
         terms: the words of an expression, each with its weight.
         neighbors: nearest first.
     """

@@ -35,6 +35,7 @@ _KNOWN = re.compile(
 _JAVAS = ("java.", "org.", "com.", "io.")
 #: "root" is what a portable runner tells the launcher; the others are a local Prism's and its workers'.
 _BEAMS_LOGGERS = ("apache_beam", "root", "PrismJobServer", "PrismRunner", "SdkWorker")
+_COMPILE_LATER_ONES = "from pipeline.stages.chunks import load_later_kernels; load_later_kernels()"
 _STEP = re.compile(r"\s*\[while running .*", re.DOTALL)
 
 
@@ -86,7 +87,7 @@ def _run(words: Sequence[str]) -> int:
         refuse_targets(config)
         here = not any(flag.startswith("--runner") for flag in beam_flags)  # elsewhere, workers compile
         if here:
-            compiling.expect(Path(__file__).parent / "text")
+            compiling.expect(Path(__file__).parent / "text", _COMPILE_LATER_ONES)
         from pipeline.job import run_job
         from pipeline.runners import IN_PROCESS, quieten_processes, quieten_threads
 
@@ -118,6 +119,8 @@ def _run(words: Sequence[str]) -> int:
             raise
         say_error(message)
         return 1
+    finally:
+        compiling.close()
     text = describe(result)
     _say(json.dumps(result) if config.json else text, text.partition("\n")[0], config.report)
     return 0

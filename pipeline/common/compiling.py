@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import glob
 import os
+import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Any
+
+from pipeline.native.process import usable_cores
 
 
 class Compiling:
@@ -19,11 +22,29 @@ class Compiling:
         self.speaks = False  # until a command says so: a program that imports us has its own standard error
         self._depth, self._started, self._said = 0, 0.0, False
         self._listener: _Listener | None = None
+        self._helper: subprocess.Popen[bytes] | None = None
 
-    def expect(self, kernels: Path) -> None:
-        """Say at once that a folder's kernels will be compiled, if none of them is in Numba's cache."""
-        if not is_cached(kernels):
-            self._say()
+    def expect(self, kernels: Path, helper: str = "") -> None:
+        """Say at once that a folder's kernels will be compiled, if none of them is in Numba's cache.
+
+        Args:
+            kernels: the folder.
+            helper: code that a second process then runs, to fill the cache with what this one needs later: in one
+                process, Numba compiles on one thread at a time.
+        """
+        if is_cached(kernels):
+            return
+        self._say()
+        if helper and self.speaks and usable_cores() > 1:
+            code = f"import sys; sys.path[:] = {sys.path!r}; {helper}"
+            null = subprocess.DEVNULL
+            self._helper = subprocess.Popen([sys.executable, "-c", code], stdin=null, stdout=null, stderr=null)
+
+    def close(self) -> None:
+        """End the second process, whose help is no longer needed."""
+        if self._helper is not None:
+            self._helper.kill()
+            self._helper.wait()
 
     def listen(self) -> None:
         """Hear of each compilation from now on, also of one that the cache holds for older code."""

@@ -19,6 +19,7 @@ from pipeline.dataset.tables import encode_table
 from pipeline.errors import InputError
 from pipeline.inputs.chunks import Chunk
 from pipeline.inputs.discover import InputFile
+from pipeline.native.machine import PADDING
 from pipeline.pairs.chunk_stats import Rows, file_bounds
 from pipeline.pairs.draws import order_key
 from pipeline.pairs.sentences import SentenceRun, split_runs
@@ -100,6 +101,19 @@ def load_kernels(config: Config) -> None:
     """Do for a few words what every chunk goes through, so that the first real one need not wait for compiled code."""
     text = "Zoë reads\n".encode()
     count_chunk(InputFile(0, "", "", len(text)), Chunk(0, 0, text), config, TokenCounter())
+
+
+def load_later_kernels() -> None:
+    """Do for a word what follows when a chunk was read, in the order in which a run comes to it."""
+    normalize_lines(b"ASCII\n", 0, TextRules())
+    counter, one = TokenCounter(), np.ones(1, np.int32)
+    counter.add(Tokens(np.zeros(1 + PADDING, np.uint8), one - 1, one, one, []))
+    [column] = [table["token"] for _, table in counter.partitions()]
+    TokenLookup(column)
+    # What a run has of these can only be read.
+    one, thresholds = np.frombuffer(one.tobytes(), np.int32), np.frombuffer(bytes(16), np.uint64)
+    rules = PairRules(window=1, fixed=False, seed=1, thresholds_V=thresholds)
+    list(PairMaker(rules, 0).row_groups([SentenceRun(0, 0, 0, one, one)]))
 
 
 def encode_chunk(

@@ -47,6 +47,48 @@ def test_a_cold_cache_is_told_once(
     assert "compiling kernels" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("cores", "speaks", "helped"), [(2, True, True), (1, True, False), (2, False, False)])
+def test_a_second_process_helps_a_command_that_has_a_core_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cores: int, speaks: bool, helped: bool
+) -> None:
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setattr("pipeline.common.compiling.usable_cores", lambda: cores)
+    told = Compiling()
+    told.speaks = speaks
+    told.expect(tmp_path, f"import pipeline, time; open({str(tmp_path / 'mark')!r}, 'w').close(); time.sleep(600)")
+    while helped and not (tmp_path / "mark").exists():
+        assert told._helper is not None
+        assert told._helper.poll() is None
+    told.close()
+    assert (tmp_path / "mark").exists() == helped
+
+
+NOTHING_NEW = """
+import sys
+from pipeline.cli import main
+from pipeline.config import Config
+from pipeline.stages.chunks import load_kernels, load_later_kernels
+load_kernels(Config(("x",), "y"))
+load_later_kernels()
+def compiled():
+    modules = [module for name, module in sys.modules.items() if name.startswith("pipeline.")]
+    values = [value for module in modules for value in vars(module).values() if hasattr(value, "signatures")]
+    return {(value.__name__, signature) for value in values for signature in value.signatures}
+before = compiled()
+assert main(["--input", "a.txt", "--output", "data", "--min-count", "1", "--sample", "0"]) == 0
+assert len(before) > 5
+print("new:", sorted(name for name, _ in compiled() - before))
+"""
+
+
+def test_what_is_compiled_ahead_is_all_that_a_run_needs(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("a word or two\nand two more\n")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-W", "ignore", "-c", NOTHING_NEW]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.splitlines()[-1:]) == (0, ["new: []"]), done.stderr
+
+
 def test_a_first_training_says_that_it_compiles_and_the_next_says_nothing(tmp_path: Path) -> None:
     make_dataset(tmp_path / "data", passes=[[[group_of([[0, 1, 2, 3], [2, 1, 0, 3]])]]])
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import signal
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +12,13 @@ import pytest
 
 from pipeline.dataset.schema import canonical_json
 from tests.support.datasets import group_of, make_dataset
+from tests.support.steps import after_steps
 from trainer.checkpoints.resume import Identity
 from trainer.checkpoints.write import Checkpoints, find_unfinished
 from trainer.config import TrainConfig
 from trainer.errors import Stopped, UserError
 from trainer.models.pointer import read_pointer
 from trainer.models.store import finished_version, load_model
-from trainer.progress.meter import Meter
 from trainer.training import command
 
 GROUPS = [group_of([[(row + step) % 9 for step in range(7)] for row in range(5 + n)]) for n in range(4)]
@@ -35,23 +34,9 @@ def config_of(data: str, model: Path, **changes: Any) -> TrainConfig:
     return TrainConfig(data=data, model=str(model), **{**plain, **changes})
 
 
-def after(patch: pytest.MonkeyPatch, steps: int, act: Callable[[], Any]) -> None:
-    """Do something once so many row groups are trained."""
-    add, count = Meter.add, 0
-
-    def counted(meter: Meter, *arguments: Any) -> None:
-        nonlocal count
-        add(meter, *arguments)
-        count += 1
-        if count == steps:
-            act()
-
-    patch.setattr(Meter, "add", counted)
-
-
 def interrupt(config: TrainConfig, steps: int = 2) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        after(patch, steps, lambda: signal.raise_signal(signal.SIGTERM))
+        after_steps(patch, steps, lambda: signal.raise_signal(signal.SIGTERM))
         with pytest.raises(Stopped):
             command.train(config)
 
@@ -90,9 +75,9 @@ def test_a_training_that_followed_its_dataset_is_the_same_by_any_run_it_read(tmp
         make_dataset(tmp_path / "data", passes=[[GROUPS[2:]]], run_id="two")
 
     with pytest.MonkeyPatch.context() as patch:
-        after(patch, 1, move)
+        after_steps(patch, 1, move)
         if state == "unfinished":
-            after(patch, 5, lambda: signal.raise_signal(signal.SIGTERM))
+            after_steps(patch, 5, lambda: signal.raise_signal(signal.SIGTERM))
             with pytest.raises(Stopped):
                 command.train(config)
         else:

@@ -13,6 +13,7 @@ import pytest
 from pipeline.dataset.reader import open_dataset
 from pipeline.dataset.vocabulary import Vocabulary, make_vocabulary
 from tests.support.datasets import group_of, make_dataset
+from tests.support.steps import after_steps
 from trainer.config import TrainConfig
 from trainer.errors import Stopped
 from trainer.models.store import finished_version, load_model
@@ -34,20 +35,6 @@ def publish(root: Path, run: str, vocabulary: Vocabulary, seed: int, groups: int
 def config_of(root: Path, name: str, **changes: Any) -> TrainConfig:
     plain = {"dim": 6, "epochs": 3, "threads": 1, "device": "cpu", "quiet": True}
     return TrainConfig(data=str(root / "data"), model=str(root / name), **{**plain, **changes})
-
-
-def after_steps(patch: pytest.MonkeyPatch, steps: int, act: Any) -> None:
-    """Do something in the midst of training."""
-    add, count = Meter.add, 0
-
-    def counted(meter: Meter, *args: Any) -> None:
-        nonlocal count
-        add(meter, *args)
-        count += 1
-        if count == steps:
-            act()
-
-    patch.setattr(Meter, "add", counted)
 
 
 def tables(root: Path, name: str) -> list[bytes]:

@@ -15,6 +15,7 @@ import pytest
 
 from pipeline.dataset.schema import FormatError
 from tests.support.datasets import group_of, make_dataset
+from tests.support.steps import after_steps
 from trainer.checkpoints.saving import Saver
 from trainer.cli import main
 from trainer.config import TrainConfig
@@ -152,20 +153,15 @@ class Killed(Exception):  # noqa: N818
     """Stands for a death without notice."""
 
 
-def stop_after(monkeypatch: pytest.MonkeyPatch, steps: int, kill: bool) -> None:
+def stop_after(patch: pytest.MonkeyPatch, steps: int, kill: bool) -> None:
     """Let the process get SIGTERM after some steps, or die right there."""
-    count, add = 0, Meter.add
 
-    def counted(meter: Meter, *args: Any, **kwargs: Any) -> None:
-        nonlocal count
-        add(meter, *args, **kwargs)
-        count += 1
-        if count == steps:
-            if kill:
-                raise Killed
-            signal.raise_signal(signal.SIGTERM)
+    def stop() -> None:
+        if kill:
+            raise Killed
+        signal.raise_signal(signal.SIGTERM)
 
-    monkeypatch.setattr(Meter, "add", counted)
+    after_steps(patch, steps, stop)
 
 
 @pytest.mark.parametrize("kill", [False, True], ids=["SIGTERM", "killed"])

@@ -44,13 +44,7 @@ class Source(TypedDict):
     of: int
 
 
-class Explained(TypedDict, total=False):
-    """What an explanation adds to the printed result."""
-
-    explained: Source
-
-
-Explain = Callable[[Sequence[Answer]], Explained]
+Explain = Callable[[Sequence[Answer]], Source]
 
 
 @dataclass(frozen=True)
@@ -99,11 +93,7 @@ def sample_words(vocabulary: Vocabulary) -> list[str]:
 
 
 def find_neighbors(vectors: Vectors, queries: Sequence[Query], top: int) -> list[Answer]:
-    """Return for each query the `word` as asked and `neighbors`: cosine, token, count and rank of the ``top`` nearest.
-
-    A word's own `token`, `count` and `rank` are next to them; those of an expression's words, with their `weight`, in
-    `terms`.
-    """
+    """Return for each query its text, what is known of its words, and the ``top`` nearest words."""
     answers = list[Answer]()
     for start in range(0, len(queries), _BLOCK_QUERIES):
         block = queries[start : start + _BLOCK_QUERIES]
@@ -159,7 +149,7 @@ def run(args: argparse.Namespace) -> int:
         answers = find_neighbors(
             vectors, parse_queries(vectors.vocabulary, args.words or sample_words(vectors.vocabulary)), args.top
         )
-        explained = explain(answers) if explain else Explained()
+        explained = {"explained": explain(answers)} if explain else {}
         if args.json:
             print(json.dumps({"vectors": args.vectors, "words": answers} | explained))
         else:
@@ -184,14 +174,14 @@ def _make_explain(args: argparse.Namespace, vectors: Vectors) -> Explain:
     dataset = open_lineage(args.model, vectors.info, args.data)
     vocabulary = dataset.vocabulary()
 
-    def explain(answers: Sequence[Answer]) -> Explained:
+    def explain(answers: Sequence[Answer]) -> Source:
         words = {near["token"] for answer in answers for near in answer["neighbors"]}
         words.update(word for answer in answers for word in _added_words(answer))
         contexts = count_contexts(dataset, vocabulary, words, args.explain_pairs or _EXPLAIN_PAIRS)
         explain_answers(answers, contexts)
         if not args.json:
             print(f"contexts are those of {contexts.read:,} of {contexts.of:,} pairs", file=sys.stderr, flush=True)
-        return {"explained": {"dataset_id": dataset.dataset_id, "pairs": contexts.read, "of": contexts.of}}
+        return {"dataset_id": dataset.dataset_id, "pairs": contexts.read, "of": contexts.of}
 
     return explain
 
@@ -199,7 +189,7 @@ def _make_explain(args: argparse.Namespace, vectors: Vectors) -> Explain:
 def _converse(args: argparse.Namespace, vectors: Vectors, explain: Explain | None) -> int:
     def answer(text: str) -> str:
         (found,) = answers = find_neighbors(vectors, parse_queries(vectors.vocabulary, [text]), args.top)
-        explained = explain(answers) if explain else Explained()
+        explained = {"explained": explain(answers)} if explain else {}
         if args.json:
             return json.dumps({"vectors": args.vectors} | found | explained)
         return describe(found, ranks=True) + "\n"

@@ -58,7 +58,7 @@ class Contexts:
     def shared(self, words: Sequence[str], other: str, top: int) -> list[SharedContext]:
         """Return the contexts that a word shares most with others, with the one of them that each binds most.
 
-        Each has its `token`, `weight`, and `counts`: with `words` and with `other`.
+        The counts are with `words` and with `other`.
         """
         ids = [self.vocabulary.id_of(word) for word in words]
         groups = [self.weights(row) for row in ids if row is not None]

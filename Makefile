@@ -15,7 +15,7 @@ ARGS ?=
 demo: $(READY)
 	@CORPUS='$(CORPUS)' PYTHON='$(BIN)/python' WORK='$(WORK)' bash deploy/demo.sh
 
-# The inner loop, in under a minute: lint, types, and the tests of single functions.
+# The inner loop, in about a minute: lint, types, and the tests of single functions.
 check: lint types
 	$(BIN)/python -m pytest -n auto -m unit tests/pipeline tests/deploy tests/quality
 

@@ -23,7 +23,7 @@ FLOORS: dict[str, tuple[set[str], ...]] = {
         {"publishing", "runners"}, {"job"}, {"cli"}, {"__main__"},
     ),
     "trainer": (
-        {"errors"}, {"distributed", "toml"}, {"config"}, {"progress"}, {"data"}, {"models"}, {"vectors"},
+        {"errors"}, {"distributed", "subwords", "toml"}, {"config"}, {"progress"}, {"data"}, {"models"}, {"vectors"},
         {"exporting", "evaluation"}, {"keyed_vectors"}, {"neighbors"}, {"reports"}, {"engines"}, {"checkpoints"},
         {"training"}, {"retraining"}, {"versions"}, {"cli"}, {"__main__"},
     ),

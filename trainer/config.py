@@ -15,10 +15,12 @@ from pipeline.common.flags import add_flags, expand_paths, flag_of, parse_size
 from pipeline.common.outputs import refuse_inputs
 from trainer.distributed.merge_plan import MERGE_RULES
 from trainer.errors import UserError
+from trainer.subwords.ngrams import Subwords
 from trainer.toml import read_toml
 
 # sgd: on 19.9 M words of Wikipedia 0.04 scored above word2vec's 0.025 on every set, after 1 epoch and after 5.
 LEARNING_RATES = {"sgd": 0.04, "adagrad": 0.05, "adam": 0.001}
+CBOW_RATE = 0.1  # with sgd
 BATCH_PAIRS = {"cpu": 256, "cuda": 4096}
 
 EXCLUDE = ("none", "output", "input", "pair")
@@ -44,8 +46,19 @@ class TrainConfig:
     """Run of the dataset to read; by default the one that was published last."""
     dim: int = _setting(100, shapes=True)
     """Numbers in a word's vector."""
+    architecture: str = _setting("skipgram", choices=("skipgram", "cbow"), shapes=True)
+    """skipgram: each context word predicts its center by itself; cbow: all context words of a window do it together,
+    which takes a fraction of the time."""
+    cbow_mean: bool = _setting(True, shapes=True)
+    """With cbow, a window's input is the mean of its words' vectors; --no-cbow-mean takes their sum."""
+    subwords: str = _setting("", metavar="MIN-MAX", shapes=True)
+    """Lengths of the character n-grams that words are made of, as fastText has them, such as 3-6; by default words have
+    none. A word's vector is the mean of its own row and its n-grams' rows, and words that the corpus lacks have one
+    too."""
+    buckets: int = _setting(2 << 20, parse=parse_size, shapes=True)
+    """With --subwords, rows of the table that all n-grams share by their hash."""
     negatives: int = _setting(5, shapes=True)
-    """Negative words for each pair."""
+    """Negative words for each pair; for each window with cbow."""
     negative_sharing: str = _setting("auto", choices=("auto", "pair", "window", "pool"), shapes=True)
     """What has the same negatives. pair: nothing, as in word2vec; window: the pairs of a window; pool: these too, and
     windows near each other have many of theirs in common, which is fastest. auto: pool where it can be; the reference
@@ -53,8 +66,8 @@ class TrainConfig:
     power: float = _setting(0.75, shapes=True)
     """Negatives are drawn by count^power; 0 is uniform, 1 plain frequency."""
     learning_rate: float = _setting(0.0, shapes=True)
-    """Learning rate at the start; 0 takes 0.04 with sgd, 0.05 with adagrad, 0.001 with adam. With sgd and several
-    processes that default grows, to 0.05 for four or more."""
+    """Learning rate at the start; 0 takes 0.04 with sgd (0.1 with cbow), 0.05 with adagrad, 0.001 with adam. With sgd
+    and several processes that default grows by a quarter, for four or more."""
     epochs: int = _setting(1, shapes=True)
     """Times to walk over the corpus; a dataset with as many passes has fresh draws for each."""
     device: str = _setting("auto", choices=("auto", "cpu", "cuda"), shapes=True)
@@ -147,9 +160,28 @@ class TrainConfig:
                 raise UserError(f"{flag_of(field.name)}: found {value}, expected a finite number")
         if self.overwrite and self.resume == "must":
             raise UserError("--overwrite: cannot be combined with --resume must")
+        self._check_inputs()
         for name in self.reference_only() if self.engine == "fused" else ():
             value = str(getattr(self, name)).lower()
             raise UserError(f"{flag_of(name)}: found {value} with the fused engine, expected --engine reference")
+
+    def _check_inputs(self) -> None:
+        """Refuse what inputs of several rows cannot have."""
+        cause = "--architecture cbow" if self.architecture == "cbow" else "--subwords"
+        if self.architecture == "cbow" and self.predict != "center":
+            raise UserError(f"--predict: found {self.predict} with {cause}, expected center")
+        if (self.architecture == "cbow" or self.subwords) and self.exclude not in ("none", "output"):
+            raise UserError(f"--exclude: found {self.exclude} with {cause}, expected none or output")
+        if self.subwords and self.follow_latest:
+            raise UserError("--follow-latest: cannot be combined with --subwords: n-grams' rows begin where words' end")
+        self.subword_rule()
+
+    def subword_rule(self) -> Subwords | None:
+        """Return what words are made of, None where each has but its own row."""
+        try:
+            return Subwords.parse(self.subwords, self.buckets) if self.subwords else None
+        except ValueError as error:
+            raise UserError(f"{'--buckets' if 'buckets' in str(error) else '--subwords'}: {error}") from None
 
     def reference_only(self) -> list[str]:
         """Fields that ask for what only the reference engine has."""
@@ -170,28 +202,37 @@ class TrainConfig:
             engine = "reference" if self.reference_only() else "fused"
         device = self.device
         if device == "auto":
-            able = engine == "reference" or importlib.util.find_spec("triton") is not None
+            able = engine == "reference" or (not self.subwords and importlib.util.find_spec("triton") is not None)
             device = "cuda" if able and has_cuda() else "cpu"
         elif device == "cuda" and not has_cuda():
             raise UserError("--device cuda: no usable CUDA device (--device cpu needs none)")
+        if self.subwords and (engine, device) == ("fused", "cuda"):
+            raise UserError("--subwords: found the fused engine on cuda, expected --device cpu or --engine reference")
+        if self.architecture == "cbow" and self.arithmetic != "fp32":
+            raise UserError(f"--arithmetic {self.arithmetic}: found --architecture cbow, expected fp32")
         if self.arithmetic != "fp32" and (engine, device) != ("fused", "cuda"):
             raise UserError(
                 f"--arithmetic {self.arithmetic}: found --engine {engine} on {device}, expected --engine fused on cuda"
             )
         return dataclasses.replace(
             self, device=device, engine=engine, negative_sharing=self._sharing(engine, device),
-            threads=self.threads or cores, learning_rate=self.learning_rate or LEARNING_RATES[self.optimizer],
+            threads=self.threads or cores, learning_rate=self.learning_rate or self._default_rate(),
             batch_size=self.batch_size or (BATCH_PAIRS[device] if engine == "reference" else 0),
         )  # fmt: skip
 
+    def _default_rate(self) -> float:
+        return CBOW_RATE if (self.architecture, self.optimizer) == ("cbow", "sgd") else LEARNING_RATES[self.optimizer]
+
     def _sharing(self, engine: str, device: str) -> str:
-        alone = engine == "reference" or self.predict == "context"
-        shared = "window" if device == "cuda" else "pool"
+        is_cbow, by_one = self.architecture == "cbow", self.predict == "context"
+        alone = by_one or (engine == "reference" and not is_cbow)
+        shared = "pool" if (engine, device) == ("fused", "cpu") else "window"
         sharing = self.negative_sharing if self.negative_sharing != "auto" else "pair" if alone else shared
         for given, has, able in (
-            ("with the reference engine", engine == "reference", ("pair",)),
+            ("with --architecture cbow", is_cbow, ("window", "pool")),
+            ("with the reference engine", engine == "reference", ("window",) if is_cbow else ("pair",)),
             ("on cuda", device == "cuda", ("pair", "window")),
-            ("with --predict context", self.predict == "context", ("pair", "pool")),
+            ("with --predict context", by_one, ("pair", "pool")),
         ):
             if has and sharing not in able:
                 raise UserError(f"--negative-sharing: found {sharing} {given}, expected {' or '.join(able)}")

@@ -16,9 +16,9 @@ import numpy as np
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
+from trainer.engines.kernels.numba.instructions.simd import LONG, WORD, Vectors
 from trainer.engines.kernels.numba.jit import REORDER, jit, prefetch
 from trainer.engines.kernels.numba.shape import host_lanes
-from trainer.engines.kernels.numba.simd import LONG, WORD, Vectors
 from trainer.engines.lines import LINE_BYTES
 
 SUMS = 20  # independent ones: more than a processor has in flight

@@ -40,7 +40,7 @@ class Merger:
     """Holds the common base of every array of an engine, and brings all processes to the next one."""
 
     def __init__(
-        self, processes: Processes, arrays: Mapping[str, LiveArray], counts_V: npt.NDArray[np.int64],
+        self, processes: Processes, arrays: Mapping[str, LiveArray], counts: Mapping[str, npt.NDArray[np.int64]],
         rule: str = "adasum",
     ) -> None:  # fmt: skip
         """Take process 0's arrays as the base, in every process.
@@ -48,7 +48,7 @@ class Merger:
         Args:
             processes: who takes part.
             arrays: live arrays (NumPy's or tensors) by the engine's names; they are updated in place.
-            counts_V: how often each word occurs.
+            counts: of the tables `input` and `output`: how often each row occurs; rows after these never do.
             rule: one of merge_plan.MERGE_RULES, for the two tables.
         """
         self._processes, self._rule = processes, rule
@@ -59,18 +59,17 @@ class Merger:
             processes.broadcast(base_VD)
             live_VD.copy_(base_VD)
             self._base[name] = base_VD
-        order_V = np.argsort(-counts_V, kind="stable")  # an id says nothing about frequency
-        part = len(order_V) // FREQUENT_PART
-        self._frequent, self._rare = (torch.from_numpy(np.sort(rows)) for rows in (order_V[:part], order_V[part:]))
+        self._rows = {name: _frequent_and_rare(counts_R) for name, counts_R in counts.items()}
 
     def merge(self, full: bool = True) -> None:
         """Bring all processes to the same arrays, or to the same frequent rows; all must call it alike."""
         with torch.no_grad():
             for name, live_VD in self._live.items():
-                if len(live_VD) == len(self._frequent) + len(self._rare):
-                    self._merge_rows(name, self._frequent)
+                if len(live_VD) > 1:
+                    frequent, rare = self._rows[name.partition(".")[0]]
+                    self._merge_rows(name, frequent)
                     if full:
-                        self._merge_rows(name, self._rare)
+                        self._merge_rows(name, rare)
                 elif full:  # a number for the whole table
                     self._merge_rows(name, torch.zeros(1, dtype=torch.int64))
 
@@ -92,6 +91,12 @@ class Merger:
         if name in _TABLES:
             return self._rule
         return "sum" if name.endswith(".sum") else "average"
+
+
+def _frequent_and_rare(counts_R: npt.NDArray[np.int64]) -> list[torch.Tensor]:
+    order_R = np.argsort(-counts_R, kind="stable")  # an id says nothing about frequency
+    part = len(order_R) // FREQUENT_PART
+    return [torch.from_numpy(np.sort(rows)) for rows in (order_R[:part], order_R[part:])]
 
 
 def _changed_rows(

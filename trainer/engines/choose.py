@@ -8,10 +8,19 @@ import numpy.typing as npt
 from trainer.config import TrainConfig
 from trainer.engines.base import Engine
 from trainer.engines.init import Tables
+from trainer.subwords.ngrams import Parts
 
 
-def make_engine(config: TrainConfig, tables: Tables, counts_V: npt.NDArray[np.int64]) -> Engine:
+def make_engine(
+    config: TrainConfig, tables: Tables, counts_V: npt.NDArray[np.int64], parts: Parts | None = None
+) -> Engine:
     """Build the engine of a resolved config; it takes the tables over.
+
+    Args:
+        config: resolved.
+        tables: of the input table's rows, and of the vocabulary's.
+        counts_V: how often each word occurs.
+        parts: with --subwords, what words are made of.
 
     Raises:
         UserError: too few words for the negatives that were asked for, out of GPU memory.
@@ -23,10 +32,10 @@ def make_engine(config: TrainConfig, tables: Tables, counts_V: npt.NDArray[np.in
     if config.engine == "fused":
         from trainer.engines.cpu import FusedEngine
 
-        return FusedEngine(config, tables, counts_V)
+        return FusedEngine(config, tables, counts_V, parts)
     from trainer.engines.reference import ReferenceEngine
 
-    return ReferenceEngine(config, tables, counts_V)
+    return ReferenceEngine(config, tables, counts_V, parts)
 
 
 def require_memory(config: TrainConfig, rows: int, processes: int = 1) -> None:

@@ -15,6 +15,7 @@ from trainer.config import TrainConfig
 from trainer.data.order import Ids
 from trainer.engines.init import Tables
 from trainer.models.tensors import AnyArray
+from trainer.subwords.ngrams import Parts
 
 
 class FusedEngine:
@@ -25,18 +26,21 @@ class FusedEngine:
 
     step_pairs = 0  # a whole row group: the more pairs, the less often threads wait for each other
 
-    def __init__(self, config: TrainConfig, tables: Tables, counts_V: npt.NDArray[np.int64]) -> None:
+    def __init__(
+        self, config: TrainConfig, tables: Tables, counts_V: npt.NDArray[np.int64], parts: Parts | None = None
+    ) -> None:
         """Take the tables over; compiles, or loads what was compiled before."""
-        from trainer.engines.kernels.numba.cpu import start_batch
+        from trainer.engines.kernels.numba.cpu import make_composer, start_batch
         from trainer.engines.negatives import build_alias, drawable_weights
 
         probabilities_V = drawable_weights(counts_V, config.power, config.exclude)
         self._tables, self._threads = tables, config.threads
         self._wait: Callable[[], float] = float  # for the step that runs; its loss, however often it is called
         self._start_batch = functools.partial(
-            start_batch, negatives=config.negatives, predict=config.predict, exclude=config.exclude,
-            sharing=config.negative_sharing, threads=config.threads,
+            start_batch, negatives=config.negatives, architecture=config.architecture, mean=config.cbow_mean,
+            predict=config.predict, exclude=config.exclude, sharing=config.negative_sharing, threads=config.threads,
         )  # fmt: skip
+        self._composer = None if parts is None else make_composer(parts, tables[0])
         self._alias = build_alias(probabilities_V)
         # Compile: one word more than a pair has, so that with any --exclude there is one to draw.
         pair, table_VD = (
@@ -44,9 +48,11 @@ class FusedEngine:
             np.zeros((3, tables[0].shape[1]), np.float32),
         )
         alias = np.array([1, 1, 1, 2, 1, 0], np.uint32)
+        own = Parts(np.arange(4, dtype=np.int64), np.arange(3, dtype=np.int32))
         self._start_batch(
-            *pair, table_VD, table_VD.copy(), alias, learning_rate_start=0.0, learning_rate_end=0.0, key=0
-        )()
+            *pair, table_VD, table_VD.copy(), alias, learning_rate_start=0.0, learning_rate_end=0.0, key=0,
+            composer=None if parts is None else make_composer(own, table_VD),
+        )()  # fmt: skip
 
     def step(self, center_B: Ids, context_B: Ids, *, lr_start: float, lr_end: float, key: int) -> float:
         before, self._wait = self._wait, self._start(center_B, context_B, lr_start, lr_end, key)
@@ -64,7 +70,7 @@ class FusedEngine:
     def _start(self, center_B: Ids, context_B: Ids, lr_start: float, lr_end: float, key: int) -> Callable[[], float]:
         return self._start_batch(
             center_B, context_B, *self._tables, self._alias, learning_rate_start=lr_start, learning_rate_end=lr_end,
-            key=key,
+            key=key, composer=self._composer,
         )  # fmt: skip
 
     def tables(self) -> Tables:

@@ -5,15 +5,19 @@ Shapes: V vocabulary rows, D dimensions.
 
 from __future__ import annotations
 
+import contextlib
+import os
 from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
 
 from pipeline.dataset.vocabulary import Vocabulary
+from trainer.config import TrainConfig
 from trainer.engines.lines import LINE_BYTES, aligned
 from trainer.errors import UserError
 from trainer.models.store import Model
+from trainer.subwords.ngrams import Parts, compose
 
 Floats = npt.NDArray[np.float32]
 Tables = tuple[Floats, Floats]
@@ -23,25 +27,43 @@ _BLOCK_NUMBERS = 1 << 22
 _LINE_NUMBERS = LINE_BYTES // np.dtype(np.float32).itemsize
 
 
-def initial_tables(init: str, rows: int, dim: int, seed: int) -> Tables:
-    """Input and output table, float32 [V, D], each row on cache lines of its own (see empty_table).
+def initial_tables(init: str, rows: int, dim: int, seed: int, buckets: int = 0) -> Tables:
+    """Input table, float32 [V + buckets, D], and output table [V, D], each row on cache lines of its own.
 
     Args:
         init: word2vec (input uniform(±0.5/D), output zero), uniform (both so) or normal (both from N(0, 1)).
         rows: V.
         dim: D.
         seed: from 0.
+        buckets: rows of n-grams, after the words' own.
+
+    Raises:
+        UserError: they take more memory than there is.
     """
     draw = _normal if init == "normal" else _uniform
+    needed = (2 * rows + buckets) * _row_numbers(dim) * 4
+    if needed > (memory := memory_bytes()):
+        flags = f"--buckets {buckets} and --dim {dim}" if buckets else f"--dim {dim}"
+        raise UserError(
+            f"{flags}: found {memory >> 20} MiB of memory, expected {needed >> 20} MiB for the tables of {rows} words; "
+            "lower them, or raise the pipeline's --min-count"
+        )
     try:
-        input_VD = draw(rows, dim, seed, stream=0)
+        input_VD = draw(rows + buckets, dim, seed, stream=0)
         output_VD = empty_table(rows, dim) if init == "word2vec" else draw(rows, dim, seed, stream=1)
     except MemoryError:
-        need_mib = 2 * rows * _row_numbers(dim) * 4 >> 20
         raise UserError(
-            f"--dim {dim}: found too little memory for two tables of {rows} rows ({need_mib} MiB)"
+            f"--dim {dim}: found too little memory for two tables of {rows} rows ({needed >> 20} MiB)"
         ) from None
     return input_VD, output_VD
+
+
+def memory_bytes() -> int:
+    """Memory of this machine, or what a container may use of it."""
+    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    with contextlib.suppress(OSError, ValueError), open("/sys/fs/cgroup/memory.max") as file:
+        return min(total, int(file.read()))
+    return total
 
 
 def empty_table(rows: int, dim: int) -> Floats:
@@ -55,6 +77,23 @@ def empty_table(rows: int, dim: int) -> Floats:
 
 def _row_numbers(dim: int) -> int:
     return -(-dim // _LINE_NUMBERS) * _LINE_NUMBERS if dim > _LINE_NUMBERS else dim
+
+
+def word_parts(config: TrainConfig, vocabulary: Vocabulary) -> Parts | None:
+    """The rows of the input table that words are made of, None where each has its own alone."""
+    rule = config.subword_rule()
+    return rule.parts(vocabulary.tokens) if rule else None
+
+
+def row_counts(parts: Parts, counts_V: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """How often the rows of the input table that are part of a word occur."""
+    of_parts = np.repeat(counts_V, np.diff(parts.offsets))
+    return np.bincount(parts.rows, of_parts).astype(np.int64)
+
+
+def word_tables(tables: Tables, parts: Parts | None) -> Tables:
+    """Input and output table of the words: with parts, the mean of each word's."""
+    return (compose(tables[0], *parts), tables[1]) if parts else tables
 
 
 def warm_tables(tables: Tables, vocabulary: Vocabulary, model: Model) -> Tables:

@@ -1,6 +1,6 @@
 """The reference engine: autograd and an optimizer of PyTorch, on a CPU or on CUDA.
 
-Shapes: B pairs, K negatives, V vocabulary rows, D dimensions.
+Shapes: B pairs, W windows, K negatives, V vocabulary rows, D dimensions.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ import torch
 from trainer.config import TrainConfig
 from trainer.data.order import Ids
 from trainer.engines.init import Tables
-from trainer.engines.model import SGNS
+from trainer.engines.model import CBOW, SGNS
 from trainer.engines.negatives import NegativeSampler
 from trainer.errors import UserError
 from trainer.models.tensors import AnyArray
+from trainer.subwords.ngrams import Parts
 
 BATCHES_A_STEP = 64
 # Both kinds update the same rows by the same numbers; sparse ones are as fast where the vocabulary is about as large
@@ -29,7 +30,9 @@ SPARSE_ROWS_RATIO = 2
 class ReferenceEngine:
     """Mini-batches of summed losses: with sgd each pair takes word2vec's step, from the rows before the batch."""
 
-    def __init__(self, config: TrainConfig, tables: Tables, counts_V: npt.NDArray[np.int64]) -> None:
+    def __init__(
+        self, config: TrainConfig, tables: Tables, counts_V: npt.NDArray[np.int64], parts: Parts | None = None
+    ) -> None:
         """Move the tables to the device of a resolved config."""
         self._config = config
         self._device = torch.device(config.device)
@@ -38,36 +41,49 @@ class ReferenceEngine:
         )
         self.step_pairs = BATCHES_A_STEP * config.batch_size
         touched = config.batch_size * (config.negatives + 1)
-        sparse = config.optimizer != "adam" and not config.clip_norm and len(counts_V) > SPARSE_ROWS_RATIO * touched
+        sparse = config.optimizer != "adam" and not config.clip_norm and len(tables[0]) > SPARSE_ROWS_RATIO * touched
         # PyTorch warns at every start unless one says whether to check what its own optimizers make.
         torch.sparse.check_sparse_tensor_invariants.disable()  # type: ignore[no-untyped-call]
         if config.device == "cpu":
             torch.set_num_threads(config.threads)
         with self._memory_errors():
-            self._model = SGNS(tables, sparse=sparse).to(self._device)
+            model = (
+                CBOW(tables, sparse=sparse, parts=parts, mean=config.cbow_mean)
+                if config.architecture == "cbow"
+                else SGNS(tables, sparse=sparse, parts=parts)
+            )
+            self._model = model.to(self._device)
             self._optimizer = _make_optimizer(config, self._model)
 
     def step(self, center_B: Ids, context_B: Ids, *, lr_start: float, lr_end: float, key: int) -> float:
-        size, rows = self._config.batch_size, center_B.size
+        rows = center_B.size
         total = torch.zeros((), dtype=torch.float64, device=self._device)
-        for start in range(0, rows, size):
-            share = start / rows
+        for number, (start, end) in enumerate(self._cut(center_B)):
             for group in self._optimizer.param_groups:
-                group["lr"] = lr_start + (lr_end - lr_start) * share
-            loss_B = self._loss(center_B[start : start + size], context_B[start : start + size], key, start)
-            total += loss_B.detach().double().sum()
+                group["lr"] = lr_start + (lr_end - lr_start) * (start / rows)
+            loss_W = self._loss(center_B[start:end], context_B[start:end], (key, number))
+            total += loss_W.detach().double().mean() * (end - start)
             with self._memory_errors():
-                self._update(loss_B.sum())
+                self._update(loss_W.sum())
         return float(total)
 
     def measure(self, center_B: Ids, context_B: Ids, *, key: int) -> float:
-        size = self._config.batch_size
         with torch.no_grad():
             losses = [
-                self._loss(center_B[start : start + size], context_B[start : start + size], key, start).double().sum()
-                for start in range(0, center_B.size, size)
+                self._loss(center_B[start:end], context_B[start:end], (key, number)).double().mean() * (end - start)
+                for number, (start, end) in enumerate(self._cut(center_B))
             ]
         return float(sum(losses))
+
+    def _cut(self, center_B: Ids) -> Iterator[tuple[int, int]]:
+        """Where batches begin and end: every batch_size pairs, with CBOW moved on to the end of a window."""
+        start, size, pairs = 0, self._config.batch_size, center_B.size
+        while start < pairs:
+            end = min(start + size, pairs)
+            while self._config.architecture == "cbow" and end < pairs and center_B[end] == center_B[end - 1]:
+                end += 1
+            yield start, end
+            start = end
 
     def tables(self) -> Tables:
         input_VD, output_VD = (table.weight.detach().cpu().numpy() for table in (self._model.input, self._model.output))
@@ -93,15 +109,21 @@ class ReferenceEngine:
             for tensor in state.values():
                 tensor.zero_()
 
-    def _loss(self, center_B: Ids, context_B: Ids, key: int, row: int) -> torch.Tensor:
-        """Losses [B] of pairs that begin at a row of a step."""
+    def _loss(self, center_B: Ids, context_B: Ids, key: tuple[int, int]) -> torch.Tensor:
+        """Losses [B] of a batch's pairs; of its windows [W] with CBOW."""
         config = self._config
         output_B, input_B = (center_B, context_B) if config.predict == "center" else (context_B, center_B)
-        negatives_BK = self._sampler.draw(input_B, output_B, config.negatives, key=(key, row // config.batch_size))
+        others: list[npt.NDArray[np.int64]] = []
+        words_W = input_B
+        if config.architecture == "cbow":  # a run of one center is a window
+            first_B = np.diff(output_B, prepend=-1) != 0
+            others, words_W, output_B = [np.cumsum(first_B) - 1], output_B[first_B], output_B[first_B]
+        negatives_WK = self._sampler.draw(words_W, output_B, config.negatives, key=key)
         with self._memory_errors():
-            tensors = (self._to_device(ids.astype(np.int64)) for ids in (input_B, output_B, negatives_BK))
-            loss_B: torch.Tensor = self._model(*tensors)
-        return loss_B
+            ids = (input_B, output_B, negatives_WK, *others)
+            tensors = (self._to_device(np.asarray(one, np.int64)) for one in ids)
+            loss_W: torch.Tensor = self._model(*tensors)
+        return loss_W
 
     def _to_device(self, ids: npt.NDArray[np.int64]) -> torch.Tensor:
         return torch.from_numpy(ids).to(self._device)

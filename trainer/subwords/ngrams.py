@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +27,18 @@ MAX_LENGTH = 100
 _BASIS, _PRIME = np.uint32(2166136261), np.uint32(16777619)  # of FNV-1a, 32 bit
 _BLOCK_WORDS = 1 << 14
 _BLOCK_NUMBERS = 1 << 18  # gathered together: what stays in a cache
+
+
+class Parts(NamedTuple):
+    """The rows of the input table that each word is the mean of.
+
+    Attributes:
+        offsets: int64 [V+1]: word v has ``rows[offsets[v]:offsets[v + 1]]``.
+        rows: int32, numbers of rows of the input table.
+    """
+
+    offsets: Longs
+    rows: Ids
 
 
 @dataclass(frozen=True)
@@ -70,11 +83,8 @@ class Subwords:
         """As `parse` takes it."""
         return f"{self.shortest}-{self.longest}"
 
-    def parts(self, tokens: Sequence[str]) -> tuple[Longs, Ids]:
+    def parts(self, tokens: Sequence[str]) -> Parts:
         """The rows of each word of a vocabulary: its own first, then one for each n-gram.
-
-        Returns:
-            int64 [V+1] and int32: word v has ``rows[offsets[v]:offsets[v + 1]]``.
 
         Raises:
             ValueError: more rows than int32 can number.
@@ -96,7 +106,7 @@ class Subwords:
             block = rows[places_W1[0] : places_W1[-1]]
             block[own] = np.arange(start, start + len(words))
             block[~own] = self._hash(words) + np.int32(len(tokens))
-        return offsets_V1, rows
+        return Parts(offsets_V1, rows)
 
     def unseen(self, word: str, rows: int) -> Ids:
         """The rows of a word that is not in a vocabulary of so many rows; none where it has no n-gram."""

@@ -54,7 +54,7 @@ class Results:
         """Write what is due of a model that was just published; return what the command's result says of it."""
         scores = self._write_report(version)
         if self._board is not None:
-            model = Model(*loop.engine.tables(), loop.vocabulary, {})
+            model = Model(*loop.word_tables(), loop.vocabulary, {})
             scores = scores or score_model(model, self._sets)
             self._board.finish(model, summary(scores), loop.progress.pairs)
         return self._said(scores)

@@ -134,7 +134,7 @@ def _publish(session: Session, start_up_s: float) -> Info:
         "python": platform.python_version(),
         "libraries": library_versions(),
     }
-    model = Model(*loop.engine.tables(), loop.vocabulary, info)
+    model = Model(*loop.word_tables(), loop.vocabulary, info)
     info["version"] = save_model(config.model, model, run, keep=config.keep_versions)
     return info
 

@@ -25,6 +25,7 @@ from trainer.data.sharing import Leg
 from trainer.distributed.group import Processes
 from trainer.distributed.merge_plan import MergePlan, default_merge_pairs, plan_merges
 from trainer.engines.base import Engine, pending_loss
+from trainer.engines.init import Tables, row_counts, word_parts, word_tables
 from trainer.errors import Stopped
 from trainer.progress.curve import Point, is_due, note
 from trainer.progress.meter import Meter
@@ -115,6 +116,10 @@ class Loop:
         """Raw words of the corpus for each pair."""
         return self.dataset.total_tokens * self.config.epochs / self.total
 
+    def word_tables(self) -> Tables:
+        """Input and output table of the words, whatever they are made of."""
+        return word_tables(self.engine.tables(), word_parts(self.config, self.vocabulary))
+
     def _train_epoch(self, epoch: int, noted: Noted) -> None:
         self._epoch_start = sum(self.progress.epoch_pairs[:epoch])
         if self.audit is not None:
@@ -138,7 +143,8 @@ class Loop:
         if self.processes.size == 1:
             return MergePlan(self.engine.step_pairs, batches=1, full_every=1)
         config, number = self.config, epoch % self.dataset.passes
-        table_bytes = 2 * 4 * len(self.vocabulary) * config.dim
+        rows = 2 * len(self.vocabulary) + (config.buckets if config.subwords else 0)
+        table_bytes = 4 * rows * config.dim
         pairs = config.merge_pairs or default_merge_pairs(
             self.dataset.pairs_in_pass(number), self.processes.size, table_bytes, config.device
         )
@@ -181,7 +187,9 @@ class Loop:
         """Let all processes start with process 0's tables, and join their changes from now on."""
         from trainer.distributed.merge import Merger
 
-        self._merging = Merger(self.processes, self.engine.live(), self.vocabulary.counts, self.config.merge)
+        counts_V, parts = self.vocabulary.counts, word_parts(self.config, self.vocabulary)
+        counts = {"input": counts_V if parts is None else row_counts(parts, counts_V), "output": counts_V}
+        self._merging = Merger(self.processes, self.engine.live(), counts, self.config.merge)
 
     def move(self, dataset: Dataset, vocabulary: Vocabulary, epoch: int) -> None:
         """Read another run of the dataset from an epoch on; the schedule goes on from where it is."""

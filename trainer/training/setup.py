@@ -22,7 +22,7 @@ from trainer.distributed.group import Processes, speaks
 from trainer.distributed.merge_plan import rate_factor
 from trainer.engines.base import Engine
 from trainer.engines.choose import make_engine, require_memory
-from trainer.engines.init import initial_tables, warm_tables
+from trainer.engines.init import initial_tables, warm_tables, word_parts
 from trainer.errors import UserError
 from trainer.models.store import Info, Model, load_model
 from trainer.models.tensors import Array, fill_arrays
@@ -122,8 +122,10 @@ def _make_engine(config: TrainConfig, vocabulary: Vocabulary, base: Model | None
     if (config.engine, config.device) == ("fused", "cpu") and speaks() and not config.quiet:
         compiling.expect(Path(__file__).parents[1] / "engines" / "kernels" / "numba")
         compiling.listen()
-    tables = initial_tables(config.init, len(vocabulary), config.dim, config.seed)
-    return make_engine(config, warm_tables(tables, vocabulary, base) if base else tables, vocabulary.counts)
+    buckets = config.buckets if config.subwords else 0
+    tables = initial_tables(config.init, len(vocabulary), config.dim, config.seed, buckets)
+    tables = warm_tables(tables, vocabulary, base) if base else tables
+    return make_engine(config, tables, vocabulary.counts, word_parts(config, vocabulary))
 
 
 def _read_run(loop: Loop, run: str) -> None:

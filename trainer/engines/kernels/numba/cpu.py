@@ -19,20 +19,21 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from trainer.engines.kernels.numba import cbow, skipgram
+from trainer.engines.kernels.numba.arguments import Array, check_arrays, check_choices
 from trainer.engines.kernels.numba.draws import POOL_ROWS
+from trainer.engines.kernels.numba.jit import Step
 from trainer.engines.kernels.numba.scratch import Scratch, clear, make_scratch
 from trainer.engines.kernels.numba.shape import Shape, shape_for
-from trainer.engines.kernels.numba.window import cut_segments, train_segments
-from trainer.engines.negatives import check_exclude
-from trainer.errors import UserError
+from trainer.engines.kernels.numba.subwords import Composer, compose, spread
+from trainer.engines.kernels.numba.walk import cut_segments
+from trainer.subwords.ngrams import Parts
 
 SEGMENT_PAIRS = 16384
 TILE_PAIRS = 32
-PREDICT = ("center", "context")
-SHARING = ("pair", "window", "pool")
+MEAN_PAIRS = 1024  # CBOW's windows are cut after so many
 _KEY_MASK = (1 << 64) - 1
-
-Array = npt.NDArray[Any]
+_TRAIN = {"skipgram": skipgram.train_segments, "cbow": cbow.train_segments}
 
 
 def train_batch(*arrays: Array, **settings: Any) -> float:
@@ -48,6 +49,8 @@ def start_batch(
     alias: npt.NDArray[np.uint32],
     *,
     negatives: int,
+    architecture: str = "skipgram",
+    mean: bool = True,
     predict: str = "center",
     exclude: str = "output",
     learning_rate_start: float,
@@ -55,6 +58,7 @@ def start_batch(
     key: int,
     threads: int = 1,
     sharing: str = "window",
+    composer: Composer | None = None,
     shape: Shape | None = None,
     plain: bool = False,
 ) -> Callable[[], float]:
@@ -74,6 +78,10 @@ def start_batch(
     the same K negatives. "pool": so they have, and consecutive windows have most of theirs in common: the K are taken
     from POOL_ROWS drawn ids, of which each window replaces the oldest. How often a word is a negative is the same.
 
+    architecture="cbow": the mean (or sum) of a window's inputs predicts its center, one step with K negatives a window,
+    which is cut after MEAN_PAIRS pairs. A pair's loss is then its window's; what is returned is the mean loss of each
+    segment's windows times its pairs.
+
     A negative equal to an excluded word is drawn again. Only where a window shares its negatives, the term of
     a negative that is one pair's own input word (exclude "input" or "pair") is left out for that pair. A word
     that is drawn again too often (it holds nearly all of the weight) is left out as well.
@@ -81,10 +89,12 @@ def start_batch(
     Args:
         center_B: int32, ids below V (not checked).
         context_B: int32, ids below V (not checked).
-        input_VD: a row's numbers are adjacent; the rows need not be.
+        input_VD: a row's numbers are adjacent; the rows need not be. With a composer, the rows of words' parts.
         output_VD: laid out like input_VD.
         alias: uint32[2V], from `trainer.engines.negatives.build_alias`.
         negatives: K, at least 1.
+        architecture: skipgram or cbow.
+        mean: CBOW's input is the mean of rows, otherwise their sum.
         predict: center or context.
         exclude: none, output, input or pair.
         learning_rate_start: at the first pair; it falls linearly over the batch.
@@ -92,6 +102,7 @@ def start_batch(
         key: with a pair's place in the batch it decides the draws; taken modulo 2⁶⁴.
         threads: at least 1.
         sharing: pair, window or pool.
+        composer: what composes words of their parts; without it each word has a row of its own.
         shape: sizes of vectors and tiles; by default those for this processor.
         plain: take the step as plain loops.
 
@@ -99,45 +110,66 @@ def start_batch(
         UserError: a wrong choice or number.
         ValueError: an array of another shape, dtype or layout.
     """
-    _check_arrays(center_B, context_B, input_VD, output_VD, alias)
-    _check_choices(negatives, predict, exclude, sharing, threads, rows=len(input_VD))
+    check_arrays(center_B, context_B, input_VD, output_VD, alias, composer is not None)
+    check_choices(negatives, predict, exclude, sharing, threads, rows=len(output_VD))
     if center_B.size == 0:
         return float
-    window = predict == "center"
-    longest = TILE_PAIRS if window and sharing != "pair" else 1
+    window, is_cbow = predict == "center", architecture == "cbow"
+    longest = MEAN_PAIRS if is_cbow else TILE_PAIRS if window and sharing != "pair" else 1
     shape = shape or shape_for(negatives + 1)
     pool_rows = max(POOL_ROWS, 1 << (2 * negatives - 1).bit_length()) if sharing == "pool" else 0
     output_ids_B, input_ids_B = (center_B, context_B) if window else (context_B, center_B)
     output_ids_B, input_ids_B = _read_only(output_ids_B), _read_only(input_ids_B)
     no_input = exclude in ("input", "pair")
-    excluded = (exclude in ("output", "pair"), no_input and longest == 1, no_input and longest > 1)
+    if no_input and (is_cbow or composer is not None):
+        raise ValueError(f"exclude: found {exclude}, expected none or output for what has several inputs")
+    step = Step(
+        negatives, longest, exclude in ("output", "pair"), no_input and longest == 1, no_input and longest > 1, mean
+    )
     slope = (learning_rate_end - learning_rate_start) / center_B.size
     cuts = cut_segments(output_ids_B, SEGMENT_PAIRS, longest)
 
     dim, tables = input_VD.shape[1], (input_VD, output_VD)
     where = input_VD.ctypes.data, output_VD.ctypes.data, input_VD.strides[0], dim
-    common = _read_only(alias), negatives, longest, excluded
-    rates, seed = (float(learning_rate_start), slope), np.uint64(key & _KEY_MASK)
-
+    common = _read_only(alias), step, (float(learning_rate_start), slope), np.uint64(key & _KEY_MASK)
     shares = _deal_segments(len(cuts) - 1, threads)
+    local_ids_B = np.empty_like(input_ids_B) if composer is not None else input_ids_B
 
     def train_shares() -> float:
-        loss, pairs = 0.0, (output_ids_B, input_ids_B, cuts)
-        scratch = _scratch(threading.get_ident(), shape, negatives, longest, dim, pool_rows)
+        loss = 0.0
+        scratch = _scratch(threading.get_ident(), shape, negatives, longest, dim, pool_rows, is_cbow)
         clear(scratch)
-        for share in shares:
+
+        def train(ids_B: Array, first: int, last: int, rows: tuple[Array, Array]) -> float:
+            pairs = output_ids_B, _read_only(ids_B), cuts, first, last
             if plain:
-                loss += _train_plain(tables, *pairs, *share, *common, rates, seed, pool_rows)
-            else:
-                loss += train_segments(shape, *pairs, *share, where, *common, rates, seed, scratch)
+                return _train_plain(rows, *pairs, *common, pool_rows, is_cbow)
+            return float(_TRAIN[architecture](shape, *pairs, (rows[0].ctypes.data, *where[1:]), *common, scratch))
+
+        for share in shares:
+            if composer is None:
+                loss += train(input_ids_B, *share, tables)
+                continue
+            room = composer.room()
+            rows = room.table[:, :dim], output_VD
+            for segment in range(*share):
+                ends = cuts[segment], cuts[segment + 1]
+                words = compose(shape, input_ids_B, local_ids_B, *ends, where, composer.parts, room)
+                loss += train(local_ids_B, segment, segment + 1, rows)
+                spread(shape, words, where, composer.parts, room)
         return loss
 
     if threads == 1:
-        loss = float(train_shares())
+        loss = train_shares()
         return lambda: loss
     pool = _threads(threads, os.getpid())
     parts = [pool.submit(train_shares) for _ in range(threads)]
     return lambda: float(sum(part.result() for part in parts))
+
+
+def make_composer(parts: Parts, input_RD: Array) -> Composer:
+    """What composes the words of a batch, where words have parts."""
+    return Composer(parts, input_RD.strides[0] // input_RD.itemsize, SEGMENT_PAIRS + MEAN_PAIRS)
 
 
 def _whole_rows(table_VD: Array) -> Array:
@@ -181,44 +213,3 @@ def _read_only(array: Array) -> Array:
     view = array.view()
     view.flags.writeable = False
     return view
-
-
-def _check_arrays(center_B: Array, context_B: Array, input_VD: Array, output_VD: Array, alias: Array) -> None:
-    for name, array, dtype, dimensions in (
-        ("center_B", center_B, np.int32, 1),
-        ("context_B", context_B, np.int32, 1),
-        ("input_VD", input_VD, np.float32, 2),
-        ("output_VD", output_VD, np.float32, 2),
-        ("alias", alias, np.uint32, 1),
-    ):
-        if array.dtype != dtype or array.ndim != dimensions:
-            raise ValueError(
-                f"{name}: found {array.ndim} dimensions of {array.dtype},"
-                f" expected {dimensions} of {np.dtype(dtype).name}"
-            )
-        if (array.shape[-1] > 1 and array.strides[-1] != array.itemsize) or not array.flags.aligned:
-            raise ValueError(f"{name}: found a strided or unaligned array, expected numbers side by side")
-    if center_B.shape != context_B.shape:
-        raise ValueError(f"context_B: found {context_B.size} ids, expected {center_B.size}, as many as centers")
-    if input_VD.shape != output_VD.shape:
-        raise ValueError(f"output_VD: found shape {output_VD.shape}, expected that of input_VD, {input_VD.shape}")
-    if input_VD.strides != output_VD.strides:
-        raise ValueError(
-            f"output_VD: found strides of {output_VD.strides} bytes, expected input_VD's, {input_VD.strides}"
-        )
-    if not (input_VD.flags.writeable and output_VD.flags.writeable):
-        raise ValueError("input_VD, output_VD: found a read-only table, expected two that can be updated in place")
-    if alias.size != 2 * len(input_VD):
-        raise ValueError(f"alias: found {alias.size} numbers, expected 2 for each of {len(input_VD)} words")
-
-
-def _check_choices(negatives: int, predict: str, exclude: str, sharing: str, threads: int, rows: int) -> None:
-    if negatives < 1:
-        raise UserError(f"--negatives: found {negatives}, expected at least 1")
-    if threads < 1:
-        raise UserError(f"--threads: found {threads}, expected at least 1")
-    if predict not in PREDICT:
-        raise UserError(f"--predict: found {predict!r}, expected one of {', '.join(PREDICT)}")
-    if sharing not in SHARING:
-        raise UserError(f"--negative-sharing: found {sharing!r}, expected one of {', '.join(SHARING)}")
-    check_exclude(exclude, rows)

@@ -6,7 +6,7 @@ import hashlib
 import inspect
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias, TypeVar, cast
+from typing import Any, NamedTuple, TypeAlias, TypeVar, cast
 
 import numba
 import numpy as np
@@ -25,7 +25,28 @@ Longs = npt.NDArray[np.int64]
 Words = npt.NDArray[np.uint32]
 Id: TypeAlias = int | np.int64
 Rates: TypeAlias = tuple[float, float]  # at pair 0, and its change a pair
-Excluded: TypeAlias = tuple[bool, bool, bool]  # see window.train_segment
+Where: TypeAlias = tuple[int, int, int, int]  # first input row, first output row, bytes from row to row, D
+
+
+class Step(NamedTuple):
+    """What a step is, the same for all of a training.
+
+    Attributes:
+        negatives: K, drawn for each window.
+        longest: pairs after which a window is cut.
+        redraw_output: whether a negative equal to the window's word is drawn again.
+        redraw_input: whether one equal to its first input is.
+        mask_input: whether a negative counts for no pair whose input it is.
+        mean: CBOW: whether a window's input is the mean of its rows, otherwise their sum.
+    """
+
+    negatives: int
+    longest: int
+    redraw_output: bool
+    redraw_input: bool
+    mask_input: bool
+    mean: bool = True
+
 
 # Licence to reorder sums and fuse multiply-add. Not `nnan` and `ninf`: a NaN must come out as a NaN, so that
 # training can stop on it.
@@ -69,13 +90,13 @@ def jit(
 
 
 def source_digest() -> int:
-    """A number that changes with any file of this folder.
+    """A number that changes with any file of this folder and those in it.
 
     Numba's cache sees changes to a function's own file only, but its key holds the values that a function closes
     over: one that closes over this number is compiled again when what it calls has changed.
     """
     folder = Path(__file__).parent
-    text = b"".join(path.read_bytes() for path in sorted(folder.glob("*.py")))
+    text = b"".join(path.read_bytes() for path in sorted(folder.rglob("*.py")))
     return int.from_bytes(hashlib.blake2b(text, digest_size=4).digest(), "little")
 
 

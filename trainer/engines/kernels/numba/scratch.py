@@ -7,10 +7,10 @@ from typing import NamedTuple
 import numpy as np
 
 from trainer.engines.kernels.numba.draws import ABSENT
-from trainer.engines.kernels.numba.ids import SEEN
-from trainer.engines.kernels.numba.jit import Floats, Ids, Longs
+from trainer.engines.kernels.numba.instructions.ids import SEEN
+from trainer.engines.kernels.numba.instructions.tiles import COLUMNS
+from trainer.engines.kernels.numba.jit import Floats, Ids, Longs, jit
 from trainer.engines.kernels.numba.shape import Shape
-from trainer.engines.kernels.numba.tiles import COLUMNS
 from trainer.engines.lines import aligned
 
 
@@ -26,7 +26,7 @@ class Scratch(NamedTuple):
         signs: of each tile, COLUMNS twice: −1 for the window's word, 1 for a negative, 0 for nothing.
         losses: what `tiles.score` adds up.
         spare: rows for sums on their way, where outputs take several tiles; the first is always zero.
-        spare_rows: addresses of all but the first.
+        spare_rows: addresses of all but the first, then of the first.
         pool: ids, none where negatives are drawn for each window.
     """
 
@@ -54,19 +54,37 @@ class Addresses(NamedTuple):
     spare_rows: int
 
 
-def make_scratch(shape: Shape, negatives: int, longest: int, dim: int, pool_rows: int) -> Scratch:
-    """Room for windows of up to `longest` pairs; `clear` makes it ready."""
+@jit()
+def addresses(scratch: Scratch) -> Addresses:
+    return Addresses(
+        scratch.inputs.ctypes.data, scratch.outputs.ctypes.data, scratch.gradient.ctypes.data,
+        scratch.bias.ctypes.data, scratch.signs.ctypes.data, scratch.losses.ctypes.data,
+        scratch.spare_rows.ctypes.data,
+    )  # fmt: skip
+
+
+def make_scratch(shape: Shape, negatives: int, longest: int, dim: int, pool_rows: int, single: bool = False) -> Scratch:
+    """Room for windows of up to `longest` pairs; `clear` makes it ready.
+
+    Args:
+        shape: what the code is built for.
+        negatives: K.
+        longest: pairs of a window.
+        dim: D.
+        pool_rows: ids of the pool, 0 for none.
+        single: a window has one row of scores, as CBOW's, and two spare rows: its input, and what that changes by.
+    """
     used = negatives + 1
     tiles = -(-used // shape.outputs)
-    rows = longest + shape.inputs
+    rows = (1 if single else longest) + shape.inputs
     room = max(tiles * shape.outputs, SEEN)
     signs = aligned((tiles, 2 * COLUMNS), np.float32)
     for m in range(used):
         tile, column = divmod(m, shape.outputs)
         signs[tile, column::COLUMNS] = 1 if m else -1
-    spare = aligned((1 + (longest if tiles > 1 else 0), dim + shape.lanes), np.float32)
+    spare = aligned((1 + (2 if single else longest if tiles > 1 else 0), dim + shape.lanes), np.float32)
     return Scratch(
-        inputs=aligned(max(rows, SEEN), np.int64),
+        inputs=aligned(max(longest + shape.inputs, SEEN), np.int64),
         outputs=aligned(room, np.int64, spare.ctypes.data),
         ids=aligned(2 * room, np.int32, ABSENT),
         gradient=aligned(tiles * rows * COLUMNS, np.float32),
@@ -74,7 +92,7 @@ def make_scratch(shape: Shape, negatives: int, longest: int, dim: int, pool_rows
         signs=signs.ravel(),
         losses=aligned(2 * shape.lanes, np.float32),
         spare=spare,
-        spare_rows=spare.ctypes.data + spare.strides[0] * np.arange(1, len(spare), dtype=np.int64),
+        spare_rows=spare.ctypes.data + spare.strides[0] * np.roll(np.arange(len(spare), dtype=np.int64), -1),
         pool=aligned(pool_rows, np.int64),
     )
 

@@ -18,11 +18,11 @@ from __future__ import annotations
 import numpy as np
 
 from trainer.engines.kernels.numba.draws import ABSENT
-from trainer.engines.kernels.numba.ids import ID_BYTES, SEEN, place
+from trainer.engines.kernels.numba.instructions.ids import ID_BYTES, SEEN, place
+from trainer.engines.kernels.numba.instructions.tiles import COLUMNS, score, update, update_between
 from trainer.engines.kernels.numba.jit import Floats, Ids, Longs, jit
 from trainer.engines.kernels.numba.scratch import Addresses, Scratch
 from trainer.engines.kernels.numba.shape import Shape
-from trainer.engines.kernels.numba.tiles import COLUMNS, score, update, update_between
 
 MASKED = np.float32(-1e30)  # σ of a score with this added is 0: no loss
 MAX_FACTORS = 60  # of 1 to 2 in a float32; the lanes' product must stay below 2^1024

@@ -6,7 +6,8 @@ scalar exponentials; here each vector is a value, held in a register.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from llvmlite import ir
 from numba.core import cgutils
@@ -156,3 +157,21 @@ def _to_float32(value: float) -> float:
     import numpy as np
 
     return float(np.float32(value))
+
+
+def floats(builder: ir.IRBuilder, address: ir.Value) -> ir.Value:
+    return builder.inttoptr(address, FLOAT.as_pointer())
+
+
+def longs(builder: ir.IRBuilder, address: ir.Value) -> ir.Value:
+    return builder.inttoptr(address, LONG.as_pointer())
+
+
+def row_at(builder: ir.IRBuilder, addresses: ir.Value, number: ir.Value) -> ir.Value:
+    return floats(builder, builder.load(builder.gep(addresses, [number])))
+
+
+@contextmanager
+def loop(builder: ir.IRBuilder, start: ir.Value, stop: ir.Value, step: int) -> Iterator[ir.Value]:
+    with cgutils.for_range_slice(builder, start, stop, LONG(step), LONG) as (index, _):
+        yield index

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from llvmlite import ir
 from numba.core import types
 
+from trainer.engines.kernels.numba.instructions.simd import LONG, WORD
 from trainer.engines.kernels.numba.jit import instruction
-from trainer.engines.kernels.numba.simd import LONG, WORD
 
 SEEN = 16  # ids that are looked at together
 ID_BYTES = 4

@@ -6,35 +6,16 @@ becomes of them are COLUMNS to an input, whatever the outputs of a tile.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 
 from llvmlite import ir
 from numba.core import cgutils, types
 
+from trainer.engines.kernels.numba.instructions.simd import LONG, Vectors, floats, longs, loop, row_at
 from trainer.engines.kernels.numba.jit import instruction
 from trainer.engines.kernels.numba.shape import Shape, ShapeType
-from trainer.engines.kernels.numba.simd import FLOAT, LONG, Vectors
 
 COLUMNS = 8
-
-
-def _floats(builder: ir.IRBuilder, address: ir.Value) -> ir.Value:
-    return builder.inttoptr(address, FLOAT.as_pointer())
-
-
-def _longs(builder: ir.IRBuilder, address: ir.Value) -> ir.Value:
-    return builder.inttoptr(address, LONG.as_pointer())
-
-
-def _row(builder: ir.IRBuilder, addresses: ir.Value, number: ir.Value) -> ir.Value:
-    return _floats(builder, builder.load(builder.gep(addresses, [number])))
-
-
-@contextmanager
-def _loop(builder: ir.IRBuilder, start: ir.Value, stop: ir.Value, step: int) -> Iterator[ir.Value]:
-    with cgutils.for_range_slice(builder, start, stop, LONG(step), LONG) as (index, _):
-        yield index
 
 
 class _Tile:
@@ -51,7 +32,7 @@ class _Tile:
         for slot in (slot for line in slots for slot in line):
             b.store(v.constant(0), slot)
         whole = b.and_(dim, LONG(-lanes))
-        with _loop(b, LONG(0), whole, lanes) as column:
+        with loop(b, LONG(0), whole, lanes) as column:
             self._accumulate(rows, outputs, slots, column, None)
         rest = b.sub(dim, whole)
         with b.if_then(b.icmp_signed(">", rest, LONG(0))):
@@ -108,9 +89,9 @@ def _emit_score(
 ) -> None:  # fmt: skip
     """Work off the inputs, tile after tile."""
     shape = kind.shape
-    inputs, outputs = (_longs(builder, address) for address in (inputs, outputs))
-    bias, signs, gradient, losses = (_floats(builder, address) for address in (bias, signs, gradient, losses))
-    output_rows = [_row(builder, outputs, LONG(k)) for k in range(shape.outputs)]
+    inputs, outputs = (longs(builder, address) for address in (inputs, outputs))
+    bias, signs, gradient, losses = (floats(builder, address) for address in (bias, signs, gradient, losses))
+    output_rows = [row_at(builder, outputs, LONG(k)) for k in range(shape.outputs)]
     done = cgutils.alloca_once_value(builder, LONG(0))
     again, end = builder.append_basic_block("tiles"), builder.append_basic_block("done")
     builder.branch(again)
@@ -125,7 +106,7 @@ def _emit_score(
         choice.add_case(LONG(rows), block)
         builder.position_at_end(block)
         tile = _Tile(builder, shape, rows)
-        input_rows = [_row(builder, inputs, builder.add(first, LONG(c))) for c in range(rows)]
+        input_rows = [row_at(builder, inputs, builder.add(first, LONG(c))) for c in range(rows)]
         offset = builder.mul(first, LONG(COLUMNS))
         place, masks = (builder.gep(array, [offset]) for array in (gradient, bias))
         tile.gradients(tile.sums(input_rows, output_rows, dim), place, masks, signs, rate, losses)
@@ -169,16 +150,16 @@ class _Block:
         for line, values in zip(slots, old, strict=True):
             for slot, value in zip(line, values, strict=True):
                 b.store(value, slot)
-        with _loop(b, LONG(0), pairs, 1) as pair:
-            values = self.load(_row(b, inputs, pair), column)
-            changed = values if before is inputs else self.load(_row(b, before, pair), column)
+        with loop(b, LONG(0), pairs, 1) as pair:
+            values = self.load(row_at(b, inputs, pair), column)
+            changed = values if before is inputs else self.load(row_at(b, before, pair), column)
             start = b.mul(pair, LONG(COLUMNS))
             for k, line in enumerate(slots):
                 factor = v.splat(b.load(b.gep(gradient, [b.add(start, LONG(k))])))
                 changed = [v.multiply_add(factor, o, one) for o, one in zip(old[k], changed, strict=True)]
                 for slot, value in zip(line, values, strict=True):
                     b.store(v.multiply_add(factor, value, b.load(slot)), slot)
-            self.store(changed, _row(b, after, pair), column)
+            self.store(changed, row_at(b, after, pair), column)
         for output, line in zip(outputs, slots, strict=True):
             self.store([b.load(slot) for slot in line], output, column)
 
@@ -196,10 +177,10 @@ def _emit_update(
 ) -> None:  # fmt: skip
     shape = kind.shape
     in_place = before is inputs
-    inputs, outputs = (_longs(builder, address) for address in (inputs, outputs))
-    gradient = _floats(builder, gradient)
-    before, after = (inputs if in_place else _longs(builder, address) for address in (before, after))
-    rows = [_row(builder, outputs, LONG(k)) for k in range(shape.outputs)]
+    inputs, outputs = (longs(builder, address) for address in (inputs, outputs))
+    gradient = floats(builder, gradient)
+    before, after = (inputs if in_place else longs(builder, address) for address in (before, after))
+    rows = [row_at(builder, outputs, LONG(k)) for k in range(shape.outputs)]
     lanes = shape.lanes
     wide = lanes * shape.vectors
     whole = builder.mul(builder.udiv(dim, LONG(wide)), LONG(wide))
@@ -207,7 +188,7 @@ def _emit_update(
     def emit(masks: Sequence[ir.Value | None], column: ir.Value) -> None:
         _Block(builder, shape, masks).emit(inputs, before, after, pairs, rows, gradient, column)
 
-    with _loop(builder, LONG(0), whole, wide) as column:
+    with loop(builder, LONG(0), whole, wide) as column:
         emit([None] * shape.vectors, column)
     rest = builder.sub(dim, whole)
     mask = Vectors(builder, lanes).first

@@ -1,0 +1,86 @@
+"""Instructions on many rows at once: their sum, and the same change added to each.
+
+Rows are given by their addresses (int64); D is the floats of a row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from llvmlite import ir
+from numba.core import cgutils, types
+
+from trainer.engines.kernels.numba.instructions.simd import LONG, Vectors, floats, longs, loop, row_at
+from trainer.engines.kernels.numba.jit import instruction
+from trainer.engines.kernels.numba.shape import ShapeType
+
+WIDTH = 4  # vectors of a row that are worked on together: as many sums that do not wait for each other
+
+Emit = Callable[[ir.Value, Sequence["ir.Value | None"]], None]
+
+
+def _for_columns(builder: ir.IRBuilder, lanes: int, dim: ir.Value, emit: Emit) -> None:
+    """Emit code for all columns: WIDTH vectors at a time, then single ones, then a masked one."""
+    wide = WIDTH * lanes
+    many = builder.mul(builder.udiv(dim, LONG(wide)), LONG(wide))
+    whole = builder.and_(dim, LONG(-lanes))
+    with loop(builder, LONG(0), many, wide) as column:
+        emit(column, [None] * WIDTH)
+    with loop(builder, many, whole, lanes) as column:
+        emit(column, [None])
+    rest = builder.sub(dim, whole)
+    with builder.if_then(builder.icmp_signed(">", rest, LONG(0))):
+        emit(whole, [Vectors(builder, lanes).first(rest)])
+
+
+def _emit_sum(
+    builder: ir.IRBuilder, kind: ShapeType, addresses: ir.Value, count: ir.Value, factor: ir.Value, target: ir.Value,
+    dim: ir.Value,
+) -> None:  # fmt: skip
+    lanes = kind.shape.lanes
+    addresses, target, v = longs(builder, addresses), floats(builder, target), Vectors(builder, kind.shape.lanes)
+
+    def emit(column: ir.Value, masks: Sequence[ir.Value | None]) -> None:
+        places = [builder.add(column, LONG(u * lanes)) for u in range(len(masks))]
+        sums = [cgutils.alloca_once(builder, v.kind) for _ in masks]
+        for one in sums:
+            builder.store(v.constant(0), one)
+        with loop(builder, LONG(0), count, 1) as number:
+            source = row_at(builder, addresses, number)
+            for one, place, mask in zip(sums, places, masks, strict=True):
+                builder.store(v.add(builder.load(one), v.load(builder.gep(source, [place]), mask)), one)
+        for one, place, mask in zip(sums, places, masks, strict=True):
+            v.store(v.multiply(builder.load(one), v.splat(factor)), builder.gep(target, [place]), mask)
+
+    _for_columns(builder, lanes, dim, emit)
+
+
+def _emit_add(
+    builder: ir.IRBuilder, kind: ShapeType, addresses: ir.Value, count: ir.Value, factor: ir.Value, change: ir.Value,
+    dim: ir.Value,
+) -> None:  # fmt: skip
+    lanes = kind.shape.lanes
+    addresses, change, v = longs(builder, addresses), floats(builder, change), Vectors(builder, kind.shape.lanes)
+
+    def emit(column: ir.Value, masks: Sequence[ir.Value | None]) -> None:
+        places = [builder.add(column, LONG(u * lanes)) for u in range(len(masks))]
+        added = [
+            v.multiply(v.load(builder.gep(change, [place]), mask), v.splat(factor))
+            for place, mask in zip(places, masks, strict=True)
+        ]
+        with loop(builder, LONG(0), count, 1) as number:
+            target = row_at(builder, addresses, number)
+            for one, place, mask in zip(added, places, masks, strict=True):
+                here = builder.gep(target, [place])
+                v.store(v.add(v.load(here, mask), one), here, mask)
+
+    _for_columns(builder, lanes, dim, emit)
+
+
+_PLACE = types.int64
+# sum_rows(shape, addresses, count, factor, target, dim): target = factor · Σ rows.
+sum_rows: Callable[..., None] = instruction(_emit_sum, types.void, None, _PLACE, _PLACE, types.float32, _PLACE, _PLACE)
+# add_to_rows(shape, addresses, count, factor, change, dim): each row += factor · change, as often as it is given.
+add_to_rows: Callable[..., None] = instruction(
+    _emit_add, types.void, None, _PLACE, _PLACE, types.float32, _PLACE, _PLACE
+)

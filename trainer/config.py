@@ -200,16 +200,15 @@ class TrainConfig:
         engine = self.engine
         if engine == "auto":
             engine = "reference" if self.reference_only() else "fused"
-        device = self.device
+        device, several = self.device, self.architecture == "cbow" or bool(self.subwords)
         if device == "auto":
-            able = engine == "reference" or (not self.subwords and importlib.util.find_spec("triton") is not None)
+            able = engine == "reference" or (not several and importlib.util.find_spec("triton") is not None)
             device = "cuda" if able and has_cuda() else "cpu"
         elif device == "cuda" and not has_cuda():
             raise UserError("--device cuda: no usable CUDA device (--device cpu needs none)")
-        if self.subwords and (engine, device) == ("fused", "cuda"):
-            raise UserError("--subwords: found the fused engine on cuda, expected --device cpu or --engine reference")
-        if self.architecture == "cbow" and self.arithmetic != "fp32":
-            raise UserError(f"--arithmetic {self.arithmetic}: found --architecture cbow, expected fp32")
+        if several and (engine, device) == ("fused", "cuda"):
+            cause = "--architecture cbow" if self.architecture == "cbow" else "--subwords"
+            raise UserError(f"{cause}: found the fused engine on cuda, expected --device cpu or --engine reference")
         if self.arithmetic != "fp32" and (engine, device) != ("fused", "cuda"):
             raise UserError(
                 f"--arithmetic {self.arithmetic}: found --engine {engine} on {device}, expected --engine fused on cuda"

@@ -32,7 +32,8 @@ from tests.support.paths import ROOT
 from trainer.data.batches import Batches
 from trainer.data.order import read_threads
 from trainer.engines.init import initial_tables
-from trainer.engines.kernels.numba.cpu import SHARING, start_batch
+from trainer.engines.kernels.numba.arguments import SHARING
+from trainer.engines.kernels.numba.cpu import start_batch
 from trainer.engines.negatives import build_alias, unigram_weights
 
 WARM_UP = 4096

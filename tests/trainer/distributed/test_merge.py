@@ -48,9 +48,10 @@ def run(size: int, work: Callable[[Processes], Any]) -> list[Any]:
         return list(pool.map(work, [Threads(rank, size, shared) for rank in range(size)]))
 
 
-def counts() -> npt.NDArray[np.int64]:
+def counts() -> dict[str, npt.NDArray[np.int64]]:
     """Of an extended vocabulary: the frequent words are rows 10 to 14."""
-    return np.where(np.arange(ROWS) // 5 == 2, 1000, np.arange(ROWS)).astype(np.int64)
+    counts_V = np.where(np.arange(ROWS) // 5 == 2, 1000, np.arange(ROWS)).astype(np.int64)
+    return {"input": counts_V, "output": counts_V}
 
 
 def change_of(rank: int, rows: list[int]) -> Table:

@@ -20,7 +20,8 @@ from scipy import special, stats
 
 from trainer.config import EXCLUDE
 from trainer.engines.kernels.numba import cpu, draws
-from trainer.engines.kernels.numba.cpu import SEGMENT_PAIRS, SHARING, TILE_PAIRS, train_batch
+from trainer.engines.kernels.numba.arguments import SHARING
+from trainer.engines.kernels.numba.cpu import SEGMENT_PAIRS, TILE_PAIRS, train_batch
 from trainer.engines.kernels.numba.shape import shape_for
 from trainer.engines.negatives import build_alias, unigram_weights
 from trainer.errors import UserError
@@ -494,11 +495,11 @@ def test_the_cache_sees_changes_of_other_files(tmp_path: Path, plain: bool) -> N
     shutil.copytree(package, tmp_path / "trainer", ignore=shutil.ignore_patterns("__pycache__"))
     code = f"""
 import numpy as np
-from trainer.engines.kernels.numba import cpu, plain, window
+from trainer.engines.kernels.numba import cpu, plain, skipgram
 tables, ids = np.ones((2, 9, 4), np.float32), np.arange(9, dtype=np.int32)
 alias = np.array([[2**31, 8 - i] for i in range(9)], np.uint32).ravel()
 cpu.train_batch(ids, ids, *tables, alias, negatives=5, learning_rate_start=1, learning_rate_end=1, key=1, plain={plain})
-compiled = {"plain" if plain else "window"}.train_segments.stats
+compiled = {"plain" if plain else "skipgram"}.train_segments.stats
 print(tables.sum(dtype=np.float64), sum(compiled.cache_hits.values()))
 """
 

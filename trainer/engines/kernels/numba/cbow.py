@@ -16,8 +16,7 @@ from collections.abc import Callable
 import numpy as np
 
 from trainer.engines.kernels.numba.draws import POOL_STREAM, draw_pooled, fill_pool, mix
-from trainer.engines.kernels.numba.instructions.rows import add_to_rows, sum_rows
-from trainer.engines.kernels.numba.instructions.tiles import update_between
+from trainer.engines.kernels.numba.instructions.rows import add_to_rows, sum_rows, update_outputs
 from trainer.engines.kernels.numba.jit import Ids, Longs, Rates, Step, Where, Words, jit, source_digest
 from trainer.engines.kernels.numba.scratch import Addresses, Scratch, addresses
 from trainer.engines.kernels.numba.shape import Shape
@@ -37,18 +36,6 @@ from trainer.engines.kernels.numba.walk import draw_ahead, fetch_ids, fetch_inpu
 ADDRESS_BYTES = 8
 
 
-@jit()
-def update_outputs(shape: Shape, at: Addresses, change: int, zeros: int, tiles: int, stride: int, dim: int) -> None:
-    """All output rows of a window, and what its input changes by; `change` and `zeros` are where addresses of rows are.
-
-    The input row itself stays as it is.
-    """
-    for tile in range(tiles):
-        before = zeros if tile == 0 else change
-        outputs, gradient = at.outputs + tile * shape.outputs * ADDRESS_BYTES, at.gradient + tile * stride
-        update_between(shape, at.inputs, before, change, 1, outputs, gradient, dim)
-
-
 @jit(inline=True)
 def train_segment(
     shape: Shape, output_ids_B: Ids, input_ids_B: Ids, start: int, stop: int, tables: Where, alias: Words, step: Step,
@@ -61,11 +48,7 @@ def train_segment(
     stride = scratch.gradient.size // tiles * 4
     # A window's input row and its change are spare rows; the first of all is zero.
     own, row, nowhere = addresses(scratch), scratch.spare_rows[0], scratch.spare.ctypes.data
-    change_row, change, zeros = (
-        scratch.spare_rows[1],
-        own.spare_rows + ADDRESS_BYTES,
-        own.spare_rows + 2 * ADDRESS_BYTES,
-    )
+    change_row = scratch.spare_rows[1]
     at = Addresses(own.spare_rows, own.outputs, own.gradient, own.bias, own.signs, own.losses, own.spare_rows)
     pooled = scratch.pool.size > 0
     pool_state = mix(state ^ POOL_STREAM)
@@ -106,7 +89,9 @@ def train_segment(
             if repeated:
                 mask_terms(scratch, now, used, columns, input_ids_B, begin, 1, False, ZERO)
                 merge_repeats(scratch, used, columns, 1, nowhere)
-            update_outputs(shape, at, change, zeros, tiles, stride, dim)
+            for tile in range(tiles):
+                outputs, gradient = own.outputs + tile * columns * ADDRESS_BYTES, own.gradient + tile * stride
+                update_outputs(shape, row, outputs, gradient, change_row if tile else nowhere, change_row, dim)
             add_to_rows(shape, own.inputs, count, factor, change_row, dim)
         begin, end, next_end = end, next_end, after_end
         now, following = following, now

@@ -25,7 +25,7 @@ from trainer.engines.kernels.numba.draws import POOL_ROWS
 from trainer.engines.kernels.numba.jit import Step
 from trainer.engines.kernels.numba.scratch import Scratch, clear, make_scratch
 from trainer.engines.kernels.numba.shape import Shape, shape_for
-from trainer.engines.kernels.numba.subwords import Composer, compose, spread
+from trainer.engines.kernels.numba.subwords import Composer, compose, cut_by_words, spread
 from trainer.engines.kernels.numba.walk import cut_segments
 from trainer.subwords.ngrams import Parts
 
@@ -127,7 +127,10 @@ def start_batch(
         negatives, longest, exclude in ("output", "pair"), no_input and longest == 1, no_input and longest > 1, mean
     )
     slope = (learning_rate_end - learning_rate_start) / center_B.size
-    cuts = cut_segments(output_ids_B, SEGMENT_PAIRS, longest)
+    if composer is None:
+        cuts = cut_segments(output_ids_B, SEGMENT_PAIRS, longest)
+    else:
+        cuts = cut_by_words(output_ids_B, input_ids_B, len(output_VD), SEGMENT_PAIRS, longest)
 
     dim, tables = input_VD.shape[1], (input_VD, output_VD)
     where = input_VD.ctypes.data, output_VD.ctypes.data, input_VD.strides[0], dim

@@ -26,7 +26,7 @@ class Scratch(NamedTuple):
         signs: of each tile, COLUMNS twice: −1 for the window's word, 1 for a negative, 0 for nothing.
         losses: what `tiles.score` adds up.
         spare: rows for sums on their way, where outputs take several tiles; the first is always zero.
-        spare_rows: addresses of all but the first, then of the first.
+        spare_rows: addresses of all but the first.
         pool: ids, none where negatives are drawn for each window.
     """
 
@@ -92,7 +92,7 @@ def make_scratch(shape: Shape, negatives: int, longest: int, dim: int, pool_rows
         signs=signs.ravel(),
         losses=aligned(2 * shape.lanes, np.float32),
         spare=spare,
-        spare_rows=spare.ctypes.data + spare.strides[0] * np.roll(np.arange(len(spare), dtype=np.int64), -1),
+        spare_rows=spare.ctypes.data + spare.strides[0] * np.arange(1, len(spare), dtype=np.int64),
         pool=aligned(pool_rows, np.int64),
     )
 

@@ -23,6 +23,8 @@ from trainer.engines.kernels.numba.walk import fetch_row
 from trainer.engines.lines import aligned
 from trainer.subwords.ngrams import Parts
 
+STEPS_A_WORD = 16
+
 
 class Room(NamedTuple):
     """What a thread composes words in.
@@ -42,6 +44,27 @@ class Room(NamedTuple):
     before: Floats
     change: Floats
     sources: Longs
+
+
+@jit(allocates=True, cache=True)
+def cut_by_words(output_ids_B: Ids, input_ids_B: Ids, vocabulary: int, segment_pairs: int, longest: int) -> Longs:
+    """First pairs of the segments, and B at the end; a segment ends with a window, or after `longest` pairs of a run.
+
+    Until a segment ends, words take no notice of what others change their parts by. Where few words take many steps
+    that adds up, and diverges: so a segment has at most STEPS_A_WORD pairs for each of its words.
+    """
+    seen, cuts = np.full(vocabulary, -1, np.int32), np.empty(output_ids_B.size + 1, np.int64)
+    start, words, segment, run, size = 0, 0, 0, 0, output_ids_B.size
+    for b in range(size):
+        run = run + 1 if b > 0 and output_ids_B[b] == output_ids_B[b - 1] else 0
+        if b > start and run % longest == 0 and (b - start >= segment_pairs or b - start >= STEPS_A_WORD * words):
+            cuts[segment] = start
+            start, words, segment = b, 0, segment + 1
+        if seen[input_ids_B[b]] != segment:
+            seen[input_ids_B[b]] = segment
+            words += 1
+    cuts[segment], cuts[segment + 1] = start, size
+    return cuts[: segment + 2].copy()
 
 
 class Composer:

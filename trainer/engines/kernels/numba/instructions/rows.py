@@ -1,4 +1,4 @@
-"""Instructions on many rows at once: their sum, and the same change added to each.
+"""Instructions on many rows at once: their sum, the same change added to each, the outputs of one input.
 
 Rows are given by their addresses (int64); D is the floats of a row.
 """
@@ -19,13 +19,13 @@ WIDTH = 4  # vectors of a row that are worked on together: as many sums that do 
 Emit = Callable[[ir.Value, Sequence["ir.Value | None"]], None]
 
 
-def _for_columns(builder: ir.IRBuilder, lanes: int, dim: ir.Value, emit: Emit) -> None:
-    """Emit code for all columns: WIDTH vectors at a time, then single ones, then a masked one."""
-    wide = WIDTH * lanes
+def _for_columns(builder: ir.IRBuilder, lanes: int, dim: ir.Value, emit: Emit, width: int = WIDTH) -> None:
+    """Emit code for all columns: `width` vectors at a time, then single ones, then a masked one."""
+    wide = width * lanes
     many = builder.mul(builder.udiv(dim, LONG(wide)), LONG(wide))
     whole = builder.and_(dim, LONG(-lanes))
     with loop(builder, LONG(0), many, wide) as column:
-        emit(column, [None] * WIDTH)
+        emit(column, [None] * width)
     with loop(builder, many, whole, lanes) as column:
         emit(column, [None])
     rest = builder.sub(dim, whole)
@@ -77,6 +77,31 @@ def _emit_add(
     _for_columns(builder, lanes, dim, emit)
 
 
+def _emit_update(
+    builder: ir.IRBuilder, kind: ShapeType, source: ir.Value, outputs: ir.Value, gradient: ir.Value, before: ir.Value,
+    after: ir.Value, dim: ir.Value,
+) -> None:  # fmt: skip
+    lanes, v = kind.shape.lanes, Vectors(builder, kind.shape.lanes)
+    source, gradient, before, after = (floats(builder, one) for one in (source, gradient, before, after))
+    rows = [row_at(builder, longs(builder, outputs), LONG(k)) for k in range(kind.shape.outputs)]
+    factors = [v.splat(builder.load(builder.gep(gradient, [LONG(k)]))) for k in range(kind.shape.outputs)]
+
+    def emit(column: ir.Value, masks: Sequence[ir.Value | None]) -> None:
+        places = [[builder.add(column, LONG(u * lanes))] for u in range(len(masks))]
+        inputs = [v.load(builder.gep(source, place), mask) for place, mask in zip(places, masks, strict=True)]
+        changed = [v.load(builder.gep(before, place), mask) for place, mask in zip(places, masks, strict=True)]
+        for factor, one in zip(factors, rows, strict=True):
+            for u, (place, mask) in enumerate(zip(places, masks, strict=True)):
+                here = builder.gep(one, place)
+                old = v.load(here, mask)
+                changed[u] = v.multiply_add(factor, old, changed[u])
+                v.store(v.multiply_add(factor, inputs[u], old), here, mask)
+        for value, place, mask in zip(changed, places, masks, strict=True):
+            v.store(value, builder.gep(after, place), mask)
+
+    _for_columns(builder, lanes, dim, emit, width=2)
+
+
 _PLACE = types.int64
 # sum_rows(shape, addresses, count, factor, target, dim): target = factor · Σ rows.
 sum_rows: Callable[..., None] = instruction(_emit_sum, types.void, None, _PLACE, _PLACE, types.float32, _PLACE, _PLACE)
@@ -84,3 +109,6 @@ sum_rows: Callable[..., None] = instruction(_emit_sum, types.void, None, _PLACE,
 add_to_rows: Callable[..., None] = instruction(
     _emit_add, types.void, None, _PLACE, _PLACE, types.float32, _PLACE, _PLACE
 )
+# update_outputs(shape, source, outputs, gradient, before, after, dim): the row at `after` becomes that at `before` + Σ
+# gradientₖ · outputₖ; each output += gradientₖ · the row at `source`. Outputs' addresses are at `outputs`; all differ.
+update_outputs: Callable[..., None] = instruction(_emit_update, types.void, None, *[_PLACE] * 6)

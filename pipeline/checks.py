@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from pipeline.text.encodings import UTF_8, canonical_name
+from pipeline.text.tokenize import ITEMS
 
 if TYPE_CHECKING:
     from pipeline.config import Config
@@ -22,9 +23,12 @@ _NAMES_OF_ENCODINGS = sorted({*encodings.aliases.aliases.values(), *encodings.al
 
 _LARGEST = 2**63 - 1
 
+#: Tokens of a sentence with --window 0, at most: their n (n − 1) pairs are a row group.
+LONGEST_WHOLE = 1024
+
 #: Smallest and largest value of each number.
 RANGES: dict[str, tuple[float, float]] = {
-    "min_count": (1, _LARGEST), "max_vocab": (0, 2**31 - 1), "window": (1, 1000), "sample": (0, math.inf),
+    "min_count": (1, _LARGEST), "max_vocab": (0, 2**31 - 1), "window": (0, 1000), "sample": (0, math.inf),
     "phrases": (0, 10), "phrase_min_count": (1, _LARGEST), "passes": (1, 100), "shard_pairs": (1, _LARGEST),
     "seed": (0, _LARGEST), "max_dead_letter_fraction": (0, 1), "max_dead_letter_bytes": (0, 1 << 30),
     "max_sentence_tokens": (2, 1_000_000),
@@ -45,6 +49,8 @@ def in_one_form(config: Config) -> dict[str, object]:
     if isinstance(config.phrase_threshold, (list, tuple)):
         numbers = config.phrase_threshold
         forms["phrase_threshold"] = tuple(float(one) if type(one) is int else one for one in numbers)
+    if config.window == 0 and config.max_sentence_tokens == type(config).max_sentence_tokens:
+        forms["max_sentence_tokens"] = LONGEST_WHOLE
     if isinstance(config.encoding, str):
         forms["encoding"] = canonical_name(config.encoding) or config.encoding
     return forms
@@ -92,11 +98,25 @@ def _wrong_together(config: Config) -> Iterator[tuple[str, str]]:
             "phrase_threshold",
             f"found {len(thresholds)} values, expected one, or one for each round of --phrases {config.phrases}",
         )
+    if config.window == 0 and config.max_sentence_tokens > LONGEST_WHOLE:
+        found = f"found {config.max_sentence_tokens}, expected 2 to {LONGEST_WHOLE} with --window 0"
+        yield "max_sentence_tokens", f"{found}: a sentence of n tokens gives n(n - 1) pairs"
     if config.input_format == "text" and config.text_field != "text":
         yield "text_field", NO_FIELD.format(config.text_field)
     if config.input_format == "parquet" and config.encoding != UTF_8:
         yield "encoding", "cannot be used with --input-format parquet, whose text is UTF-8"
+    if config.tokenizer == ITEMS:
+        yield from _wrong_with_items(config)
     if config.report and not config.wait:
         yield "report", "cannot be combined with --no-wait"
     if config.report and os.path.isdir(config.report):
         yield "report", f"found a folder at {config.report}, expected the name of a file"
+
+
+def _wrong_with_items(config: Config) -> Iterator[tuple[str, str]]:
+    if config.input_format == "text":
+        yield "tokenizer", "found items with --input-format text, which has no lists: expected jsonl or parquet"
+    if config.phrases:
+        yield "phrases", f"found {config.phrases}, expected 0 with --tokenizer items, whose tokens stay as they are"
+    if config.normalize == "NFKC":
+        yield "normalize", "found NFKC with --tokenizer items, whose tokens stay as they are: leave it out"

@@ -26,7 +26,7 @@ from pipeline.errors import ConfigError
 from pipeline.storage import storage
 from pipeline.storage.globs import matches_any
 from pipeline.text.encodings import UTF_8
-from pipeline.text.tokenize import TOKENIZERS
+from pipeline.text.tokenize import ITEMS, TOKENIZERS
 
 INPUT_FORMATS = ("text", "jsonl", "parquet")
 
@@ -58,7 +58,8 @@ class Config:
     """A list that `pairstream pipeline list` wrote of these files, or of some of them: just those are read, and the
     globs are not matched again."""
     input_format: str = dataclasses.field(default="text", metadata={"shapes": True, "choices": INPUT_FORMATS})
-    """text: lines; jsonl: a JSON object a line, whose --text-field is the text; parquet: that column is the text."""
+    """text: lines; jsonl: a JSON object a line, whose --text-field is the text; parquet: that column is the text. A
+    list of tokens in place of text is read with --tokenizer items."""
     text_field: str = dataclasses.field(default="text", metadata={"shapes": True, "metavar": "NAME"})
     """Field of the records that holds the text, for jsonl and parquet."""
     encoding: str = dataclasses.field(default=UTF_8, metadata={"shapes": True, "metavar": "NAME"})
@@ -80,7 +81,8 @@ class Config:
     phrase_min_count: int = dataclasses.field(default=5, metadata={"shapes": True})
     """Pairs that occur fewer times in the text are not phrases; the score subtracts this number from a pair's count."""
     window: int = dataclasses.field(default=5, metadata={"shapes": True})
-    """Largest distance, in words, between the two words of a pair."""
+    """Largest distance, in words, between the two words of a pair; 0 pairs each word with all others of its sentence,
+    which then has 1,024 tokens at most."""
     fixed_window: bool = dataclasses.field(default=False, metadata={"shapes": True})
     """Use that distance for every word, instead of drawing one from 1 to --window for each."""
     sample: float = dataclasses.field(default=1e-3, metadata={"shapes": True})
@@ -92,11 +94,12 @@ class Config:
     seed: int = dataclasses.field(default=1, metadata={"shapes": True})
     """Seed of every random draw."""
     tokenizer: str = dataclasses.field(default="unicode", metadata={"shapes": True, "choices": TOKENIZERS})
-    """unicode: words by Unicode's rules; whitespace: whatever white space separates."""
+    """unicode: words by Unicode's rules; whitespace: whatever white space separates; items: the --text-field is a list
+    of strings or whole numbers, each of which is a token as it is (docs/items.md)."""
     lowercase: bool = dataclasses.field(default=True, metadata={"shapes": True})
-    """Turn text into lower case."""
+    """Turn text into lower case; not with --tokenizer items."""
     normalize: str = dataclasses.field(default="NFC", metadata={"shapes": True, "choices": ("NFC", "NFKC", "none")})
-    """Unicode normalisation form."""
+    """Unicode normalisation form; none with --tokenizer items."""
     encoding_errors: str = dataclasses.field(
         default="dead-letter", metadata={"shapes": True, "choices": ("fail", "replace", "dead-letter")}
     )
@@ -108,7 +111,7 @@ class Config:
     """How much of what was set aside is kept for you to look at, with 128 bytes counted for each piece besides its
     content: those nearest to the start of each file. All are counted."""
     max_sentence_tokens: int = dataclasses.field(default=10_000, metadata={"shapes": True})
-    """Longer lines are cut into sentences of this many tokens."""
+    """Longer lines or lists are cut into sentences of this many tokens; with --window 0 of 1,024 unless it is less."""
     max_token_bytes: int = dataclasses.field(default=1_000, metadata={"shapes": True})
     """Longer tokens are set aside."""
     compression: str = dataclasses.field(default="zstd", metadata={"shapes": True, "choices": COMPRESSIONS})
@@ -149,6 +152,8 @@ class Config:
         idle = {"input_format", "text_field"} if self.input_format == "text" else set()
         idle |= {"encoding"} if self.encoding == UTF_8 else set()
         idle |= set() if self.phrases else {"phrases", "phrase_threshold", "phrase_min_count"}
+        idle |= {"lowercase", "normalize"} if self.tokenizer == ITEMS else set()
+        idle |= set() if self.window else {"fixed_window"}
         options = {name: getattr(self, name) for name in fields if name not in idle}
         return options | ({"phrase_threshold": list(self.phrase_thresholds)} if self.phrases else {})
 

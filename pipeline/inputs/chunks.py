@@ -16,7 +16,7 @@ import numpy as np
 CHUNK_BYTES = 1 << 20
 BOM = b"\xef\xbb\xbf"
 _LF = 0x0A
-_WHITE_SPACE = b" \t\v\f\r"
+WHITE_SPACE = b" \t\v\f\r"
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Chunk:
         index: the chunk's number in its file.
         offset: of its first byte in the decompressed file.
         data: the bytes, whole lines unless a very long line is cut.
-        torn: it starts inside an overlong run without white space.
+        torn: it starts inside an overlong run without white space, or an overlong item.
         inside: it starts inside a line that was cut.
     """
 
@@ -69,6 +69,7 @@ def cut_chunks(
     first: int = 0,
     end: int | None = None,
     line_start: int | None = None,
+    spaces: bytes = WHITE_SPACE,
 ) -> Iterator[Chunk]:
     """Yield the chunks of a file, in order, from its decompressed blocks; a byte-order mark is left out.
 
@@ -79,6 +80,7 @@ def cut_chunks(
         end: number of the first chunk not to; None for all to the file's end.
         line_start: where the blocks begin instead, which is where a line does; ``first`` is chunk_after it then. No
             cut at a mark before it goes beyond it, since a line feed is there.
+        spaces: where long lines may be cut: before any of these bytes.
     """
     source, buffer, ended = iter(blocks), bytearray(), False
     origin = begin = read_from(first, size)  # buffer[0] is byte `origin` of the file; a chunk starts at `begin`
@@ -95,7 +97,7 @@ def cut_chunks(
             block = next(source, None)
             ended = block is None
             buffer += block or b""
-        stop, tears = _find_cut(buffer, mark - origin, size)
+        stop, tears = _find_cut(buffer, mark - origin, size, spaces)
         if origin == 0 and index == 0 and buffer.startswith(BOM):
             begin = len(BOM)
         if stop > begin - origin and index >= first:
@@ -112,21 +114,22 @@ def cut_chunks(
         origin += drop
 
 
-def _find_cut(buffer: bytearray, mark: int, size: int) -> tuple[int, bool]:
+def _find_cut(buffer: bytearray, mark: int, size: int, spaces: bytes) -> tuple[int, bool]:
     """Return where the chunk before ``mark`` ends, and whether that tears a run without white space.
 
     Args:
         buffer: the text; it ends ``size`` bytes after the mark or later, or with the file.
         mark: position in the buffer; before it where the last cut went a few bytes past this mark.
         size: how far after the mark to look.
+        spaces: see cut_chunks.
     """
     feed = buffer.find(b"\n", max(0, mark - 1), mark + size)
     if feed >= 0:
         return feed + 1, False
     if len(buffer) <= mark + size:  # the file ends, and with it the line
         return len(buffer), False
-    spaces = [buffer.find(space, max(0, mark), mark + size) for space in (b"%c" % byte for byte in _WHITE_SPACE)]
-    found = [position for position in spaces if position >= 0]
+    places = [buffer.find(byte, max(0, mark), mark + size) for byte in spaces]
+    found = [position for position in places if position >= 0]
     if found:
         return min(found), False
     stop = mark + size

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Callable, Iterable, Iterator
 from typing import IO
@@ -9,15 +10,17 @@ from typing import IO
 from pipeline import progress
 from pipeline.config import Config
 from pipeline.errors import InputError
-from pipeline.inputs.chunks import Chunk, cut_chunks, read_from, read_until
+from pipeline.inputs.chunks import WHITE_SPACE, Chunk, cut_chunks, read_from, read_until
 from pipeline.inputs.content import HEAD_BYTES, require_parquet, text_of
 from pipeline.inputs.decompress import Limits, read_blocks
 from pipeline.inputs.discover import InputFile, unreadable
 from pipeline.inputs.parquet_rows import BATCH_ROWS, count_rows, open_parquet, read_groups, read_parquet
-from pipeline.inputs.records import RecordRules, pass_over, read_jsonl
+from pipeline.inputs.records import RecordRules, pass_over, read_jsonl, record_rules
 from pipeline.inputs.splits import Part, Span
 from pipeline.storage import storage
+from pipeline.text.items import MARK
 from pipeline.text.normalize import DeadLetter
+from pipeline.text.tokenize import ITEMS
 
 #: What is read at once beyond a span: a chunk's rest is less than 1 MiB of text.
 _BEYOND_BYTES = 256 << 10
@@ -63,7 +66,7 @@ def _cut_chunks(
     stream: IO[bytes], part: Part, config: Config, set_aside: Callable[[DeadLetter], None]
 ) -> Iterator[Chunk]:
     if part.is_whole:
-        return cut_chunks(_read_text(stream, part.file, config, set_aside))
+        return cut_chunks(_read_text(stream, part.file, config, set_aside), spaces=_spaces(config))
     if part.span is not None:
         return _cut_span(stream, part, part.span, config, set_aside)
     blocks = _read_plain(stream, part, config.read_block_bytes)
@@ -77,7 +80,8 @@ def _cut_span(
     source, beyond = _read_span(stream, part.file, span, config, set_aside)
     own = _require_size(source, span.size, part.file)
     if part.first != part.end:
-        yield from cut_chunks(itertools.chain(own, beyond), first=part.first, end=part.end, line_start=span.start)
+        text = itertools.chain(own, beyond)
+        yield from cut_chunks(text, first=part.first, end=part.end, line_start=span.start, spaces=_spaces(config))
     for _ in own:  # no chunk begins in it, or records without text follow the last one
         pass
 
@@ -100,10 +104,10 @@ def _read_span(
     stream: IO[bytes], file: InputFile, span: Span, config: Config, set_aside: Callable[[DeadLetter], None]
 ) -> tuple[Iterator[bytes], Iterator[bytes]]:
     """Return the text of a span's records, and that of all after them, to be read next."""
-    policy, shown = config.encoding_errors, storage.redact(file.uri)
-    rules = RecordRules(shown, config.text_field, policy, set_aside)
+    rules = record_rules(file, config, set_aside)
     # A bad record after the span ends the run where it is its reader's own.
-    others = RecordRules(shown, config.text_field, "replace" if policy == "replace" else "dead-letter")
+    policy = "replace" if config.encoding_errors == "replace" else "dead-letter"
+    others = dataclasses.replace(rules, encoding_errors=policy, set_aside=pass_over)
     if config.input_format == "parquet":
         table = open_parquet(stream, rules)
         own = read_groups(table, rules, span.begin, span.end)
@@ -165,8 +169,7 @@ def _read_plain(stream: IO[bytes], part: Part, block_bytes: int) -> Iterator[byt
 def _read_text(
     stream: IO[bytes], file: InputFile, config: Config, set_aside: Callable[[DeadLetter], None]
 ) -> Iterator[bytes]:
-    shown = storage.redact(file.uri)
-    rules = RecordRules(shown, config.text_field, config.encoding_errors, set_aside)
+    shown, rules = storage.redact(file.uri), record_rules(file, config, set_aside)
     if config.input_format == "parquet":
         require_parquet(stream.read(HEAD_BYTES), shown)
         stream.seek(0)
@@ -174,6 +177,10 @@ def _read_text(
     blocks = read_blocks(stream, shown, config.read_block_bytes, _limits(config))
     text = text_of(blocks, shown, config.input_format, config.encoding)
     return read_jsonl(text, rules) if config.input_format == "jsonl" else text
+
+
+def _spaces(config: Config) -> bytes:
+    return MARK if config.tokenizer == ITEMS else WHITE_SPACE
 
 
 def _limits(config: Config) -> Limits:

@@ -1,6 +1,7 @@
 """Text out of records: a field of JSON lines (a column of Parquet: parquet_rows) becomes what chunks are cut from.
 
-Each record's text is followed by one line feed, so that a record reads as the same lines would in a text file.
+Each record's text is followed by one line feed, so that a record reads as the same lines would in a text file. A list
+of items becomes a line as pipeline.text.items has it.
 """
 
 from __future__ import annotations
@@ -10,9 +11,14 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
+from pipeline.config import Config
 from pipeline.errors import InputError
 from pipeline.inputs.chunks import BOM
+from pipeline.inputs.discover import InputFile
+from pipeline.storage import storage
+from pipeline.text.items import join_items
 from pipeline.text.normalize import DeadLetter
+from pipeline.text.tokenize import ITEMS
 
 #: A longer line means that the file is not JSON lines: a record has to fit into memory.
 MAX_RECORD_BYTES = 64 << 20
@@ -20,10 +26,14 @@ MAX_RECORD_BYTES = 64 << 20
 _SURROGATE = re.compile("[\ud800-\udfff]")
 # Numbers are never looked at; as floats they have no limit of digits, as Python's integers from text do.
 _parse_json = json.JSONDecoder(parse_int=float).decode
+_parse_items = json.JSONDecoder(parse_int=str).decode  # an integer is an item as it is written
 
 _FOUND = {
     "invalid-json": "found no JSON, expected one JSON object a line",
     "no-text-field": "found no string in the field {field!r}, expected one (see --text-field)",
+    "no-list-field": "found no list in the field {field!r}, expected one for --tokenizer items (see --text-field)",
+    "invalid-item": "found a list in the field {field!r} with something other than whole numbers and strings that are "
+    "not empty, expected only these",
     "invalid-utf-8": "the text is not valid UTF-8 (see --encoding-errors)",
 }
 
@@ -42,12 +52,19 @@ class RecordRules:
         encoding_errors: "fail" ends the run at any bad record; "replace" puts U+FFFD for bad bytes; else, and
             where there is nothing to replace, the record is set aside.
         set_aside: takes the bad records, in the file's order.
+        items: the field holds a list of ready tokens, not text.
     """
 
     name: str
     field: str
     encoding_errors: str
     set_aside: Callable[[DeadLetter], None] = pass_over
+    items: bool = False
+
+
+def record_rules(file: InputFile, config: Config, set_aside: Callable[[DeadLetter], None] = pass_over) -> RecordRules:
+    items = config.tokenizer == ITEMS
+    return RecordRules(storage.redact(file.uri), config.text_field, config.encoding_errors, set_aside, items)
 
 
 class BadRecordError(Exception):
@@ -63,7 +80,7 @@ def read_jsonl(blocks: Iterable[bytes], rules: RecordRules, offset: int = 0) -> 
         InputError: a bad record under "fail", or a line that is too long for a record.
     """
     for place, lines in _whole_lines(blocks, rules.name, offset):
-        text = _read_good_lines(lines, rules.field)
+        text = (_read_good_lists if rules.items else _read_good_lines)(lines, rules.field)
         yield _read_each_line(lines, place, rules) if text is None else text
 
 
@@ -109,6 +126,34 @@ def _read_good_lines(lines: bytes, field: str) -> bytes | None:
         return None
 
 
+def _read_good_lists(lines: bytes, field: str) -> bytes | None:
+    """Return the lines of records that are all good lists, None where one is not."""
+    try:
+        lists = [_parse_items(line)[field] for line in lines.decode("utf-8").split("\n")[:-1]]
+        return b"".join([line_of_list(one, replace=False) + b"\n" for one in lists])
+    except (ValueError, LookupError, TypeError, RecursionError, BadRecordError):
+        return None
+
+
+def line_of_list(items: object, replace: bool) -> bytes:
+    """Return a list of strings as a line.
+
+    Raises:
+        BadRecordError: it is no list, or holds something else or an empty string; half of a surrogate pair, unless
+            ``replace`` puts U+FFFD for it.
+    """
+    if not isinstance(items, list):
+        raise BadRecordError("no-list-field")
+    if not all(items):
+        raise BadRecordError("invalid-item")
+    try:
+        return join_items([_SURROGATE.sub("\ufffd", item) for item in items] if replace else items)
+    except UnicodeEncodeError:
+        raise BadRecordError("invalid-utf-8") from None
+    except (TypeError, AttributeError):
+        raise BadRecordError("invalid-item") from None
+
+
 def _read_each_line(lines: bytes, offset: int, rules: RecordRules) -> bytes:
     texts = []
     for line in lines.split(b"\n")[:-1]:
@@ -124,12 +169,15 @@ def _read_each_line(lines: bytes, offset: int, rules: RecordRules) -> bytes:
 def _text_of_line(line: bytes, rules: RecordRules) -> bytes:
     replace = rules.encoding_errors == "replace"
     try:
-        record = _parse_json(line.decode("utf-8", "replace" if replace else "strict"))
+        parse = _parse_items if rules.items else _parse_json
+        record = parse(line.decode("utf-8", "replace" if replace else "strict"))
     except UnicodeDecodeError:
         raise BadRecordError("invalid-utf-8") from None
     except (ValueError, RecursionError):
         raise BadRecordError("invalid-json") from None
     text = record.get(rules.field) if isinstance(record, dict) else None
+    if rules.items:
+        return line_of_list(text, replace)
     if not isinstance(text, str):
         raise BadRecordError("no-text-field")
     try:  # JSON can spell half of a surrogate pair, which is no character

@@ -17,7 +17,7 @@ from pipeline.inputs.content import HEAD_BYTES, has_old_lines, require_encoding,
 from pipeline.inputs.decompress import Limits, format_of
 from pipeline.inputs.discover import InputFile, unreadable
 from pipeline.inputs.parquet_rows import column_bytes, count_rows, open_parquet
-from pipeline.inputs.records import RecordRules
+from pipeline.inputs.records import record_rules
 from pipeline.storage import storage
 from pipeline.text.dead_letters import SetAside
 from pipeline.text.encodings import UTF_8
@@ -166,7 +166,7 @@ def _begin_of(part: Part) -> int:
 def _cut_groups(file: InputFile, config: Config, part_bytes: int) -> list[Span]:
     """Join neighbouring row groups up to the size of a part, by what the footer says of the one column."""
     shown = storage.redact(file.uri)
-    rules = RecordRules(shown, config.text_field, config.encoding_errors)
+    rules = record_rules(file, config)
     try:
         with storage.open_binary(file.uri) as stream:
             require_parquet(stream.read(HEAD_BYTES), shown)

@@ -103,11 +103,14 @@ class PlanFile(NamedTuple):
 
 @functools.lru_cache(maxsize=4)
 def weight_table(max_tokens: int, window: int, fixed: bool) -> NDArray[np.int64]:
-    """Return expected pairs × window of a sentence of n tokens, int64 [max_tokens + 1].
+    """Return expected pairs × window of a sentence of n tokens, int64 [max_tokens + 1]; a window of 0 counts as 1.
 
-    A pair at distance d is in both words' windows, each with the chance (W − d + 1) / W, or 1 if ``fixed``.
+    A pair at distance d is in both words' windows, each with the chance (W − d + 1) / W, or 1 if ``fixed``. With a
+    window of 0, which is the whole sentence, each of the n (n − 1) is one.
     """
     tokens = np.arange(max_tokens + 1, dtype=np.int64)
+    if not window:
+        return tokens * np.maximum(0, tokens - 1)
     table = np.zeros(max_tokens + 1, np.int64)
     for distance in range(1, min(window, max_tokens) + 1):
         table += 2 * np.maximum(0, tokens - distance) * (window if fixed else window - distance + 1)
@@ -120,7 +123,7 @@ def make_plan(stats: ChunkTable, *, kept_share: float, window: int, shard_pairs:
     Args:
         stats: of every chunk.
         kept_share: expected share of the tokens that vocabulary and subsampling leave.
-        window: largest radius, which the weights are multiplied by.
+        window: largest radius, which the weights are multiplied by; 0 for whole sentences.
         shard_pairs: expected pairs that a shard may have; small datasets have smaller ones.
         seed: of the order.
     """
@@ -131,7 +134,8 @@ def make_plan(stats: ChunkTable, *, kept_share: float, window: int, shard_pairs:
     places_2C[0] = rows_C["file"].astype(np.int64) << 32 | rows_C["chunk"]
     places_2C[1, order_C[1:]] = np.cumsum(rows_C["weight"][order_C])[:-1]
     total, paired = stats.total("weight"), stats.total("paired")
-    expected = total / window * kept_share
+    # Words that close up find others in a window; of a whole sentence, both words of a pair must be kept.
+    expected = total / window * kept_share if window else total * kept_share**2
     wanted = max(math.ceil(expected / shard_pairs), min(FEW_SHARDS, int(expected / ROW_GROUP_PAIRS)), 1)
     return Plan(places_2C, total, min(wanted, max(1, paired)))
 

@@ -26,7 +26,7 @@ class PairRules:
     """What turns ids into pairs.
 
     Attributes:
-        window: largest radius W.
+        window: largest radius W; 0 for the whole sentence, whatever ``fixed`` is.
         fixed: every radius is W; otherwise it is drawn from 1 to W, as word2vec.c does.
         seed: of all draws.
         thresholds_V: uint64, from subsample.keep_thresholds.
@@ -56,7 +56,7 @@ def sentence_pairs(run: SentenceRun, rules: PairRules, pass_index: int) -> tuple
         ids = run.ids_T[tokens].tolist()
         pairs = []
         for i, t in enumerate(tokens):
-            radius = rules.window if rules.fixed else int(radii_T[t])
+            radius = len(ids) if not rules.window else rules.window if rules.fixed else int(radii_T[t])
             around = (*range(max(0, i - radius), i), *range(i + 1, min(len(ids), i + radius + 1)))
             pairs += [(ids[i], ids[j]) for j in around]
         result.append(pairs)
@@ -79,8 +79,10 @@ class PairMaker:
 
         rules, filled = self._rules, 0
         longest = max((int(run.lengths_S.max()) for run in runs if len(run.lengths_S)), default=0)
+        # No word of a sentence is farther away than all of it is long.
+        window, fixed = (rules.window, rules.fixed) if rules.window else (longest, True)
         # A row group closes at the first sentence's end after its aim, so one sentence's pairs must fit besides.
-        room = ROW_GROUP_PAIRS + longest * min(2 * rules.window, longest) + 2 * SEVERAL
+        room = ROW_GROUP_PAIRS + longest * min(2 * window, longest) + 2 * SEVERAL
         center, context = np.empty(room, np.int32), np.empty(room, np.int32)
         for run in runs:
             keys = [
@@ -91,7 +93,7 @@ class PairMaker:
             while sentence < len(run.lengths_S):
                 sentence, token, filled, kept = pair_sentences(
                     run.ids_T, run.lengths_S, sentence, token, run.first, keys[0], keys[1], rules.thresholds_V,
-                    rules.window, rules.fixed, center, context, filled, ROW_GROUP_PAIRS,
+                    window, fixed, center, context, filled, ROW_GROUP_PAIRS,
                 )  # fmt: skip
                 self.kept += kept
                 if filled >= ROW_GROUP_PAIRS:

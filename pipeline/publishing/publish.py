@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 import platform
-import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -91,8 +90,9 @@ def check_dead_letters(run: Run, counted: Iterable[bytes], dead: DeadLetters) ->
 
 #: What decides whether something is set aside, by reason.
 _FLAGS = {
-    "invalid-utf-8": "--encoding", "invalid-json": "--input-format", "no-text-field": "--text-field",
-    "token-too-long": "--max-token-bytes",
+    "invalid-utf-8": "--encoding", "invalid-json": "--input-format", "token-too-long": "--max-token-bytes",
+    "no-text-field": "--text-field (for lists --tokenizer items)", "no-list-field": "--text-field (for text another "
+    "--tokenizer)", "invalid-item": "--tokenizer",
 }  # fmt: skip
 
 
@@ -162,7 +162,7 @@ def publish(
         raise ConfigError("--min-count, --sample: found no sentence with two words left, expected at least one pair")
     _write(run, SHARDS, save_shards(shards.tables()), files)
     manifest = Manifest(
-        tokenizer={**describe_tokenizer(run.config.tokenizer), "unicode": unicodedata.unidata_version},
+        tokenizer=describe_tokenizer(run.config.tokenizer),
         options=_shaping_options(run),
         corpus=corpus,
         vocabulary=vocabulary.totals,

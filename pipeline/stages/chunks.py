@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 import xxhash
+from numpy.typing import NDArray
 
 from pipeline.config import Config
 from pipeline.dataset.manifest import FileEntry
@@ -30,8 +31,9 @@ from pipeline.results import DeadLetters
 from pipeline.storage import storage
 from pipeline.text.dead_letters import SetAside, encode_parts
 from pipeline.text.encodings import UTF_8
+from pipeline.text.items import scan_items
 from pipeline.text.normalize import DeadLetter, TextRules, line_offset, normalize_lines
-from pipeline.text.tokenize import Tokens, scan_tokens, token_classes
+from pipeline.text.tokenize import ITEMS, Tokens, scan_tokens, token_classes
 from pipeline.vocabulary.count import TokenCounter
 from pipeline.vocabulary.lookup import TokenLookup
 
@@ -53,25 +55,28 @@ def tokenize_chunk(
     Raises:
         InputError: bytes that are not in --encoding, under --encoding-errors fail.
     """
+    letters, limits = list[DeadLetter](), (config.max_token_bytes, config.max_sentence_tokens, chunk.torn)
+    if config.tokenizer == ITEMS:
+        tokens = scan_items(chunk.data, *limits)
+    else:
+        text, letters = _normalize(file, chunk, config)
+        tokens = scan_tokens(text, token_classes(config.tokenizer), *limits)
+    for line, start, length in tokens.oversize:
+        # The offset is that of the line: normalisation may have moved what is in it.
+        place = line_offset(chunk.data, chunk.offset, line)
+        letters.append(DeadLetter(place, "token-too-long", tokens.text[start : start + length].tobytes()))
+    return phrases.join(tokens), letters
+
+
+def _normalize(file: InputFile, chunk: Chunk, config: Config) -> tuple[NDArray[np.uint8], list[DeadLetter]]:
     rules = TextRules(config.lowercase, config.normalize, config.encoding_errors)
     try:
-        text, letters = normalize_lines(chunk.data, chunk.offset, rules)
+        return normalize_lines(chunk.data, chunk.offset, rules)
     except InputError as error:
         reason = str(error)
         if config.encoding != UTF_8:
             reason = f"found bytes that are not {config.encoding}, expected text in it (see --encoding-errors)"
         raise InputError(f"{storage.redact(file.uri)}: chunk at byte {chunk.offset}: {reason}") from None
-    tokens = scan_tokens(
-        text, token_classes(config.tokenizer), config.max_token_bytes, config.max_sentence_tokens, chunk.torn
-    )
-    letters += [
-        # The offset is that of the line: normalisation may have moved what is in it.
-        DeadLetter(
-            line_offset(chunk.data, chunk.offset, line), "token-too-long", text[start : start + length].tobytes()
-        )
-        for line, start, length in tokens.oversize
-    ]
-    return phrases.join(tokens), letters
 
 
 def count_chunk(

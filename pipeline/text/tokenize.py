@@ -8,6 +8,7 @@ Shape suffixes: T tokens of a chunk, S sentences of a chunk.
 
 from __future__ import annotations
 
+import unicodedata
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -26,7 +27,9 @@ from pipeline.text.wordbreak import (
     word_classes,
 )
 
-TOKENIZERS = ("unicode", "whitespace")
+#: The tokenizer of text that needs none: see pipeline.text.items.
+ITEMS = "items"
+TOKENIZERS = ("unicode", "whitespace", ITEMS)
 TOKENIZER_VERSION = 1
 
 
@@ -55,12 +58,12 @@ def token_classes(tokenizer: str) -> NDArray[np.uint8]:
 
 
 def describe_tokenizer(tokenizer: str) -> dict[str, object]:
-    """Name, version and the digest of the Unicode data that it cuts by."""
-    return {
-        "name": tokenizer,
-        "version": TOKENIZER_VERSION,
-        "classes_digest": classes_digest(token_classes(tokenizer)),
-    }
+    """Name, version and, where text is cut, the digest of the Unicode data that it is cut by, and Python's version."""
+    named: dict[str, object] = {"name": tokenizer, "version": TOKENIZER_VERSION}
+    if tokenizer == ITEMS:
+        return named
+    data = {"classes_digest": classes_digest(token_classes(tokenizer)), "unicode": unicodedata.unidata_version}
+    return named | data
 
 
 def split_tokens(line: str, tokenizer: str) -> list[str]:
@@ -133,22 +136,23 @@ def scan_tokens(
     spans = np.empty(room, np.int32), np.empty(room, np.int32), np.empty(room, np.int32)
     tokens, lines, largest = scan_spans(text, size, classes, classes is whitespace_classes(), spans)
     found = Tokens(text, spans[0][:tokens], spans[1][:tokens], spans[2][:lines], [])
-    if largest > max_token_bytes or torn:
-        found = _set_aside(found, classes, max_token_bytes, torn)
-    return replace(found, ends_S=_cut(found.ends_S, max_sentence_tokens))
-
-
-def _set_aside(tokens: Tokens, classes: NDArray[np.uint8], max_token_bytes: int, torn: bool) -> Tokens:
-    """Take the tokens that are oversize out of their sentences, and list them."""
-    large = tokens.lengths_T > max_token_bytes
-    if torn and len(large) and tokens.starts_T[0] == 0:
-        first = tokens.text[:4].tobytes().decode("utf-8", "ignore")[0]
+    if largest <= max_token_bytes and not torn:
+        return replace(found, ends_S=_cut(found.ends_S, max_sentence_tokens))
+    large = found.lengths_T > max_token_bytes
+    if torn and tokens and found.starts_T[0] == 0:
+        first = text[:4].tobytes().decode("utf-8", "ignore")[0]
         large[0] |= classes[ord(first)] != SINGLE
+    return limit_tokens(found, large, max_sentence_tokens)
+
+
+def limit_tokens(tokens: Tokens, large: NDArray[np.bool_], max_sentence_tokens: int) -> Tokens:
+    """Take the tokens that are oversize out of their sentences, and list them; then cut the sentences that are long."""
     starts, lengths = tokens.starts_T[large], tokens.lengths_T[large]
     lines = np.searchsorted(np.flatnonzero(tokens.text == ord("\n")), starts)
     oversize = list(zip(lines.tolist(), starts.tolist(), lengths.tolist(), strict=True))
     ends_S = np.concatenate(([0], np.cumsum(~large)))[tokens.ends_S].astype(np.int32)
     ends_S = ends_S[np.diff(ends_S, prepend=0) > 0]
+    ends_S = _cut(ends_S, max_sentence_tokens)
     return Tokens(tokens.text, tokens.starts_T[~large], tokens.lengths_T[~large], ends_S, oversize)
 
 

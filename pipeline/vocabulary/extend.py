@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 from dataclasses import dataclass
 
 from pipeline.config import Config
@@ -93,9 +92,9 @@ def _require_same_rules(dataset: Dataset, config: Config) -> None:
     manifest = dataset.manifest
     theirs = {**manifest.tokenizer, **{name: manifest.options.get(name) for name in ("lowercase", "normalize")}}
     ours = {
-        **describe_tokenizer(config.tokenizer), "unicode": unicodedata.unidata_version,
-        "lowercase": config.lowercase, "normalize": config.normalize,
-    }  # fmt: skip
+        **describe_tokenizer(config.tokenizer),
+        **{name: config.shaping_options().get(name) for name in ("lowercase", "normalize")},
+    }
     for name, value in ours.items():
         # Newer Unicode data changes next to no word; refusing it would end every lineage at each new Python.
         if theirs.get(name) != value and name not in ("unicode", "classes_digest"):

@@ -150,8 +150,10 @@ def _require_text_column(schema: pa.Schema, rules: RecordRules) -> None:
 
 
 def _may_hold_items(kind: pa.DataType) -> bool:
-    is_list = any(is_kind(kind) for is_kind in _LISTS)
-    return is_list and (pa.types.is_integer(kind.value_type) or _may_hold_text(kind.value_type))
+    """Tell lists of text or integers; of dictionaries in lists, Arrow reads one row group alone."""
+    if not any(is_kind(kind) for is_kind in _LISTS) or pa.types.is_dictionary(kind.value_type):
+        return False
+    return pa.types.is_integer(kind.value_type) or _may_hold_text(kind.value_type)
 
 
 def _may_hold_text(kind: pa.DataType) -> bool:

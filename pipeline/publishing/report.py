@@ -27,13 +27,14 @@ def write_report(run: Run, path: str) -> None:
 def render_corpus(dataset: Dataset, run: Mapping[str, Any]) -> bytes:
     """Render the page of a dataset from its run.json."""
     manifest = dataset.manifest
+    rules = manifest.tokenizer
     facts = [
         ("dataset", dataset.dataset_id),
         ("run", dataset.run_id),
         ("started", str(run.get("started", ""))),
         ("runner", str(run.get("runner", ""))),
         ("input", ", ".join(map(str, run.get("input", [])))),
-        ("tokenizer", f"{manifest.tokenizer.get('name')}, Unicode {manifest.tokenizer.get('unicode')}"),
+        ("tokenizer", ", Unicode ".join(str(rules[name]) for name in ("name", "unicode") if name in rules)),
     ]
     sections = [
         corpus_section(manifest, dataset.vocabulary(), run),

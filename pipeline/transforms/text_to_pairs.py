@@ -22,6 +22,7 @@ from pipeline.results import PhraseFile, VocabularyFile, WrittenShard
 from pipeline.stages import chunks
 from pipeline.stages.spill import Spill
 from pipeline.text.dead_letters import SetAside, set_aside
+from pipeline.text.tokenize import ITEMS
 from pipeline.transforms.read import NO_FILE, Strings, require_batch, require_text_elements
 from pipeline.transforms.threads import COUNTS, CountingDoFn, SpillingDoFn, Tagged
 from pipeline.vocabulary.count import MERGE_ROWS, TokenCounter, merge_counts, table_from_bytes, table_to_bytes
@@ -77,6 +78,8 @@ class _CountTokens(CountingDoFn):
     ) -> Iterator[beam.pvalue.TaggedOutput]:
         phrases = phrases_of(phrase_files)
         if isinstance(batch, (str, bytes)):
+            if self._config.tokenizer == ITEMS:
+                raise TypeError("CountTokens: found text, expected lists of Part with --tokenizer items")
             for chunk in self._strings.add(batch):
                 yield from self.submit(self._count, NO_FILE, chunk, phrases)
             self._phrases = phrases

@@ -17,6 +17,7 @@ from pipeline.stages.spill import FileSpill, Spill
 pytestmark = pytest.mark.unit
 
 BASE = ["--input", "a/*.gz", "--output", "out"]
+ITEMS = ["--input-format=jsonl", "--tokenizer=items"]
 
 
 def test_the_defaults_are_a_contract() -> None:
@@ -48,6 +49,16 @@ def test_phrases_shape_the_bytes_only_where_they_are_joined() -> None:
     assert config.shaping_options()["phrase_threshold"] == [200.0, 99.5]
 
 
+def test_what_makes_no_difference_is_not_in_the_manifest() -> None:
+    config, _ = parse_arguments([*BASE, *ITEMS, "--window=0"])
+    options = config.shaping_options()
+    assert options.items() >= {"tokenizer": "items", "window": 0, "max_sentence_tokens": 1024}.items()
+    assert not {"lowercase", "normalize", "fixed_window"} & options.keys()
+    more = ["--no-lowercase", "--normalize=none", "--fixed-window", "--max-sentence-tokens=1024"]
+    assert parse_arguments([*BASE, *ITEMS, "--window=0", *more])[0].shaping_options() == options
+    assert parse_arguments([*BASE, "--window=0", "--max-sentence-tokens=80"])[0].max_sentence_tokens == 80
+
+
 def test_templates_pass_one_value_a_parameter() -> None:
     config, _ = parse_arguments(
         ["--input=a,b", "--output=o", "--fixed_window=true", "--lowercase=false", "--min_count=2"]
@@ -72,7 +83,14 @@ def test_beams_flags_are_left_to_beam() -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--window", "0"], "argument --window: found 0, expected 1 to 1000"),
+        (["--window", "-1"], "argument --window: found -1, expected 0 to 1000"),
+        (["--tokenizer=items"], "--tokenizer: found items with --input-format text, which has no lists: expected"),
+        ([*ITEMS, "--phrases=1"], "argument --phrases: found 1, expected 0 with --tokenizer items"),
+        ([*ITEMS, "--normalize=NFKC"], "argument --normalize: found NFKC with --tokenizer items, whose tokens stay"),
+        (
+            ["--window=0", "--max-sentence-tokens=1025"],
+            "argument --max-sentence-tokens: found 1025, expected 2 to 1024 with --window 0: a sentence of n tokens",
+        ),
         (["--sample", "nan"], "argument --sample: found nan, expected 0 or more"),
         (["--phrases", "11"], "argument --phrases: found 11, expected 0 to 10"),
         (["--phrase-min-count", "0"], "argument --phrase-min-count: found 0, expected 1 or more"),
@@ -129,8 +147,8 @@ def test_payloads_come_back(kind: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"window": 0}, "--window: found 0, expected 1 to 1000"),
-        ({"tokenizer": "foo"}, "--tokenizer: found 'foo', expected one of unicode, whitespace"),
+        ({"window": -1}, "--window: found -1, expected 0 to 1000"),
+        ({"tokenizer": "foo"}, "--tokenizer: found 'foo', expected one of unicode, whitespace, items"),
         ({"window": 2.5}, "--window: found 2.5, expected a whole number"),
         ({"window": True}, "--window: found True, expected a whole number"),
         ({"min_count": "5"}, "--min-count: found '5', expected a whole number"),

@@ -101,7 +101,7 @@ def parse_similarity(text: str, path: str, delimiter: str | None = None) -> list
 
 
 def parse_analogies(text: str, path: str) -> list[Question]:
-    """Read Google's format: `: section` lines, and four words a question.
+    """Read Google's format: `: section` lines, and four words a question, between tabs if spaces are in words.
 
     Raises:
         FormatError: a line with another number of words, or no questions at all.
@@ -111,7 +111,7 @@ def parse_analogies(text: str, path: str) -> list[Question]:
         if line.startswith(":"):
             section = line[1:].strip()
             continue
-        words = line.split()
+        words = line.split("\t") if line.count("\t") == 3 else line.split()
         if len(words) != 4:
             raise FormatError(f"{path}:{line_number}: found {len(words)} words in {line[:80]!r}, expected 4")
         questions.append(Question(section, (words[0], words[1], words[2], words[3])))

@@ -177,4 +177,7 @@ def _refuse_tokens(column: pa.ChunkedArray, pattern: str, what: str, name: str) 
     row = pc.index(bad, True).as_py()
     if row >= 0:
         token = column[row].as_py()
-        raise FormatError(f"--format {name}: found the token {token!r} (id {row}), expected none empty or with {what}")
+        raise FormatError(
+            f"--format {name}: found the token {token!r} (id {row}), expected none empty or with {what}; "
+            "parquet, safetensors and feast hold any token"
+        )

@@ -25,7 +25,7 @@ from trainer.neighbors.expressions import SIGNS, parse_expression
 from trainer.neighbors.prompt import at_terminal, converse
 from trainer.vectors.display import Answer, Entry, describe
 from trainer.vectors.search import add_model_arguments, frequency_order
-from trainer.vectors.spelling import explain_unknown, find_word
+from trainer.vectors.spelling import explain_unknown, find_word, has_spaces
 
 if TYPE_CHECKING:
     from trainer.neighbors.shared_contexts import Contexts
@@ -74,11 +74,11 @@ def parse_queries(vocabulary: Vocabulary, texts: Sequence[str]) -> list[Query]:
         if row is not None:  # whatever signs it holds
             queries.append(Query(text, ((row, 1),), is_word=True))
             continue
-        terms = parse_expression(text)
+        terms = parse_expression(text, spaces=has_spaces(vocabulary))
         found = [(find_word(vocabulary, term.word), term.weight) for term in terms]
         unknown += [term.word for term, (row, _) in zip(terms, found, strict=True) if row is None]
         rows = tuple((row, weight) for row, weight in found if row is not None)
-        queries.append(Query(text, rows, is_word=len(text.split()) == 1))
+        queries.append(Query(text, rows, is_word=text.strip() == terms[0].word))
     if unknown:
         hint = ' An expression is one argument, as in "king - man + woman".' if SIGNS & set(unknown) else ""
         raise UserError(explain_unknown(vocabulary, list(dict.fromkeys(unknown))) + hint)

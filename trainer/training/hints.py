@@ -14,7 +14,8 @@ def warn_of_settings(asked: TrainConfig, config: TrainConfig, dataset: Dataset, 
     if asked.engine == "auto" and config.engine == "reference":
         causes = ", ".join(map(flag_of, asked.reference_only()))
         warn(f"{causes}: only the reference engine has it, which is many times slower than the fused one")
-    if config.epochs > dataset.passes:
+    options = dataset.manifest.options
+    if config.epochs > dataset.passes and not options.get("window") == options.get("sample") == 0:  # then none is drawn
         warn(
             f"--epochs {config.epochs} over a dataset of {dataset.passes} pass{'es' * (dataset.passes > 1)}: its draws "
             "repeat, which costs quality; the pipeline's --passes gives each epoch its own"

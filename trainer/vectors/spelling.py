@@ -31,6 +31,11 @@ def find_word(vocabulary: Vocabulary, word: str) -> int | None:
     return next((row for row in found if row is not None), None)
 
 
+def has_spaces(vocabulary: Vocabulary) -> bool:
+    """Tell whether tokens have spaces in them, as items of lists may."""
+    return bool(pc.any(pc.match_substring(vocabulary.column, " ")).as_py())
+
+
 def close_spellings(vocabulary: Vocabulary, word: str, count: int = 5) -> list[str]:
     """Return the tokens spelled most nearly like ``word``, among the 200,000 most frequent; the nearest first."""
     from rapidfuzz import fuzz, process

@@ -132,7 +132,7 @@ def test_a_field_that_no_record_has_is_named(tmp_path: Path) -> None:
         run(tmp_path / "in", tmp_path / "out", input_format=input_format, text_field="txt")
     line = str(cli.error_line(error.value))
     assert "set aside (100%: 25,000 no-text-field, first in a.jsonl at byte 0), expected at most" in line
-    assert line.endswith("; see --text-field")
+    assert line.endswith("; see --text-field (for lists --tokenizer items)")
 
 
 def test_records_that_change_between_the_passes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

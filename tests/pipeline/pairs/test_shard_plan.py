@@ -39,6 +39,13 @@ def test_weights_are_the_expected_pairs() -> None:
         fixed = window * sum(1 for i in range(n) for j in range(n) if 0 < abs(i - j) <= window)
         assert weight_table(10, window, False)[n] == expected
         assert weight_table(10, window, True)[n] == fixed
+        assert weight_table(10, 0, False)[n] == weight_table(10, 0, True)[n] == n * (n - 1)
+
+
+def test_whole_sentences_need_both_words_of_a_pair() -> None:
+    stats = [chunk(number, 1000) for number in range(10)]
+    assert make_plan(stats, kept_share=0.5, window=0, shard_pairs=100, seed=1).shards == 10_000 // 4 // 100
+    assert make_plan(stats, kept_share=0.5, window=1, shard_pairs=100, seed=1).shards == 10_000 // 2 // 100
 
 
 @given(

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.checks import LONGEST_WHOLE
 from pipeline.pairs import windows
 from pipeline.pairs.sentences import SentenceRun
 from pipeline.pairs.windows import PairMaker, PairRules, draw_radii, sentence_pairs
@@ -34,7 +35,7 @@ def all_pairs(runs: list[SentenceRun], rules: PairRules, pass_index: int = 0) ->
 
 
 @given(
-    sentences=SENTENCES, window=st.integers(1, 6), fixed=st.booleans(), keep=st.sampled_from([0.0, 0.3, 0.9, 1.0]),
+    sentences=SENTENCES, window=st.integers(0, 6), fixed=st.booleans(), keep=st.sampled_from([0.0, 0.3, 0.9, 1.0]),
     first=st.integers(0, 9), seed=st.integers(0, 3),
 )  # fmt: skip
 def test_the_compiled_walk_is_the_rule(sentences, window, fixed, keep, first, seed) -> None:  # type: ignore[no-untyped-def]
@@ -57,7 +58,21 @@ def test_a_fixed_window_pairs_every_neighbour(sentence: list[int], window: int) 
     assert all_pairs([make_run([sentence])], make_rules(window, fixed=True))[0] == expected
 
 
-@given(sentences=SENTENCES, window=st.integers(1, 6))
+@given(sentence=st.lists(st.integers(0, 4), max_size=12), fixed=st.booleans())
+def test_a_window_of_0_is_the_whole_sentence(sentence: list[int], fixed: bool) -> None:
+    places = range(len(sentence))
+    expected = [(sentence[i], sentence[j]) for i in places for j in places if i != j]
+    assert all_pairs([make_run([sentence])], make_rules(0, fixed))[0] == expected
+
+
+def test_the_longest_whole_sentence_is_a_row_group() -> None:
+    sentence = [i % 5 for i in range(LONGEST_WHOLE)]
+    assert LONGEST_WHOLE * (LONGEST_WHOLE - 1) <= windows.ROW_GROUP_PAIRS < (LONGEST_WHOLE + 1) * LONGEST_WHOLE
+    groups = [len(center) for center, _ in PairMaker(make_rules(0), 0).row_groups([make_run([sentence[:9], sentence])])]
+    assert groups == [9 * 8 + LONGEST_WHOLE * (LONGEST_WHOLE - 1)]
+
+
+@given(sentences=SENTENCES, window=st.integers(0, 6))
 def test_no_pair_crosses_a_sentence(sentences: list[list[int]], window: int) -> None:
     marked = [[number] * len(sentence) for number, sentence in enumerate(sentences)]
     rules = PairRules(window, False, 1, np.full(8, 1 << 53, np.uint64))

@@ -15,12 +15,13 @@ from hypothesis import strategies as st
 
 from pipeline import cli, job
 from pipeline.config import Config
-from pipeline.dataset.reader import Dataset, open_dataset
+from pipeline.dataset.reader import Dataset, open_dataset, read_run
 from pipeline.errors import InputError
 from pipeline.inputs import splits
 from pipeline.inputs.chunks import CHUNK_BYTES, cut_chunks
 from pipeline.inputs.parquet_rows import column_bytes, open_parquet, read_parquet
 from pipeline.inputs.records import RecordRules, read_jsonl
+from pipeline.publishing.report import render_corpus
 from pipeline.text.items import MARK, join_items, split_items
 from pipeline.text.normalize import DeadLetter
 
@@ -211,6 +212,9 @@ def test_a_list_is_a_sentence(dataset: Dataset) -> None:
     assert dataset.manifest.tokenizer == {"name": "items", "version": 1}
     assert not {"lowercase", "normalize", "fixed_window"} & dataset.manifest.options.keys()
     assert len(dataset.shards) > 4
+    page = render_corpus(dataset, read_run(dataset)).decode()
+    assert "items" in page
+    assert "Unicode" not in page
 
 
 @pytest.mark.parametrize("parts", [1 << 30, 1 << 16], ids=["whole", "in spans"])

@@ -60,3 +60,11 @@ def test_other_elements_are_a_type_error_before_the_pipeline_runs(elements: list
 def test_elements_of_no_known_type_fail_clearly(tmp_path: Path) -> None:
     with pytest.raises(Exception, match="CountTokens: found an element of type int, expected lists of Part"):
         count([1, "a"], tmp_path)
+
+
+def test_text_is_no_list_of_items() -> None:
+    config = Config((), "", min_count=1, threads=1, input_format="jsonl", tokenizer="items")
+    pipeline = beam.Pipeline(runner=FnApiRunner())
+    pipeline | beam.Create(["a b"]) | CountTokens(config)
+    with pytest.raises(Exception, match="CountTokens: found text, expected lists of Part with --tokenizer items"):
+        pipeline.run()

@@ -154,6 +154,17 @@ def test_each_word_has_its_own_list(model: str, capsys: pytest.CaptureFixture[st
     assert blocks[0].split("\n")[1].split() == ["fox", "0.9939", "7"]
 
 
+def test_words_with_spaces_are_words(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = np.array([[1, 0], [0.9, 0.1], [0, 1]], np.float32)
+    save_model(str(tmp_path), Model(table, table, make_vocabulary(["Red Wine", "red", "A - B"], [9, 7, 5]), INFO), {})
+    assert run("--model", str(tmp_path), "Red Wine", " Red Wine ", "A - B", "Red Wine + red", "--json") == 0
+    words = json.loads(capsys.readouterr().out)["words"]
+    assert [word.get("token") for word in words] == ["Red Wine", "Red Wine", "A - B", None]
+    assert [term["token"] for term in words[3]["terms"]] == ["Red Wine", "red"]
+    with pytest.raises(UserError, match=r"^'Red Wien' is not in the vocabulary. Did you mean: Red Wine"):
+        run("--model", str(tmp_path), "Red Wien")
+
+
 def test_the_other_table(model: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("--model", model, "butter", "--vectors", "output", "--top", "1", "--json") == 0
     assert json.loads(capsys.readouterr().out)["words"][0]["neighbors"][0]["token"] == "bread"

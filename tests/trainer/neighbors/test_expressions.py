@@ -43,6 +43,25 @@ def test_examples(text: str, expected: list[tuple[str, int]]) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (" Red  Wine ", [("Red  Wine", 1)]),
+        ("Red Wine - Beer + Oat Milk", [("Red Wine", 1), ("Beer", -1), ("Oat Milk", 1)]),
+        ("Beer\u2212Ale - Red Wine", [("Beer\u2212Ale", 1), ("Red Wine", -1)]),
+        ("king - man", [("king", 1), ("man", -1)]),
+    ],
+)
+def test_words_with_spaces(text: str, expected: list[tuple[str, int]]) -> None:
+    assert [(term.word, term.weight) for term in parse_expression(text, spaces=True)] == expected
+
+
+@pytest.mark.parametrize("text", ["", "Red Wine -  + Beer"])
+def test_no_expression_of_words_with_spaces(text: str) -> None:
+    with pytest.raises(UserError, match="expected a word, or words with"):
+        parse_expression(text, spaces=True)
+
+
+@pytest.mark.parametrize(
     "text", ["", "  ", "king queen", "king -", "king man + woman", "king - man woman", "king+ man"]
 )
 def test_no_expression(text: str) -> None:

@@ -7,12 +7,15 @@ import json
 import math
 import signal
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
+from pipeline.dataset.reader import open_dataset
 from pipeline.dataset.schema import FormatError
 from tests.support.datasets import group_of, make_dataset
 from tests.support.steps import after_steps
@@ -25,6 +28,7 @@ from trainer.errors import Stopped, UserError
 from trainer.models.store import finished_version, load_model
 from trainer.progress.meter import Meter
 from trainer.training import command
+from trainer.training.hints import warn_of_settings
 from trainer.training.loop import Loop
 from trainer.training.setup import Session, begin
 
@@ -389,6 +393,17 @@ def test_more_epochs_than_passes_are_warned_of(
     assert "warning: --epochs 3 over a dataset of 2 passes" in capsys.readouterr().err
     command.train(make_config(data, tmp_path / "other", epochs=2))
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(("options", "warned"), [({"window": 0, "sample": 0.0}, False), ({"window": 0}, True)])
+def test_passes_without_draws_are_all_the_same(
+    options: dict[str, Any], warned: bool, data: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dataset = open_dataset(data)
+    dataset = replace(dataset, manifest=msgspec.structs.replace(dataset.manifest, options=options))
+    config = make_config(data, tmp_path / "m", epochs=3)
+    warn_of_settings(config, config, dataset, Processes())
+    assert ("--epochs 3 over a dataset of 2 passes" in capsys.readouterr().err) == warned
 
 
 def test_a_signal_ends_the_command_with_its_status(

@@ -37,6 +37,7 @@ types: $(READY)
 
 # Needs real text: set CORPORA to its folder (docs/performance.md).
 quality: $(READY)
+	$(BIN)/python -m tests.quality.words
 	$(BIN)/python -m tests.quality.phrases
 	$(BIN)/python -m tests.quality.lane
 

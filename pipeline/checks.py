@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from pipeline.text.elisions import ELIDED, canonical_languages, unknown_languages
 from pipeline.text.encodings import UTF_8, canonical_name
 from pipeline.text.tokenize import ITEMS
 
@@ -53,6 +54,8 @@ def in_one_form(config: Config) -> dict[str, object]:
         forms["max_sentence_tokens"] = LONGEST_WHOLE
     if isinstance(config.encoding, str):
         forms["encoding"] = canonical_name(config.encoding) or config.encoding
+    if isinstance(config.elisions, str):
+        forms["elisions"] = canonical_languages(config.elisions)
     return forms
 
 
@@ -72,6 +75,8 @@ def faults(config: Config) -> Iterator[tuple[str, str]]:
         near = difflib.get_close_matches(config.encoding.lower(), _NAMES_OF_ENCODINGS, 1)
         hint = f" (did you mean {near[0]}?)" if near else ""
         yield "encoding", f"found {config.encoding!r}, expected one of Python's text encodings, as utf-16{hint}"
+    if unknown := unknown_languages(config.elisions):
+        yield "elisions", f"found {unknown[0]!r}, expected some of {', '.join(ELIDED)}, with commas"
     yield from _wrong_together(config)
 
 
@@ -107,6 +112,8 @@ def _wrong_together(config: Config) -> Iterator[tuple[str, str]]:
         yield "encoding", "cannot be used with --input-format parquet, whose text is UTF-8"
     if config.tokenizer == ITEMS:
         yield from _wrong_with_items(config)
+    if config.elisions and config.tokenizer == "whitespace":
+        yield "elisions", "cannot be used with --tokenizer whitespace, which cuts nothing else"
     if config.report and not config.wait:
         yield "report", "cannot be combined with --no-wait"
     if config.report and os.path.isdir(config.report):

@@ -93,9 +93,13 @@ class Config:
     """Pairs that a shard is expected to have at most, as 16Mi or 500000."""
     seed: int = dataclasses.field(default=1, metadata={"shapes": True})
     """Seed of every random draw."""
-    tokenizer: str = dataclasses.field(default="unicode", metadata={"shapes": True, "choices": TOKENIZERS})
-    """unicode: words by Unicode's rules; whitespace: whatever white space separates; items: the --text-field is a list
-    of strings or whole numbers, each of which is a token as it is (docs/items.md)."""
+    tokenizer: str = dataclasses.field(default="unicode", metadata={"shapes": True, "choices": tuple(TOKENIZERS)})
+    """unicode: words by Unicode's rules, in the newest version, or in that of --vocab; unicode-v1: those of version 1,
+    which cuts 3.14 and col·legi; whitespace: whatever white space separates; items: the --text-field is a list of
+    strings or whole numbers, each of which is a token as it is (docs/items.md)."""
+    elisions: str = dataclasses.field(default="", metadata={"shapes": True, "metavar": "LANGUAGES"})
+    """Languages whose elided words are tokens of their own, such as fr,it: "l'" and "enfant" for l'enfant. Of ca, fr,
+    ga and it."""
     lowercase: bool = dataclasses.field(default=True, metadata={"shapes": True})
     """Turn text into lower case; not with --tokenizer items."""
     normalize: str = dataclasses.field(default="NFC", metadata={"shapes": True, "choices": ("NFC", "NFKC", "none")})
@@ -154,7 +158,9 @@ class Config:
         idle |= set() if self.phrases else {"phrases", "phrase_threshold", "phrase_min_count"}
         idle |= {"lowercase", "normalize"} if self.tokenizer == ITEMS else set()
         idle |= set() if self.window else {"fixed_window"}
+        idle |= set() if self.elisions else {"elisions"}
         options = {name: getattr(self, name) for name in fields if name not in idle}
+        options["tokenizer"] = TOKENIZERS[self.tokenizer].name  # its version is in the manifest by itself
         return options | ({"phrase_threshold": list(self.phrase_thresholds)} if self.phrases else {})
 
     @property

@@ -8,6 +8,7 @@ import datetime
 import functools
 import secrets
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 
@@ -153,7 +154,16 @@ def _start_run(config: Config, runner: str) -> Run:
     except FormatError as error:
         raise ConfigError(str(error)) from None
     pointer = storage.read_pointer(storage.join(config.output, LATEST))
-    run = Run(config, run_id, pointer, now.isoformat(), runner, find_base(config))
+    base = find_base(config)
+    if base and base.tokenizer:
+        config = dataclasses.replace(config, tokenizer=base.tokenizer)
+    elif base and config.tokenizer == "unicode":
+        print(
+            f"warning: --vocab {storage.redact(config.vocab)}: a file alone does not say how its words were cut; "
+            "this run cuts by the newest unicode rules (--tokenizer unicode-v1: by those of version 1)",
+            file=sys.stderr,
+        )
+    run = Run(config, run_id, pointer, now.isoformat(), runner, base)
     if storage.exists(storage.join(run.folder, MANIFEST)):
         raise ConfigError(f"--run-id {run_id}: a finished run has that name; choose another")
     return run

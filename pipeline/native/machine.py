@@ -6,6 +6,7 @@ must end inside the array: texts that these functions read have PADDING bytes af
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -106,8 +107,14 @@ def _feed(builder: Node, block: Node) -> Node:
     return builder.icmp_unsigned("==", block, _splat(0x0A))
 
 
-def _quote(builder: Node, block: Node) -> Node:
-    return builder.icmp_unsigned("==", block, _splat(0x27))
+def _is_any(characters: str) -> Callable[[Node, Node], Node]:
+    """Make the question whether a byte is one of some characters."""
+
+    def question(builder: Node, block: Node) -> Node:
+        equal = [builder.icmp_unsigned("==", block, _splat(ord(one))) for one in characters]
+        return functools.reduce(builder.or_, equal)
+
+    return question
 
 
 def _foreign(builder: Node, block: Node) -> Node:
@@ -179,9 +186,10 @@ load_word = cast(Callable[[Node, int], np.uint64], intrinsic(_load_word))
 # prefetch(array, index): ask for the item's cache line ahead of its use
 prefetch = cast(Callable[[Node, int], None], intrinsic(_prefetch))
 # Masks of the 64 bytes of a uint8 array from an index on: ASCII letters, digits, what str.split() splits at,
-# line feeds, apostrophes; and bytes that are no ASCII.
+# line feeds, apostrophes; bytes that are no ASCII; and what UAX #29 lets stand between two letters, or two digits.
 letters, digits, spaces = _mask_of(_letter), _mask_of(_digit), _mask_of(_space)
-feeds, quotes, foreign = _mask_of(_feed), _mask_of(_quote), _mask_of(_foreign)
+feeds, quotes, foreign = _mask_of(_feed), _mask_of(_is_any("'")), _mask_of(_foreign)
+mid_letters, mid_digits = _mask_of(_is_any("'.:")), _mask_of(_is_any("'.,;"))
 # lower_block(source, index, target, position): copy 64 bytes, A–Z in lower case
 lower_block = cast(Callable[[Node, int, Node, int], None], intrinsic(_lower_block))
 # copy_several(source, index, target, position): copy SEVERAL int32 from there on to there

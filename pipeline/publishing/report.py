@@ -24,17 +24,21 @@ def write_report(run: Run, path: str) -> None:
     write_output(path, page)
 
 
+def _tokenizer_of(made: Mapping[str, Any]) -> str:
+    unicode = f", Unicode {made['unicode']}" if "unicode" in made else ""
+    return f"{made.get('name')}, version {made.get('version')}{unicode}"
+
+
 def render_corpus(dataset: Dataset, run: Mapping[str, Any]) -> bytes:
     """Render the page of a dataset from its run.json."""
     manifest = dataset.manifest
-    rules = manifest.tokenizer
     facts = [
         ("dataset", dataset.dataset_id),
         ("run", dataset.run_id),
         ("started", str(run.get("started", ""))),
         ("runner", str(run.get("runner", ""))),
         ("input", ", ".join(map(str, run.get("input", [])))),
-        ("tokenizer", ", Unicode ".join(str(rules[name]) for name in ("name", "unicode") if name in rules)),
+        ("tokenizer", _tokenizer_of(manifest.tokenizer)),
     ]
     sections = [
         corpus_section(manifest, dataset.vocabulary(), run),

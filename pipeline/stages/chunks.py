@@ -33,7 +33,7 @@ from pipeline.text.dead_letters import SetAside, encode_parts
 from pipeline.text.encodings import UTF_8
 from pipeline.text.items import scan_items
 from pipeline.text.normalize import DeadLetter, TextRules, line_offset, normalize_lines
-from pipeline.text.tokenize import ITEMS, Tokens, scan_tokens, token_classes
+from pipeline.text.tokenize import ITEMS, Tokens, drops_invisible, scan_tokens, token_classes
 from pipeline.vocabulary.count import TokenCounter
 from pipeline.vocabulary.lookup import TokenLookup
 
@@ -60,7 +60,7 @@ def tokenize_chunk(
         tokens = scan_items(chunk.data, *limits)
     else:
         text, letters = _normalize(file, chunk, config)
-        tokens = scan_tokens(text, token_classes(config.tokenizer), *limits)
+        tokens = scan_tokens(text, token_classes(config.tokenizer), *limits, config.elisions)
     for line, start, length in tokens.oversize:
         # The offset is that of the line: normalisation may have moved what is in it.
         place = line_offset(chunk.data, chunk.offset, line)
@@ -69,7 +69,8 @@ def tokenize_chunk(
 
 
 def _normalize(file: InputFile, chunk: Chunk, config: Config) -> tuple[NDArray[np.uint8], list[DeadLetter]]:
-    rules = TextRules(config.lowercase, config.normalize, config.encoding_errors)
+    invisible = drops_invisible(config.tokenizer)
+    rules = TextRules(config.lowercase, config.normalize, config.encoding_errors, invisible)
     try:
         return normalize_lines(chunk.data, chunk.offset, rules)
     except InputError as error:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from pipeline.text.normalize import pad_text
-from pipeline.text.tokenize import Tokens, limit_tokens
+from pipeline.text.tokenize import Tokens, cut_sentences, set_aside
 
 #: Before the first item and between items. At a file's start it leaves no byte-order mark to be dropped.
 MARK = b"\xff"
@@ -48,6 +48,6 @@ def scan_items(data: bytes, max_token_bytes: int, max_sentence_tokens: int, torn
     large = found.lengths_T > max_token_bytes
     if torn:
         large[:1] |= found.starts_T[:1] == 0
-    found = limit_tokens(found, large, max_sentence_tokens)
+    found = cut_sentences(set_aside(found, large), max_sentence_tokens)
     body[body == _FEED] = _LF  # after the lines were counted
     return found

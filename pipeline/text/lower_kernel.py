@@ -58,6 +58,7 @@ def map_lines(
     source: NDArray[np.uint8],
     table: NDArray[np.uint16],
     lowercase: bool,
+    drop_invisible: bool,
     target: NDArray[np.uint8],
     hard: NDArray[np.int64],
 ) -> tuple[int, int]:
@@ -67,6 +68,7 @@ def map_lines(
         source: lines of UTF-8.
         table: by code point below 0x10000, what it becomes; 0 for characters that need more than a table.
         lowercase: A–Z too become a–z.
+        drop_invisible: leave out normalize.INVISIBLE.
         target: output, of half as many bytes again as ``source`` and a block more.
         hard: output, a row (first byte, one past the last one, where it would be in ``target``) a line left out,
             of which the line feed after it is kept.
@@ -88,6 +90,9 @@ def map_lines(
                 i, j = i + 1, j + 1
             continue
         code, width = _code_point(source, i)
+        if drop_invisible and (code == 0xAD or 0x200B <= code <= 0x200F or code == 0xFEFF):
+            i += width
+            continue
         mapped = as_int(table[code])
         if code == _CAPITAL_SIGMA and lowercase and (i == 0 or source[i - 1] == _LF or source[i - 1] == _SPACE):
             mapped = as_int(_SIGMA)  # at a word's start it is not a final sigma

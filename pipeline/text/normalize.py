@@ -16,6 +16,10 @@ from pipeline.errors import InputError
 #: unicodedata sorts marks by insertion: a chunk of nothing else would take it minutes.
 _LONG_TEXT = 4096
 
+#: Soft hyphen, zero-width space to right-to-left mark, byte-order mark: what newer tokenizers leave out of text.
+INVISIBLE = "\u00ad\u200b\u200c\u200d\u200e\u200f\ufeff"
+_NOTHING = dict.fromkeys(map(ord, INVISIBLE))
+
 #: Lines that go through str at once: a chunk may have half a million, each of which is several objects.
 _LINES = 1 << 14
 
@@ -28,11 +32,13 @@ class TextRules:
         lowercase: apply str.lower.
         normalize: "NFC", "NFKC" or "none".
         encoding_errors: for bytes that are no UTF-8: "fail", "replace" (by U+FFFD) or "dead-letter" (the line).
+        drop_invisible: leave out INVISIBLE characters, before all else.
     """
 
     lowercase: bool = True
     normalize: str = "NFC"
     encoding_errors: str = "dead-letter"
+    drop_invisible: bool = False
 
 
 class DeadLetter(NamedTuple):
@@ -45,7 +51,7 @@ class DeadLetter(NamedTuple):
 
 def normalize_text(text: str, rules: TextRules) -> str:
     """Apply Unicode normalisation and lower-casing; the number of line feeds stays what it was."""
-    text = _normalize(text, rules.normalize)
+    text = _normalize(text.translate(_NOTHING) if rules.drop_invisible else text, rules.normalize)
     # Lower-casing may leave what composes: "J̌" has no precomposed capital, "ǰ" is one code point.
     return _normalize(text.lower(), rules.normalize) if rules.lowercase else text
 
@@ -83,7 +89,7 @@ def normalize_lines(data: bytes, offset: int, rules: TextRules) -> tuple[NDArray
     source = np.frombuffer(data, np.uint8)
     hard = np.empty((count_feeds(source) + 1, 3), np.int64)
     table = simple_characters(rules.lowercase, rules.normalize)
-    size, rows = map_lines(source, table, rules.lowercase, target, hard)
+    size, rows = map_lines(source, table, rules.lowercase, rules.drop_invisible, target, hard)
     target[size : size + PADDING] = 0
     text = target[: size + PADDING]
     return _fill_in(text, data, offset, hard[:rows], rules) if rows else (text, [])

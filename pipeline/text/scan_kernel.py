@@ -18,13 +18,29 @@ from pipeline.native.machine import (
     foreign,
     leading_zeros,
     letters,
+    mid_digits,
+    mid_letters,
     quotes,
     spaces,
     trailing_zeros,
 )
-from pipeline.text.wordbreak import DIGIT, EXTEND, KATAKANA, LETTER, QUOTE, SEPARATOR
+from pipeline.text.wordbreak import (
+    CONNECTOR,
+    DIGIT,
+    DOUBLE_QUOTE,
+    EXTEND,
+    HEBREW,
+    KATAKANA,
+    LETTER,
+    MID,
+    MID_DIGIT,
+    MID_LETTER,
+    SEPARATOR,
+    SINGLE,
+    SINGLE_QUOTE,
+)
 
-_LF, _APOSTROPHE = 10, 0x27
+_LF, _FULL_STOP = 10, 0x2E
 _ONE, _ALL = np.uint64(1), np.uint64(0xFFFFFFFFFFFFFFFF)
 
 #: Places that are written at once, wanted or not.
@@ -47,7 +63,7 @@ def _width(byte: int) -> int:
 
 
 @inlined
-def _kind(text: NDArray[np.uint8], i: int, classes: NDArray[np.uint8]) -> int:
+def kind_of(text: NDArray[np.uint8], i: int, classes: NDArray[np.uint8]) -> int:
     """Class of the character that starts at byte ``i``."""
     a = as_int(text[i])
     if a < 0x80:
@@ -62,13 +78,33 @@ def _kind(text: NDArray[np.uint8], i: int, classes: NDArray[np.uint8]) -> int:
     return as_int(classes[(a & 0x07) << 18 | b << 12 | c << 6 | d])  # type: ignore[no-any-return]
 
 
+@inlined
+def _is_letter(kind: int) -> bool:
+    return kind == LETTER or kind == HEBREW
+
+
+@inlined
+def _is_word(kind: int) -> bool:
+    return kind == LETTER or kind == DIGIT or kind == HEBREW or kind == KATAKANA
+
+
 @compiled
-def _after_quote(text: NDArray[np.uint8], n: int, i: int, base: int, classes: NDArray[np.uint8]) -> int:
-    """Where the word continues after the quote at ``i``, or ``i`` where it ends before the quote."""
-    j = i + _width(text[i])
-    while j < n and _kind(text, j, classes) == EXTEND:
+def _joined(text: NDArray[np.uint8], n: int, i: int, base: int, kind: int, classes: NDArray[np.uint8]) -> int:
+    """Where the word continues after what may join it at ``i``, 0 where it does not (the twin of tokenize._joined)."""
+    j, follows = i + _width(text[i]), as_int(SEPARATOR)
+    while j < n:
+        follows = kind_of(text, j, classes)
+        if follows != EXTEND and (follows != CONNECTOR or kind != CONNECTOR):
+            break
         j += _width(text[j])
-    return j if j < n and _kind(text, j, classes) == base else i
+    if j >= n:
+        return 0
+    both = kind == MID or kind == SINGLE_QUOTE
+    if _is_letter(base) and _is_letter(follows):
+        joined = both or kind == MID_LETTER or (kind == DOUBLE_QUOTE and base == HEBREW and follows == HEBREW)
+    else:
+        joined = base == DIGIT and follows == DIGIT and (both or kind == MID_DIGIT)
+    return j if joined or (kind == CONNECTOR and _is_word(base) and _is_word(follows)) else 0
 
 
 @compiled
@@ -76,38 +112,40 @@ def _token_end(text: NDArray[np.uint8], n: int, start: int, base: int, classes: 
     """One past the token that starts at byte ``start`` with a character of class ``base``."""
     i = start + _width(text[start])
     while i < n:
-        kind = _kind(text, i, classes)
-        if kind == LETTER or kind == DIGIT:
-            if base != LETTER and base != DIGIT:
+        kind = kind_of(text, i, classes)
+        if kind == SEPARATOR or kind == SINGLE:
+            break
+        if kind == LETTER or kind == DIGIT or kind == HEBREW:
+            if not _is_letter(base) and base != DIGIT:
                 break
             base = kind
-        elif kind == QUOTE:
-            if base != LETTER and base != DIGIT:
-                break
-            j = _after_quote(text, n, i, base, classes)
-            if j == i:
-                break
-            i = j
         elif kind == KATAKANA:
             if base != KATAKANA:
                 break
         elif kind != EXTEND:
-            break
+            j = _joined(text, n, i, base, kind, classes)
+            if j != 0:
+                i, base = j, kind_of(text, j, classes)
+            elif kind == SINGLE_QUOTE and base == HEBREW:
+                base = kind
+            else:
+                break
         i += _width(text[i])
     return i
 
 
 @compiled
-def _joining_quotes(
+def _joining(
     text: NDArray[np.uint8],
     i: int,
     n: int,
     classes: NDArray[np.uint8],
-    quote: np.uint64,
+    mid_letter: np.uint64,
+    mid_digit: np.uint64,
     letter: np.uint64,
     digit: np.uint64,
 ) -> np.uint64:
-    """Mask of the apostrophes of an ASCII block between two letters or two digits."""
+    """Mask of what joins two letters or two digits in an ASCII block."""
     before = as_int(classes[text[i - 1]]) if i > 0 and text[i - 1] < 0x80 else as_int(SEPARATOR)
     after = as_int(classes[text[i + BLOCK]]) if i + BLOCK < n else as_int(SEPARATOR)
     first, last = np.uint64(0), _ONE << np.uint64(BLOCK - 1)
@@ -115,7 +153,7 @@ def _joining_quotes(
     after_digit = (digit << _ONE) | (_ONE if before == DIGIT else first)
     before_letter = (letter >> _ONE) | (last if after == LETTER else first)
     before_digit = (digit >> _ONE) | (last if after == DIGIT else first)
-    return quote & ((after_letter & before_letter) | (after_digit & before_digit))
+    return (mid_letter & after_letter & before_letter) | (mid_digit & after_digit & before_digit)
 
 
 @compiled
@@ -145,8 +183,8 @@ def _walk(
             lines = _end_line(ends, lines, tokens)
             i += 1
             continue
-        kind = _kind(text, i, classes)
-        if kind == SEPARATOR or kind == EXTEND or kind == QUOTE:
+        kind = kind_of(text, i, classes)
+        if not _is_word(kind) and kind != SINGLE:
             i += _width(text[i])
             continue
         end = _token_end(text, n, i, kind, classes)
@@ -170,11 +208,11 @@ def _write_places(mask: np.uint64, count: int, first: int, out: NDArray[np.int32
 
 
 @compiled
-def _last_separator(text: NDArray[np.uint8], i: int, separators: np.uint64, place: int) -> int:
-    """The last of a block's separators before a place, or −1; an apostrophe just before it may be none."""
+def _last_separator(separators: np.uint64, mids: np.uint64, place: int) -> int:
+    """The last of a block's separators before a place, or −1; what may join, just before it, may be none."""
     before = separators & ((_ONE << np.uint64(place)) - _ONE if place < BLOCK else _ALL)
-    if place > 0 and text[i + place - 1] == _APOSTROPHE:
-        before &= ~(_ONE << np.uint64(place - 1))
+    if place > 0:
+        before &= ~(mids & (_ONE << np.uint64(place - 1)))
     return BLOCK - 1 - leading_zeros(before)
 
 
@@ -183,7 +221,6 @@ def scan_spans(
     text: NDArray[np.uint8],
     n: int,
     classes: NDArray[np.uint8],
-    whitespace: bool,
     spans: tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]],
 ) -> tuple[int, int, int]:
     """Fill the spans; see tokenize.scan_tokens, whose arrays are large enough by construction.
@@ -191,8 +228,7 @@ def scan_spans(
     Args:
         text: ``n`` bytes and machine.PADDING more.
         n: see ``text``.
-        classes: of code points.
-        whitespace: ``classes`` are those of the whitespace tokenizer, not of the unicode one.
+        classes: of code points; that of the full stop tells which ASCII characters may join a word.
         spans: output: starts and lengths of the tokens, ends of lines with tokens; of AT_ONCE more than there can be.
 
     Returns:
@@ -201,19 +237,24 @@ def scan_spans(
     starts, stops, ends = spans
     tokens, lines = as_int(0), as_int(0)
     i, opened = as_int(0), as_int(0)  # tokens whose start is known: `tokens`, or one more
+    stop_kind = as_int(classes[_FULL_STOP])
+    whitespace, quotes_alone = stop_kind == LETTER, stop_kind == SEPARATOR
     while i < n:
         valid = _ALL if n - i >= BLOCK else (_ONE << np.uint64(n - i)) - _ONE
+        mids = np.uint64(0)
         if whitespace:
             word = ~spaces(text, i) & valid
         else:
-            letter, digit, quote = letters(text, i) & valid, digits(text, i) & valid, quotes(text, i) & valid
-            word = letter | digit
-            if quote != 0:
-                word |= _joining_quotes(text, i, n, classes, quote, letter, digit)
+            letter, digit = letters(text, i) & valid, digits(text, i) & valid
+            mid_letter = (quotes(text, i) if quotes_alone else mid_letters(text, i)) & valid
+            mid_digit = mid_letter if quotes_alone else mid_digits(text, i) & valid
+            word, mids = letter | digit, mid_letter | mid_digit
+            if mids != 0:
+                word |= _joining(text, i, n, classes, mid_letter, mid_digit, letter, digit)
         feed, other, safe = feeds(text, i) & valid, foreign(text, i) & valid, as_int(BLOCK)
-        if other != 0 or (text[i + BLOCK] >= 0x80 and text[i + BLOCK - 1] == _APOSTROPHE):
+        if other != 0 or (text[i + BLOCK] >= 0x80 and mids >> np.uint64(BLOCK - 1) != 0):
             # Masks up to the last separator before it, then character by character.
-            safe = _last_separator(text, i, ~word & valid, trailing_zeros(other))
+            safe = _last_separator(~word & valid, mids, trailing_zeros(other))
             kept = (_ONE << np.uint64(max(safe, 0))) - _ONE
             word, feed = word & kept, feed & kept
         if safe >= 0:

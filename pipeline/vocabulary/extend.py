@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 from pipeline.config import Config
@@ -14,7 +15,7 @@ from pipeline.dataset.vocabulary import parse_vocab
 from pipeline.errors import ConfigError
 from pipeline.results import PhraseFile
 from pipeline.storage import storage
-from pipeline.text.tokenize import describe_tokenizer
+from pipeline.text.tokenize import TOKENIZERS, describe_tokenizer
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class Base:
         digest: Vocabulary.digest, what the new manifest names.
         rows: how many there are.
         phrases: URI, name and SHA-256 of its phrase files, in order.
+        tokenizer: what --tokenizer calls the rule that cut its tokens; "" for a file alone, which does not say.
     """
 
     uri: str
@@ -34,6 +36,7 @@ class Base:
     digest: str
     rows: int
     phrases: tuple[tuple[str, str, str], ...] = ()
+    tokenizer: str = ""
 
 
 def find_base(config: Config) -> Base | None:
@@ -50,11 +53,13 @@ def find_base(config: Config) -> Base | None:
     if config.vocab.endswith(".parquet"):
         return _from_file(config.vocab)
     dataset = _open_base(config.vocab)
-    _require_same_rules(dataset, config)
+    tokenizer = _tokenizer_of(dataset, config)
+    _require_same_rules(dataset, dataclasses.replace(config, tokenizer=tokenizer))
     totals = dataset.manifest.vocabulary
     prefix = len(storage.join(dataset.uri, "runs", dataset.run_id, ""))
     phrases = tuple((uri, uri[prefix:], sha256) for uri, sha256 in phrase_files(dataset))
-    return Base(dataset.path_of(VOCAB), dataset.manifest.files[VOCAB].sha256, totals.digest, totals.rows, phrases)
+    entry = dataset.manifest.files[VOCAB]
+    return Base(dataset.path_of(VOCAB), entry.sha256, totals.digest, totals.rows, phrases, tokenizer)
 
 
 def copy_phrases(base: Base, folder: str) -> tuple[PhraseFile, ...]:
@@ -87,13 +92,24 @@ def _from_file(uri: str) -> Base:
     return Base(uri, sha256_hex(data), vocabulary.digest, len(vocabulary))
 
 
+def _tokenizer_of(dataset: Dataset, config: Config) -> str:
+    """Return what cuts this run's text: where --tokenizer names no version, the base's."""
+    theirs = dataset.manifest.tokenizer
+    if theirs.get("name") != config.tokenizer:
+        return config.tokenizer
+    same = (name for name, ours in TOKENIZERS.items() if ours[:2] == (config.tokenizer, theirs.get("version")))
+    return next(same, config.tokenizer)
+
+
 def _require_same_rules(dataset: Dataset, config: Config) -> None:
     """Refuse a vocabulary whose tokens this run would not find in equal text."""
     manifest = dataset.manifest
-    theirs = {**manifest.tokenizer, **{name: manifest.options.get(name) for name in ("lowercase", "normalize")}}
+    options = {"elisions": "", **manifest.options}  # which names it only where there are some
+    theirs = {**manifest.tokenizer, **{name: options.get(name) for name in ("lowercase", "normalize", "elisions")}}
     ours = {
         **describe_tokenizer(config.tokenizer),
         **{name: config.shaping_options().get(name) for name in ("lowercase", "normalize")},
+        "elisions": config.elisions,
     }
     for name, value in ours.items():
         # Newer Unicode data changes next to no word; refusing it would end every lineage at each new Python.

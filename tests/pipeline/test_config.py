@@ -80,6 +80,12 @@ def test_beams_flags_are_left_to_beam() -> None:
     ]
 
 
+def test_the_manifest_says_elisions_only_where_there_are_some() -> None:
+    assert "elisions" not in Config(("a",), "b").shaping_options()
+    assert Config(("a",), "b", elisions="IT, fr,fr").shaping_options()["elisions"] == "fr,it"
+    assert Config(("a",), "b", tokenizer="unicode-v1").shaping_options()["tokenizer"] == "unicode"
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -148,7 +154,9 @@ def test_payloads_come_back(kind: str, tmp_path: Path) -> None:
     ("options", "message"),
     [
         ({"window": -1}, "--window: found -1, expected 0 to 1000"),
-        ({"tokenizer": "foo"}, "--tokenizer: found 'foo', expected one of unicode, whitespace, items"),
+        ({"tokenizer": "foo"}, "--tokenizer: found 'foo', expected one of unicode, unicode-v1, whitespace, items"),
+        ({"elisions": "fr,xx"}, "--elisions: found 'xx', expected some of ca, fr, ga, it, with commas"),
+        ({"elisions": "fr", "tokenizer": "whitespace"}, "--elisions: cannot be used with --tokenizer whitespace"),
         ({"window": 2.5}, "--window: found 2.5, expected a whole number"),
         ({"window": True}, "--window: found True, expected a whole number"),
         ({"min_count": "5"}, "--min-count: found '5', expected a whole number"),

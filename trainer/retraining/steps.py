@@ -43,7 +43,18 @@ def make_dataset(settings: Settings, night: Night, lease: Lease) -> Dataset:
             warn(f"pipeline: {failed}")
     elif data_digest(own.data) == night.data_sha256:  # the process died between the manifest and the pointer
         run_pipeline(["publish", "--output", own.data, "--run", night.run], lease.fds, own.quiet)
-    return open_dataset(own.data, night.run)
+    dataset = open_dataset(own.data, night.run)
+    _say_other_words(settings, night, dataset)
+    return dataset
+
+
+def _say_other_words(settings: Settings, night: Night, dataset: Dataset) -> None:
+    """Warn where the live version's words were cut by another version of the tokenizer."""
+    made = lineage.load_lineage(settings.own.model, night.parent) if night.parent else None
+    theirs = made.dataset.tokenizer.get("version") if made else None
+    ours = dataset.manifest.tokenizer.get("version")
+    if made and made.dataset.tokenizer.get("name") == dataset.manifest.tokenizer.get("name") and theirs != ours:
+        warn(f"words are cut by version {ours} of the tokenizer, those of the live model were by version {theirs}")
 
 
 def _is_complete(data_uri: str, run: str) -> bool:

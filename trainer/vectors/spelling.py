@@ -16,17 +16,18 @@ _SPELLING_TOKENS = 200_000  # the most frequent ones are searched for close spel
 _SPELLING_RATIO = 60  # of 100
 _EXPLAINED = 10  # words of one query
 
+#: What newer tokenizers leave out of words: soft hyphen, zero-width space to right-to-left mark, byte-order mark.
+_INVISIBLE = dict.fromkeys((0xAD, *range(0x200B, 0x2010), 0xFEFF))
+
 
 def find_word(vocabulary: Vocabulary, word: str) -> int | None:
     """Return the id of the token that a word means, None if there is none.
 
     It is taken as it is written or, where the vocabulary has no such token, composed (NFC), then in lower case, then
-    with compatibility characters replaced (NFKC).
+    with compatibility characters replaced (NFKC); last, all of this without invisible characters.
     """
-    composed = unicodedata.normalize("NFC", word)
-    lowered = unicodedata.normalize("NFC", composed.lower())
-    compatible = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", word).lower())
-    spellings = dict.fromkeys((word, composed, lowered, compatible))
+    visible = word.translate(_INVISIBLE)
+    spellings = dict.fromkeys((*_spellings(word), *_spellings(visible)))
     found = (_row_of(vocabulary, spelling) for spelling in spellings)
     return next((row for row in found if row is not None), None)
 
@@ -34,6 +35,12 @@ def find_word(vocabulary: Vocabulary, word: str) -> int | None:
 def has_spaces(vocabulary: Vocabulary) -> bool:
     """Tell whether tokens have spaces in them, as items of lists may."""
     return bool(pc.any(pc.match_substring(vocabulary.column, " ")).as_py())
+
+
+def _spellings(word: str) -> tuple[str, ...]:
+    composed = unicodedata.normalize("NFC", word)
+    lowered = unicodedata.normalize("NFC", composed.lower())
+    return word, composed, lowered, unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", word).lower())
 
 
 def close_spellings(vocabulary: Vocabulary, word: str, count: int = 5) -> list[str]:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from pipeline.errors import InputError
 from pipeline.native.machine import PADDING
 from pipeline.text.normalize import (
+    INVISIBLE,
     DeadLetter,
     TextRules,
     _normalize,
@@ -25,7 +26,7 @@ pytestmark = pytest.mark.unit
 
 LINES = st.lists(
     st.text(
-        st.sampled_from("aBÉéΣσςİ\u0301\u030cJǰ\rﬁ \u00a0Ωſ\u212aȺ가\u1161𐐀\u0345’")
+        st.sampled_from("\u00ad\u200b\u200d\ufeffaBÉéΣσςİ\u0301\u030cJǰ\rﬁ \u00a0Ωſ\u212aȺ가\u1161𐐀\u0345’")
         | st.characters(exclude_characters="\n", exclude_categories=["Cs"]),
         max_size=90,
     ),
@@ -34,11 +35,12 @@ LINES = st.lists(
 )
 
 
-@given(lines=LINES, lowercase=st.booleans(), form=st.sampled_from(["NFC", "NFKC", "none"]))
-def test_a_chunk_is_its_lines(lines: list[str], lowercase: bool, form: str) -> None:
-    rules = TextRules(lowercase, form)
+@given(lines=LINES, lowercase=st.booleans(), form=st.sampled_from(["NFC", "NFKC", "none"]), drop=st.booleans())
+def test_a_chunk_is_its_lines(lines: list[str], lowercase: bool, form: str, drop: bool) -> None:
+    rules = TextRules(lowercase, form, drop_invisible=drop)
 
     def one(line: str) -> str:
+        line = "".join(c for c in line if not drop or c not in INVISIBLE)
         if form != "none":
             line = unicodedata.normalize(form, line)
         line = line.lower() if lowercase else line
@@ -61,6 +63,15 @@ def normalized(data: bytes, offset: int, rules: TextRules) -> tuple[bytes, list[
     text, dead = normalize_lines(data, offset, rules)
     assert not text[len(text) - PADDING :].any()
     return text[: len(text) - PADDING].tobytes(), dead
+
+
+def test_what_cannot_be_seen_is_left_out_on_request() -> None:
+    assert len(INVISIBLE) == 7
+    data = "co\u00adop \ufeffΣo\u200bΣ\u200c\u200d \u200e\u200fe\u00ad\u0301\u2010\u200a".encode()
+    assert normalized(data, 0, TextRules(drop_invisible=True))[0].decode() == "coop σoς é\u2010\u200a"
+    assert normalized(data, 0, TextRules())[0].decode() == (
+        "co\u00adop \ufeffσo\u200bς\u200c\u200d \u200e\u200fe\u00ad\u0301\u2010\u200a"
+    )
 
 
 BAD = "ok\né\n".encode() + b"b\xffd\n" + "ñ\n".encode() + b"\xc3\nend"

@@ -8,12 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.text.normalize import TextRules, normalize_text, pad_text
-from pipeline.text.tokenize import TOKENIZERS, scan_tokens, split_tokens, token_classes
-from pipeline.text.wordbreak import word_classes
+from pipeline.text.tokenize import TOKENIZERS, describe_tokenizer, scan_tokens, split_tokens, token_classes
+from pipeline.text.wordbreak import EXTEND, word_classes
 
 pytestmark = pytest.mark.unit
 
-ALPHABET = "abzé'’’''_ \t.,:-0123日本ひらカタカーภาษาไ한국ְ́̈\u200d\u00ad𐐷🙂½Ⅷשּׁ\x00\u3000\xa0"
+ALPHABET = "abzé'’’''_ \t.,:;\"·‿_ \u202f٫א׳-0123日本ひらカタカーภาษาไ한국ְ́̈\u200d\u00ad𐐷🙂½Ⅷשּׁ\x00\u3000\xa0"
 LINES = st.text(
     st.sampled_from(ALPHABET) | st.characters(exclude_characters="\n", exclude_categories=["Cs"]), max_size=40
 )
@@ -30,7 +30,7 @@ def scan(text: str, tokenizer: str, max_token_bytes: int = 1000, max_sentence_to
     return [words[a:b] for a, b in zip([0, *ends], ends, strict=False)], found.oversize
 
 
-@given(lines=st.lists(LINES, max_size=5), tokenizer=st.sampled_from(TOKENIZERS))
+@given(lines=st.lists(LINES, max_size=5), tokenizer=st.sampled_from(list(TOKENIZERS)))
 def test_bytes_and_characters_agree(lines: list[str], tokenizer: str) -> None:
     expected = [tokens for line in lines if (tokens := split_tokens(line, tokenizer))]
     sentences, oversize = scan("\n".join(lines), tokenizer)
@@ -54,6 +54,14 @@ BLOCKS = st.lists(
             "a\u0301",
             "日",
             "_\x00-",
+            "a.b:c'd 1.2,3;4'5",
+            ".",
+            ",",
+            ":",
+            "·",
+            "‿",
+            'א"',
+            "א'",
         ]
     )
     | st.integers(0, 70).map("w".__mul__),
@@ -61,7 +69,7 @@ BLOCKS = st.lists(
 ).map("".join)
 
 
-@given(text=BLOCKS, tokenizer=st.sampled_from(TOKENIZERS), limits=st.sampled_from([(1000, 10_000), (20, 3)]))
+@given(text=BLOCKS, tokenizer=st.sampled_from(list(TOKENIZERS)), limits=st.sampled_from([(1000, 10_000), (20, 3)]))
 def test_blocks_of_ascii_are_cut_as_characters_are(text: str, tokenizer: str, limits: tuple[int, int]) -> None:
     expected, large = [], []
     for number, line in enumerate(text.split("\n")):
@@ -87,7 +95,10 @@ def test_masks_of_ascii_agree_with_the_tables(tokenizer: str) -> None:
     ("line", "tokens"),
     [
         ("don't stop, l’homme 'tis rock'", ["don't", "stop", "l’homme", "tis", "rock"]),
-        ("3.14 1,000 1'000 90's a_b __init__", ["3", "14", "1", "000", "1'000", "90", "s", "a", "b", "init"]),
+        ("3.14 1,000 1'000 90's a_b __init__", ["3.14", "1,000", "1'000", "90", "s", "a", "b", "init"]),
+        ("col·legi u.s.a. k:a a,b 1:2 1.a", ["col·legi", "u.s.a", "k:a", "a", "b", "1", "2", "1", "a"]),
+        ('ארה"ב \'אבא\' "א" א"a ג׳', ['ארה"ב', "אבא'", "א", "א", "a", "ג׳"]),
+        ("a‿b‿ ‿c ア‿1 日‿日 10\u202f000\u202f%", ["a‿b", "c", "ア‿1", "日", "日", "10", "000"]),
         ("日本語 ひらがな カタカナー ab日", ["日", "本", "語", "ひ", "ら", "が", "な", "カタカナー", "ab", "日"]),
         ("μῆνιν ἄειδε θεὰ", ["μῆνιν", "ἄειδε", "θεὰ"]),
         ("cafe\u0301 naïve", ["cafe\u0301", "naïve"]),
@@ -100,6 +111,13 @@ def test_words_of_many_scripts(line: str, tokens: list[str]) -> None:
     assert split_tokens(line, "unicode") == tokens
 
 
+def test_version_1_joins_by_apostrophes_alone() -> None:
+    line = "don't 3.14 1'000 col·legi u.s.a. ארה\"ב א' a‿b k:a"
+    tokens = ["don't", "3", "14", "1'000", "col", "legi", "u", "s", "a", "ארה", "ב", "א", "a", "b", "k", "a"]
+    assert split_tokens(line, "unicode-v1") == tokens
+    assert describe_tokenizer("unicode-v1").items() >= {"name": "unicode", "version": 1}.items()
+
+
 @given(text=st.text(st.sampled_from("abcéü ,;!?ñ"), max_size=60))
 def test_plain_text_is_cut_at_unicode_word_boundaries(text: str) -> None:
     # An implementation that is not ours: the regex package's default word boundaries of UAX #29.
@@ -109,7 +127,19 @@ def test_plain_text_is_cut_at_unicode_word_boundaries(text: str) -> None:
 
 @given(LINES)
 def test_no_token_is_torn_at_a_mark(line: str) -> None:
-    assert not any(word_classes()[ord(token[0])] == 3 for token in split_tokens(line, "unicode"))
+    assert not any(word_classes(2)[ord(token[0])] == EXTEND for token in split_tokens(line, "unicode"))
+
+
+@given(text=LINES, form=st.sampled_from(["NFC", "NFKC"]), data=st.data())
+def test_no_word_depends_on_where_a_long_line_is_cut(text: str, form: str, data: st.DataObject) -> None:
+    """Chunks cut lines that are longer than they are at ASCII white space."""
+    rules = TextRules(True, form, drop_invisible=True)
+    places = [i for i, one in enumerate(text) if one in " \t\x0b\x0c\r\x1c\x1d"]
+    cut = data.draw(st.sampled_from([0, *places]))
+    whole, first, second = (
+        split_tokens(normalize_text(piece, rules), "unicode") for piece in (text, text[:cut], text[cut:])
+    )
+    assert first + second == whole
 
 
 def test_long_lines_are_cut_and_lose_nothing() -> None:

@@ -11,6 +11,7 @@ from pipeline import cli, job
 from pipeline.config import Config
 from pipeline.dataset.reader import Dataset, open_dataset
 from pipeline.dataset.verify import verify_run
+from pipeline.errors import ConfigError
 
 OLD = "the cat sat on the mat\nthe dog sat\n" * 5 + "zebra zebra zebra\n"
 NEW = "the new cat ran\nnew ideas ran\nzebra once\nrare\n" * 3 + "the dog\n"
@@ -87,11 +88,36 @@ def test_phrases_of_the_base_are_joined(tmp_path: Path) -> None:
     assert verify_run(new.uri, None).run_id == new.run_id
 
 
+DOTTED = "u.s.a. co\u00adop\n" * 6
+
+
+def test_the_version_of_the_base_is_kept(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    old, new = (run(tmp_path, name, DOTTED, tokenizer=name) for name in ("unicode-v1", "unicode"))
+    assert list(old.vocabulary().tokens) == ["a", "co\u00adop", "s", "u"]
+    assert list(new.vocabulary().tokens) == ["coop", "u.s.a"]
+    assert [one.manifest.tokenizer["version"] for one in (old, new)] == [1, 2]
+    assert [one.manifest.options["tokenizer"] for one in (old, new)] == ["unicode", "unicode"]
+    for base in (old, new):
+        extended = run(tmp_path, f"more-{base.run_id}", DOTTED, vocab=base.uri)
+        assert extended.manifest.tokenizer == base.manifest.tokenizer
+        assert list(extended.vocabulary().tokens) == list(base.vocabulary().tokens)
+    assert capfd.readouterr().err.count("warning") == 0
+    run(tmp_path, "alone", DOTTED, vocab=old.path_of("vocab.parquet"))
+    assert "a file alone does not say how its words were cut" in capfd.readouterr().err
+
+
+def test_version_1_cannot_extend_version_2(tmp_path: Path) -> None:
+    base = run(tmp_path, "base", DOTTED)
+    with pytest.raises(ConfigError, match=r"found a vocabulary of version 2, expected 1, as this run has it"):
+        run(tmp_path, "new", DOTTED, vocab=base.uri, tokenizer="unicode-v1")
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"vocab": "{old}", "lowercase": False}, "found a vocabulary of lowercase True, expected False"),
         ({"vocab": "{old}", "tokenizer": "whitespace"}, "found a vocabulary of name 'unicode', expected 'whitespace'"),
+        ({"vocab": "{old}", "elisions": "it,fr"}, "found a vocabulary of elisions '', expected 'fr,it'"),
         ({"vocab": "{old}", "phrases": 1}, "--phrases: found 1, expected 0 with --vocab"),
         ({"vocab": "{tmp}/none"}, "none/LATEST.json"),
         ({"vocab": "{tmp}/none.parquet"}, "none.parquet: found no file, expected a vocabulary"),

@@ -1,0 +1,69 @@
+"""Do the words of the unicode tokenizer equal those of an implementation that is not ours, on real text?
+
+    python -m tests.quality.words
+
+The regex package cuts all text of every corpus beside the checkout at the word boundaries of UAX #29.
+"""
+
+from __future__ import annotations
+
+import gzip
+import sys
+from collections.abc import Iterator
+
+import regex
+
+from pipeline.text.normalize import TextRules, normalize_lines, normalize_text
+from pipeline.text.tokenize import scan_tokens, token_classes
+from tests.quality.corpora import shared_folder
+
+_STARTS = r"[\p{L}\p{Nl}\p{WB=ALetter}\p{WB=Hebrew_Letter}\p{WB=Numeric}\p{WB=Katakana}--\p{WB=Extend}]"
+_MARKS = r"[\p{WB=Extend}\p{WB=Format}\p{WB=ZWJ}]*"
+#: A segment's word: from its first letter, digit or Katakana to the last, and a final ' after a Hebrew letter. So what
+#: a segment may have at its ends besides, connectors and emoji, is left out.
+WORD = regex.compile(rf"(?V1s){_STARTS}(?:.*{_STARTS})?{_MARKS}(?:(?<=\p{{WB=Hebrew_Letter}}{_MARKS})'{_MARKS})?")
+#: What always separates.
+SEPARATES = regex.compile(r"[_\u202f]")
+BOUNDARY = regex.compile(r"(?V1w)\b")
+
+
+def words_of(segments: list[str]) -> list[str]:
+    """Return the words of UAX #29's segments."""
+    pieces = [piece for segment in segments for piece in SEPARATES.split(segment)]
+    return [found[0] for piece in pieces if (found := WORD.search(piece))]
+
+
+def both(data: bytes) -> Iterator[tuple[list[str], list[str]]]:
+    """Yield our words and the regex package's of each line."""
+    rules, classes = TextRules(drop_invisible=True), token_classes("unicode")
+    text, _ = normalize_lines(data, 0, rules)
+    found = scan_tokens(text, classes, 1 << 20, 1 << 20)
+    content, sentence = found.text.tobytes(), 0
+    starts, ends = found.starts_T.tolist(), (found.starts_T + found.lengths_T).tolist()
+    ours = [content[start:end].decode() for start, end in zip(starts, ends, strict=True)]
+    begin = 0
+    for line in data.decode().split("\n"):
+        theirs = words_of(BOUNDARY.split(normalize_text(line, rules)))
+        if theirs:
+            end = int(found.ends_S[sentence])
+            yield ours[begin:end], theirs
+            begin, sentence = end, sentence + 1
+    assert begin == len(ours)
+
+
+def main() -> int:
+    """Compare all corpora; return 1 if a line differs."""
+    different = 0
+    for folder in sorted((shared_folder() / "corpora").iterdir()):
+        words = wrong = 0
+        for file in sorted(folder.glob("*.gz")):
+            for ours, theirs in both(gzip.decompress(file.read_bytes())):
+                words, wrong = words + len(theirs), wrong + (ours != theirs)
+        if words:
+            print(f"{folder.name:10} {words:>12,} words, {wrong:,} lines differ", flush=True)
+        different += wrong
+    return int(different > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

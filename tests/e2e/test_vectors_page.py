@@ -41,14 +41,15 @@ def test_the_commands(printed: list[str], folder: Path) -> None:
     assert "over 3 of 3 pairs known, 0 skipped" in scores
     assert "1 of 1 questions answered, 0 skipped" in scores
     assert json.loads(scores_json)["similarity"][0]["pairs"] == 3
-    assert len(exports) == 6
+    assert len(exports) == 7
     assert (folder / "projector" / "projector_config.pbtxt").read_text().startswith("embeddings {")
 
 
 def test_every_program_has_a_snippet() -> None:
     headings = [line[4:] for line in PAGE.splitlines() if line.startswith("### ")]
     assert headings == [
-        "gensim", "pandas", "Polars", "DuckDB", "NumPy", "PyTorch", "Faiss", "hnswlib", "Embedding Projector",
+        "gensim", "fastText", "pandas", "Polars", "DuckDB", "NumPy", "PyTorch", "Faiss", "hnswlib",
+        "Embedding Projector",
     ]  # fmt: skip
     named = set().union(*map(imports, PYTHON))
     assert named >= {"gensim", "pandas", "polars", "duckdb", "safetensors", "torch", "faiss", "hnswlib", "trainer"}

@@ -1,9 +1,10 @@
 """Write a model's vectors for other programs, most frequent token first.
 
 word2vec, word2vec-bin: the text and binary files that gensim and word2vec.c read. parquet: columns token, count,
-vector. safetensors: tensors vectors, counts, token_bytes and token_offsets. projector: a folder with vectors.tsv and
-metadata.tsv for the Embedding Projector. feast: Parquet with token, event_timestamp, vector, count, version; in
-a folder, one file a version, so that a feature store sees at any time the vectors of that time.
+vector. safetensors: tensors vectors, counts, token_bytes and token_offsets. fasttext: the .bin of fastText and gensim,
+with n-grams where the model has subwords. projector: a folder with vectors.tsv and metadata.tsv for the Embedding
+Projector. feast: Parquet with token, event_timestamp, vector, count, version; in a folder, one file a version, so that
+a feature store sees at any time the vectors of that time.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from pipeline.common.outputs import emit_result, open_output, refuse_owned
 from pipeline.storage import storage
 from trainer.errors import UserError
 from trainer.exporting import formats
+from trainer.exporting.fasttext import write_fasttext
 from trainer.models.mapped import map_model
 from trainer.models.store import OWN, Model, read_run
 from trainer.vectors.search import add_model_arguments, frequency_order, pick_table
@@ -29,7 +31,7 @@ _FILE_WRITERS: dict[str, Callable[[formats.Export, IO[bytes]], None]] = {
     "parquet": formats.write_parquet,
     "safetensors": formats.write_safetensors,
 }
-FORMATS = (*_FILE_WRITERS, "projector", "feast")
+FORMATS = (*_FILE_WRITERS, "fasttext", "projector", "feast")
 
 
 def export_model(
@@ -50,7 +52,8 @@ def export_model(
 
     Raises:
         FormatError: a token that the format cannot hold.
-        UserError: an unknown format or table, or a folder where a file is to be, or the other way round.
+        UserError: an unknown format or table, one that the format cannot have, or a folder where a file is to be, or
+            the other way round.
     """
     vocabulary = model.vocabulary
     order_V = frequency_order(vocabulary.counts)
@@ -67,6 +70,9 @@ def export_model(
             to = _feast_file(to, timestamp, version)
             with open_output(to) as stream:
                 formats.write_feast(export, stream, timestamp, version)
+        elif form == "fasttext":
+            with open_output(to) as stream:
+                write_fasttext(export, model, vectors, stream)
         elif form in _FILE_WRITERS:
             with open_output(to) as stream:
                 _FILE_WRITERS[form](export, stream)

@@ -58,7 +58,7 @@ def write_word2vec(export: Export, stream: IO[bytes]) -> None:
 
     The numbers are the shortest decimals that read back as the same float32.
     """
-    _refuse_tokens(export.column, WHITE_SPACE, "white space", "word2vec")
+    refuse_tokens(export.column, WHITE_SPACE, "white space", "word2vec")
     stream.write(_header(export))
     for tokens, _, vectors_RD in export.blocks():
         write_strings(pc.binary_join_element_wise(tokens, join_numbers(vectors_RD, " "), " "), stream)
@@ -66,7 +66,7 @@ def write_word2vec(export: Export, stream: IO[bytes]) -> None:
 
 def write_word2vec_bin(export: Export, stream: IO[bytes]) -> None:
     """Write word2vec.c's binary format: `V D`, then the token, a space, D little-endian float32, a line feed."""
-    _refuse_tokens(export.column, WHITE_SPACE, "white space", "word2vec-bin")
+    refuse_tokens(export.column, WHITE_SPACE, "white space", "word2vec-bin")
     stream.write(_header(export))
     for tokens, _, vectors_RD in export.blocks():
         write_strings(pc.binary_join_element_wise(tokens.cast(pa.binary()), join_bytes(vectors_RD), b" "), stream)
@@ -126,7 +126,7 @@ def write_projector(export: Export, vectors: IO[bytes], metadata: IO[bytes]) -> 
     Raises:
         FormatError: a token is empty or holds a tab or a line break.
     """
-    _refuse_tokens(export.column, _LINE_OR_TAB, "a tab or a line break", "projector")
+    refuse_tokens(export.column, _LINE_OR_TAB, "a tab or a line break", "projector")
     metadata.write(b"token\tcount\n")
     for tokens, counts_R, vectors_RD in export.blocks():
         write_strings(join_numbers(vectors_RD, "\t"), vectors)
@@ -172,7 +172,12 @@ def _parquet_writer(stream: IO[bytes], schema: pa.Schema) -> pq.ParquetWriter:
     return pq.ParquetWriter(stream, schema, compression=compression, write_statistics=["event_timestamp"], **options)
 
 
-def _refuse_tokens(column: pa.ChunkedArray, pattern: str, what: str, name: str) -> None:
+def refuse_tokens(column: pa.ChunkedArray, pattern: str, what: str, name: str) -> None:
+    """Refuse empty tokens, and those that a pattern is found in.
+
+    Raises:
+        FormatError: with the token, and what the format cannot hold.
+    """
     bad = pc.or_(pc.match_substring_regex(column, pattern), pc.equal(column, ""))
     row = pc.index(bad, True).as_py()
     if row >= 0:

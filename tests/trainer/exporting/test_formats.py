@@ -6,6 +6,7 @@ import datetime
 import json
 import os
 import stat
+import struct
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -103,11 +104,29 @@ def read_binary(path: Path) -> Vectors:
     return tokens, np.array(vectors)
 
 
+def read_fasttext(path: Path) -> Vectors:
+    """As `Dictionary::load` and `DenseMatrix::load` do."""
+    data = path.read_bytes()
+    assert struct.unpack_from("<2i", data) == (793712314, 12)
+    size, words, labels, _, pruned = struct.unpack_from("<3i2q", data, 64)
+    assert (size, labels, pruned) == (words, 0, -1)
+    at, tokens = 92, []
+    for _ in range(size):
+        end = data.index(b"\0", at)
+        tokens.append(data[at:end].decode())
+        assert data[end + 9] == 0
+        at = end + 10
+    rows, dim = struct.unpack_from("<x2q", data, at)
+    assert len(data) == at + 2 * (17 + 4 * rows * dim)
+    return tokens, np.frombuffer(data, "<f4", rows * dim, at + 17).reshape(rows, dim)
+
+
 READERS: dict[str, Callable[[Path], Vectors]] = {
     "word2vec": read_text,
     "word2vec-bin": read_binary,
     "parquet": read_lists,
     "safetensors": read_tensors,
+    "fasttext": read_fasttext,
     "projector": read_projector,
     "feast": read_lists,
 }
@@ -192,7 +211,7 @@ def test_the_average_of_both_tables(tmp_path: Path) -> None:
 
 SPACES = ["a b", " ", "\u00a0", "\u3000"]
 BREAKS = ["", "a\tb", "a\nb", "a\r", "\x00", "a\u2028b", "\x0b", "\x85"]
-REFUSED = {"word2vec": SPACES + BREAKS, "word2vec-bin": SPACES + BREAKS, "projector": BREAKS}
+REFUSED = {"word2vec": SPACES + BREAKS, "word2vec-bin": SPACES + BREAKS, "projector": BREAKS, "fasttext": ["", "\x00"]}
 
 
 @pytest.mark.parametrize("form", FORMATS)

@@ -52,7 +52,8 @@ def run(args: argparse.Namespace) -> int:
 def describe(found: SetScores) -> str:
     lines = []
     for path, pairs in found.similarity.items():
-        known = f"{pairs.pairs:,} of {pairs.of:,} pairs known, {pairs.skipped:,} skipped"
+        by_ngrams = f", {pairs.oov:,} scored by n-grams" if pairs.oov else ""
+        known = f"{pairs.pairs:,} of {pairs.of:,} pairs known{by_ngrams}, {pairs.skipped:,} skipped"
         lines.append(f"{path}: similarity")
         lines.append(f"  {_correlation(pairs)} over {known}; {pairs.unknown_words:,} unknown words")
     for path, asked in found.analogies.items():
@@ -66,7 +67,7 @@ def describe(found: SetScores) -> str:
 def _correlation(found: Similarity) -> str:
     if found.spearman is not None:
         return f"Spearman {found.spearman:.4f}"
-    reason = "fewer than 3 pairs are known" if found.pairs < 3 else "all scores or all cosines are equal"
+    reason = "fewer than 3 pairs are known" if found.pairs + found.oov < 3 else "all scores or all cosines are equal"
     return f"no correlation ({reason})"
 
 

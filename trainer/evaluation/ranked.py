@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from pipeline.dataset.schema import FormatError
 from pipeline.dataset.vocabulary import Vocabulary
 from trainer.models.store import Floats, Model
 from trainer.vectors.search import Ids, frequency_order, pick_tables, unit_rows
+from trainer.vectors.unseen import UnseenWords, unseen_words
 
 Fold = Callable[[str], str]
 
@@ -29,6 +30,7 @@ class RankedVectors:
         rows: place by frequency of a folded token, the most frequent where several are equal.
         fold: makes words equal that are to be taken for one.
         first_V: for each place that of the most frequent token that is equal to it.
+        unseen: what answers for unknown words, if anything does.
     """
 
     tables: tuple[Floats, ...]
@@ -36,6 +38,7 @@ class RankedVectors:
     rows: dict[str, int]
     fold: Fold
     first_V: Ids
+    unseen: UnseenWords | None = None
 
     def find(self, words: Sequence[str]) -> list[int | None]:
         """Return the places of words, None for unknown ones."""
@@ -56,6 +59,19 @@ class RankedVectors:
             raise FormatError("found NaN or Inf in the model's vectors, expected finite numbers")
         return unit_rows(rows_ND)
 
+    def unit_of(self, word: str) -> Floats | None:
+        """Return a word's vector scaled to length 1, by its n-grams where it is unknown; None where it has none."""
+        place = self.find_word(word)
+        if place is not None:
+            found_ND = self.unit([place])
+        else:
+            unseen_D = None if self.unseen is None else self.unseen.vector(word)
+            if unseen_D is None:
+                return None
+            found_ND = unit_rows(unseen_D[None])
+        found_D: Floats = found_ND[0]
+        return found_D
+
 
 def fold_case(word: str) -> str:
     """Compose a word (NFC) and put it into lower case."""
@@ -73,7 +89,8 @@ def compose(word: str) -> str:
 
 
 def rank_vectors(model: Model, vectors: str = "input") -> RankedVectors:
-    return rank_tables(pick_tables(model, vectors), model.vocabulary)
+    ranked = rank_tables(pick_tables(model, vectors), model.vocabulary)
+    return replace(ranked, unseen=unseen_words(model, vectors))
 
 
 def rank_tables(

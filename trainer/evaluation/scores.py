@@ -2,9 +2,10 @@
 
 Words are compared in composed form (NFC) and lower case on both sides; of tokens that are then equal the most frequent
 one counts. Similarity is Spearman's rank correlation (equal values share their mean rank) of the file's scores and our
-cosines, over the pairs whose two words are known. Analogies a : b :: c : d are answered by 3CosAdd (Mikolov et al.
-2013): the word whose unit vector has the largest product with b − a + c, among the most frequent tokens, other than
-a, b, c and what equals them; questions with a word outside of those tokens are left out, and counted.
+cosines, over the pairs whose two words are known, or have n-grams in a model with subwords. Analogies a : b :: c : d
+are answered by 3CosAdd (Mikolov et al. 2013): the word whose unit vector has the largest product with b − a + c, among
+the most frequent tokens, other than a, b, c and what equals them; questions with a word outside of those tokens are
+left out, and counted.
 
 Shapes: D dimensions, Q questions, N the most frequent tokens.
 """
@@ -46,13 +47,23 @@ def spearman(first: Sequence[float], second: Sequence[float]) -> float | None:
 
 @dataclass(frozen=True)
 class Similarity:
-    """What pairs were scored, and how many different words of them are not known."""
+    """What pairs were scored, and how many different words of them are not known.
+
+    Attributes:
+        spearman: over ``pairs`` and ``oov``.
+        pairs: of two known words.
+        oov: with an unknown word, scored by n-grams.
+        skipped: with an unknown word, not scored.
+        of: all pairs.
+        unknown_words: of all pairs.
+    """
 
     spearman: float | None
     pairs: int
     skipped: int
     of: int
     unknown_words: int
+    oov: int = 0
 
 
 @dataclass(frozen=True)
@@ -92,8 +103,11 @@ def score_sets(vectors: RankedVectors, sets: EvalSets, limit: int = ANALOGY_WORD
 def score_similarity(pairs: Sequence[Pair], vectors: RankedVectors) -> Similarity:
     known, cosines_N = known_pairs(pairs, vectors)
     unknown = _unknown_words([word for pair in pairs for word in (pair.first, pair.second)], vectors)
-    rho = spearman([pairs[i].score for i in known], cosines_N.tolist())
-    return Similarity(rho, len(known), len(pairs) - len(known), len(pairs), unknown)
+    unseen = _unseen_pairs(pairs, {*known}, vectors)
+    gold = [pairs[i].score for i in (*known, *unseen)]
+    rho = spearman(gold, [*cosines_N.tolist(), *unseen.values()])
+    skipped = len(pairs) - len(known) - len(unseen)
+    return Similarity(rho, len(known), skipped, len(pairs), unknown, len(unseen))
 
 
 def known_pairs(pairs: Sequence[Pair], vectors: RankedVectors) -> tuple[list[int], Floats]:
@@ -103,6 +117,17 @@ def known_pairs(pairs: Sequence[Pair], vectors: RankedVectors) -> tuple[list[int
     places_N2 = np.array([rows[i] for i in known], np.int64).reshape(-1, 2)
     cosines_N: Floats = np.einsum("nd,nd->n", vectors.unit(places_N2[:, 0]), vectors.unit(places_N2[:, 1]))
     return known, cosines_N
+
+
+def _unseen_pairs(pairs: Sequence[Pair], known: set[int], vectors: RankedVectors) -> dict[int, float]:
+    """Return the cosines of the pairs that are not known, yet whose words both have a vector, by number."""
+    found = dict[int, float]()
+    for i, pair in enumerate(pairs if vectors.unseen is not None else ()):
+        if i not in known:
+            first_D, second_D = vectors.unit_of(pair.first), vectors.unit_of(pair.second)
+            if first_D is not None and second_D is not None:
+                found[i] = float(first_D @ second_D)
+    return found
 
 
 def answer_analogies(questions_Q4: Ids, unit_ND: Floats, first_N: Ids) -> Ids:
@@ -185,7 +210,7 @@ def score_model(model: Model, sets: EvalSets) -> list[Score]:
         return []
     found, scores = score_sets(rank_vectors(model), sets), []
     for path, pairs in found.similarity.items():
-        scores.append(Score(set_name(path), "Spearman’s ρ", pairs.spearman, pairs.pairs, pairs.of))
+        scores.append(Score(set_name(path), "Spearman’s ρ", pairs.spearman, pairs.pairs + pairs.oov, pairs.of))
     for path, asked in found.analogies.items():
         parts = asked.sections if len(asked.sections) > 1 else {}
         for part, one in {"": asked, **parts}.items():

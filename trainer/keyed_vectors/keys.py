@@ -19,6 +19,7 @@ from pipeline.dataset.vocabulary import Vocabulary
 from trainer.vectors.arguments import Key, require_key, require_size
 from trainer.vectors.search import Ids, frequency_order
 from trainer.vectors.spelling import explain_unknown
+from trainer.vectors.unseen import UnseenWords
 
 _SEALED = (
     "the vectors of a model are read-only. To change them, copy them into gensim: "
@@ -60,7 +61,13 @@ class UnknownTokenError(KeyError):
 
 
 class Keys:
-    """Tokens, their indexes and counts."""
+    """Tokens, their indexes and counts.
+
+    Attributes:
+        unseen: what answers for words that are not in the vocabulary; None for a model without subwords.
+    """
+
+    unseen: UnseenWords | None = None
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         self.vocabulary = vocabulary
@@ -69,7 +76,9 @@ class Keys:
         return len(self.vocabulary)
 
     def __contains__(self, key: object) -> bool:
-        return self._find(key) is not None
+        return self.has_index_for(key) or (
+            isinstance(key, str) and self.unseen is not None and self.unseen.ngrams(key) > 0
+        )
 
     def __iter__(self) -> Iterator[str]:
         """Walk the tokens in id order."""
@@ -133,7 +142,7 @@ class Keys:
 
     def has_index_for(self, key: object) -> bool:
         """Tell whether the vocabulary has a token or an index."""
-        return key in self
+        return self._find(key) is not None
 
     def get_vecattr(self, key: Key, attr: str) -> np.int64:
         """Return a token's `count`."""
@@ -167,7 +176,8 @@ class Keys:
 
     def _find(self, key: object) -> int | None:
         if isinstance(key, str):
-            return self.key_to_index.get(key)
+            row = self.key_to_index.get(key)
+            return self.key_to_index.get(self.unseen.spell(key)) if row is None and self.unseen is not None else row
         if not isinstance(key, int | np.integer) or isinstance(key, bool):
             hash(key)  # refuses a list, as `in` does for dictionaries
             return None

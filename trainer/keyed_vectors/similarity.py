@@ -82,16 +82,18 @@ class Similarities(Keys):
     def distances(self, word_or_vector: Key | Vector, other_words: Iterable[Key] | None = ()) -> Floats:
         """Return 1 − the cosines with other tokens, by default all of them in id order, float32 [V]."""
         query_D = self._vector("distances", word_or_vector)
-        rows = [self.get_index(key) for key in require_keys("distances", () if other_words is None else other_words)]
-        scores_BV = cosines(self.vectors[rows], query_D[None]) if rows else self.cosines(query_D[None])
+        others = require_keys("distances", () if other_words is None else other_words)
+        scores_BV = cosines(self._rows(others), query_D[None]) if others else self.cosines(query_D[None])
         distances_V: Floats = 1 - scores_BV[0]
         return distances_V
 
     def closer_than(self, key1: Key, key2: Key) -> list[str]:
         """Return the tokens nearer to ``key1`` than ``key2`` is, in id order."""
-        first, second = (self.get_index(require_key("closer_than", key)) for key in (key1, key2))
-        (scores_V,) = self.cosines(self.vectors[first][None])
-        return [self.vocabulary.token(int(row)) for row in np.flatnonzero(scores_V > scores_V[second]) if row != first]
+        first_D, second_D = (self._row(require_key("closer_than", key)) for key in (key1, key2))
+        (scores_V,) = self.cosines(first_D[None])
+        first, second = self._find(key1), self._find(key2)
+        bound = scores_V[second] if second is not None else cosines(second_D[None], first_D[None])[0, 0]
+        return [self.vocabulary.token(int(row)) for row in np.flatnonzero(scores_V > bound) if row != first]
 
     words_closer_than = closer_than
 
@@ -111,7 +113,7 @@ class Similarities(Keys):
         keys = require_keys("doesnt_match", words)
         if not keys:
             raise ValueError("doesnt_match: no tokens given")
-        rows = [self.vectors[self.get_index(key)] for key in keys]
+        rows = [self._row(key) for key in keys]
         vectors_ND = np.array([unit(row_D) if use_norm else row_D for row_D in rows], np.float64)
         scores_N = vectors_ND @ unit(vectors_ND.mean(axis=0))
         return sorted(zip(scores_N.tolist(), keys, strict=True), key=lambda one: (one[0], str(one[1])), reverse=True)
@@ -244,8 +246,26 @@ class Similarities(Keys):
         """Return a token's vector, or a vector as it is, float64 [D]."""
         if isinstance(value, np.ndarray | list):
             return require_vector(name, value, self.vector_size)
-        exact_D: Doubles = self.vectors[self.get_index(require_key(name, value))].astype(np.float64)
+        exact_D: Doubles = self._row(require_key(name, value)).astype(np.float64)
         return exact_D
+
+    def _row(self, key: Key) -> Floats:
+        """Return a token's vector, or that of a word that is not in the vocabulary, float32 [D]."""
+        row = self._find(key)
+        if row is None and isinstance(key, str) and self.unseen is not None:
+            unseen_D = self.unseen.vector(key)
+            if unseen_D is not None:
+                return unseen_D
+        row_D: Floats = self.vectors[self.get_index(key)]
+        return row_D
+
+    def _rows(self, keys: Sequence[Key]) -> Floats:
+        """Return the vectors of keys, float32 [N, D], a copy."""
+        rows_N = [self._find(key) for key in keys]
+        if None in rows_N:
+            return np.array([self._row(key) for key in keys])
+        rows_ND: Floats = self.vectors[np.array(rows_N, np.int64)]
+        return rows_ND
 
     def _best(
         self, name: str, scores_V: Floats | Doubles, topn: int | None, query: Iterable[Key | Doubles], limit: Ids | None
@@ -258,5 +278,5 @@ class Similarities(Keys):
             limited_V = np.full_like(scores_V, -np.inf)
             limited_V[limit] = scores_V[limit]
             scores_V = limited_V
-        own = [self.get_index(key) for key in query if is_key(key)]
+        own = [row for key in query if is_key(key) and (row := self._find(key)) is not None]
         return [(self.vocabulary.token(row), float(scores_V[row])) for row in self.nearest(scores_V, top, own)]

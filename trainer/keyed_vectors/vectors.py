@@ -38,6 +38,7 @@ from trainer.vectors.arguments import (
     unit,
 )
 from trainer.vectors.search import Doubles, pick_table
+from trainer.vectors.unseen import unseen_words
 
 __all__ = ["UnknownTokenError", "Vectors", "load"]
 
@@ -57,7 +58,7 @@ class Vectors(WordTests):
         ``source`` names the model in errors.
         """
         super().__init__(model.vocabulary)
-        self.info = model.info
+        self.info, self.unseen = model.info, unseen_words(model, vectors)
         self.vectors = pick_table(model, vectors).view()
         self.vectors.flags.writeable = False
         self._table, self._source = vectors, source
@@ -73,8 +74,7 @@ class Vectors(WordTests):
         """A token's vector [D], or a matrix [N, D] of copies of several tokens' vectors."""
         if is_key(keys):
             return self.get_vector(keys)
-        rows_N = np.array([self.get_index(key) for key in require_keys("Vectors[...]", keys)], np.int64)
-        return self.vectors[rows_N]
+        return self._rows(require_keys("Vectors[...]", keys))
 
     def fill_norms(self, force: bool = False) -> None:
         """Measure the vectors' lengths now; with ``force`` again."""
@@ -90,10 +90,10 @@ class Vectors(WordTests):
 
     def get_vector(self, key: Key, norm: bool = False) -> Floats:
         """Return a token's vector [D]; with ``norm`` scaled to length 1."""
-        row_D: Floats = self.vectors[self.get_index(require_key("get_vector", key))]
+        row_D = self._row(require_key("get_vector", key))
         if norm:
             row_D = unit(row_D).astype(np.float32)
-            row_D.flags.writeable = False
+        row_D.flags.writeable = False
         return row_D
 
     vector = word_vec = get_vector
@@ -147,14 +147,19 @@ class Vectors(WordTests):
 
         Args:
             keys: tokens or indexes, in the order of the new ids.
-            allow_inference: makes no difference: vectors of unknown tokens cannot be inferred.
-            copy_vecattrs: keep the counts; without, as in gensim, they are N, N−1 … 1.
+            allow_inference: words that the vocabulary lacks come too, where their n-grams answer for them.
+            copy_vecattrs: keep the counts, 0 for such words; without, as in gensim, they are N, N−1 … 1.
         """
-        rows = [self._find(key) for key in require_keys("vectors_for_all", keys)]
-        rows_N = np.array(list(dict.fromkeys(row for row in rows if row is not None)), np.int64)
-        counts = self.counts[rows_N].tolist() if copy_vecattrs else range(len(rows_N), 0, -1)
-        vocabulary = make_vocabulary([self.vocabulary.token(row) for row in rows_N.tolist()], counts)
-        table = self.vectors[rows_N]
+        rows = dict[str, int | None]()
+        for key in require_keys("vectors_for_all", keys):
+            row = self._find(key)
+            if row is not None:
+                rows.setdefault(self.vocabulary.token(row), row)
+            elif allow_inference and isinstance(key, str) and key in self:
+                rows.setdefault(key, None)
+        known = [0 if row is None else int(self.counts[row]) for row in rows.values()]
+        counts = known if copy_vecattrs else range(len(rows), 0, -1)
+        vocabulary, table = make_vocabulary(rows, counts), self._rows([*rows])
         return Vectors(Model(table, table, vocabulary, self.info), source=self._source)
 
     def save_word2vec_format(

@@ -111,19 +111,20 @@ class WordTests(Similarities):
     def wmdistance(self, document1: Sequence[Key], document2: Sequence[Key], norm: bool = True) -> float:
         """Return the Word Mover's Distance (Kusner et al. 2015) of two texts, each a list of tokens; it needs POT.
 
-        Unknown tokens are left out. As in gensim, the distance is Inf where a text has no other, or where no two
+        Unknown words are left out. As in gensim, the distance is Inf where a text has no other, or where no two
         different words have different vectors. ``norm`` scales vectors to length 1 first.
         """
         from ot import emd2
 
-        texts = [[self._find(key) for key in require_keys("wmdistance", text)] for text in (document1, document2)]
-        counts = [Counter(row for row in text if row is not None) for text in texts]
+        texts = [require_keys("wmdistance", text) for text in (document1, document2)]
+        rows_of = [[(self._find(key), key) for key in text if key in self] for text in texts]
+        counts = [Counter(key if row is None else row for row, key in text) for text in rows_of]
         if not all(counts):
             return float("inf")
-        rows = sorted({*counts[0], *counts[1]})
+        rows = sorted({*counts[0], *counts[1]}, key=lambda key: (isinstance(key, str), key))
         if len(rows) == 1:
             return 0.0
-        vectors_ND = np.array([unit(self.vectors[row]) if norm else self.vectors[row] for row in rows], np.float64)
+        vectors_ND = np.array([unit(row_D) if norm else row_D for row_D in self._rows(rows)], np.float64)
         distances_NN = np.sqrt(((vectors_ND[:, None] - vectors_ND[None]) ** 2).sum(axis=2))
         weights = [np.array([count[row] for row in rows], np.float64) / count.total() for count in counts]
         distances_NN[weights[0] == 0] = 0  # as gensim hands them over; they carry no weight

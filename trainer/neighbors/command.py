@@ -3,7 +3,7 @@
 Each WORD has a list of its own, without itself. It is a word or an expression of words, as in "king - man + woman",
 whose signs are between spaces; the unit vectors of the words are added up. A word is taken as it is written or,
 where the vocabulary has no such token, composed (NFC), then in lower case, then with compatibility characters replaced
-(NFKC).
+(NFKC). A model with subwords answers for any other word by its n-grams, and says so.
 """
 
 from __future__ import annotations
@@ -23,9 +23,11 @@ from trainer.errors import UserError
 from trainer.keyed_vectors.vectors import Vectors, load
 from trainer.neighbors.expressions import SIGNS, parse_expression
 from trainer.neighbors.prompt import at_terminal, converse
+from trainer.vectors.arguments import Key
 from trainer.vectors.display import Answer, Entry, describe
 from trainer.vectors.search import add_model_arguments, frequency_order
 from trainer.vectors.spelling import explain_unknown, find_word, has_spaces
+from trainer.vectors.unseen import UnseenWords
 
 if TYPE_CHECKING:
     from trainer.neighbors.shared_contexts import Contexts
@@ -53,21 +55,28 @@ class Query:
 
     Attributes:
         text: as it was written.
-        terms: ids and signs of its words.
+        terms: ids of its words, or the words that have none, with signs.
         is_word: one word, not an expression.
     """
 
     text: str
-    terms: tuple[tuple[int, int], ...]
+    terms: tuple[tuple[Key, int], ...]
     is_word: bool
 
 
-def parse_queries(vocabulary: Vocabulary, texts: Sequence[str]) -> list[Query]:
-    """Find the words of all queries.
+def parse_queries(vocabulary: Vocabulary, texts: Sequence[str], unseen: UnseenWords | None = None) -> list[Query]:
+    """Find the words of all queries; with ``unseen`` a word need not be in the vocabulary.
 
     Raises:
-        UserError: words that the vocabulary does not have, or no expression.
+        UserError: words that are not known, or no expression.
     """
+
+    def find(word: str) -> Key | None:
+        row = find_word(vocabulary, word)
+        if row is None and unseen is not None and word not in SIGNS and unseen.ngrams(word):
+            return unseen.spell(word)
+        return row
+
     queries, unknown = [], []
     for text in texts:
         row = find_word(vocabulary, text)
@@ -75,10 +84,10 @@ def parse_queries(vocabulary: Vocabulary, texts: Sequence[str]) -> list[Query]:
             queries.append(Query(text, ((row, 1),), is_word=True))
             continue
         terms = parse_expression(text, spaces=has_spaces(vocabulary))
-        found = [(find_word(vocabulary, term.word), term.weight) for term in terms]
-        unknown += [term.word for term, (row, _) in zip(terms, found, strict=True) if row is None]
-        rows = tuple((row, weight) for row, weight in found if row is not None)
-        queries.append(Query(text, rows, is_word=text.strip() == terms[0].word))
+        found = [(find(term.word), term.weight) for term in terms]
+        unknown += [term.word for term, (key, _) in zip(terms, found, strict=True) if key is None]
+        keys = tuple((key, weight) for key, weight in found if key is not None)
+        queries.append(Query(text, keys, is_word=text.strip() == terms[0].word))
     if unknown:
         hint = ' An expression is one argument, as in "king - man + woman".' if SIGNS & set(unknown) else ""
         raise UserError(explain_unknown(vocabulary, list(dict.fromkeys(unknown))) + hint)
@@ -99,7 +108,7 @@ def find_neighbors(vectors: Vectors, queries: Sequence[Query], top: int) -> list
         block = queries[start : start + _BLOCK_QUERIES]
         scores_BV = vectors.cosines(np.array([vectors.mean(query.terms) for query in block]))
         for query, scores_V in zip(block, scores_BV, strict=True):
-            nearest = vectors.nearest(scores_V, top, [row for row, _ in query.terms])
+            nearest = vectors.nearest(scores_V, top, [key for key, _ in query.terms if isinstance(key, int)])
             near: list[Entry] = [{"cosine": round(float(scores_V[row]), 6), **_entry(vectors, row)} for row in nearest]
             answers.append({"word": query.text, **_about(vectors, query), "neighbors": near})
     return answers
@@ -146,9 +155,8 @@ def run(args: argparse.Namespace) -> int:
     explain = _make_explain(args, vectors) if args.explain else None
     prompt = args.interactive or (not (args.words or args.json) and at_terminal())
     if args.words or not prompt:
-        answers = find_neighbors(
-            vectors, parse_queries(vectors.vocabulary, args.words or sample_words(vectors.vocabulary)), args.top
-        )
+        texts = args.words or sample_words(vectors.vocabulary)
+        answers = find_neighbors(vectors, parse_queries(vectors.vocabulary, texts, vectors.unseen), args.top)
         explained = {"explained": explain(answers)} if explain else {}
         if args.json:
             print(json.dumps({"vectors": args.vectors, "words": answers} | explained))
@@ -188,7 +196,8 @@ def _make_explain(args: argparse.Namespace, vectors: Vectors) -> Explain:
 
 def _converse(args: argparse.Namespace, vectors: Vectors, explain: Explain | None) -> int:
     def answer(text: str) -> str:
-        (found,) = answers = find_neighbors(vectors, parse_queries(vectors.vocabulary, [text]), args.top)
+        queries = parse_queries(vectors.vocabulary, [text], vectors.unseen)
+        (found,) = answers = find_neighbors(vectors, queries, args.top)
         explained = {"explained": explain(answers)} if explain else {}
         if args.json:
             return json.dumps({"vectors": args.vectors} | found | explained)
@@ -203,12 +212,14 @@ def _converse(args: argparse.Namespace, vectors: Vectors, explain: Explain | Non
 def _about(vectors: Vectors, query: Query) -> Answer:
     if query.is_word:
         return cast(Answer, _entry(vectors, query.terms[0][0]))
-    return {"terms": [{**_entry(vectors, row), "weight": weight} for row, weight in query.terms]}
+    return {"terms": [{**_entry(vectors, key), "weight": weight} for key, weight in query.terms]}
 
 
-def _entry(vectors: Vectors, row: int) -> Entry:
+def _entry(vectors: Vectors, key: Key) -> Entry:
+    if isinstance(key, str):
+        return {"token": key, "count": 0, "ngrams": vectors.unseen.ngrams(key) if vectors.unseen is not None else 0}
     return {
-        "token": vectors.vocabulary.token(row), "count": int(vectors.counts[row]), "rank": int(vectors.ranks[row]),
+        "token": vectors.vocabulary.token(key), "count": int(vectors.counts[key]), "rank": int(vectors.ranks[key]),
     }  # fmt: skip
 
 

@@ -23,6 +23,7 @@ from trainer.reports.command import MOST_WORDS
 from trainer.reports.wordmap import word_map
 from trainer.vectors.display import Answer
 from trainer.vectors.search import cosines, frequency_order, unit_rows
+from trainer.vectors.unseen import unseen_words
 
 _TOP = 8  # neighbours of a word
 _MAPPED, _NEAR = 600, 5  # words on the map, and the near ones that each of them names
@@ -45,7 +46,7 @@ def neighbors_section(model: Model, words: Sequence[str] = ()) -> Section:
 
 def _parse(model: Model, text: str) -> Query | None:
     with contextlib.suppress(UserError):
-        return parse_queries(model.vocabulary, [text])[0]
+        return parse_queries(model.vocabulary, [text], unseen_words(model))[0]
     return None
 
 

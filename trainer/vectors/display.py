@@ -19,11 +19,15 @@ class SharedContext(TypedDict):
 
 
 class Entry(TypedDict, total=False):
-    """A word of an answer; `weight` only in `terms`, `cosine` and `shared` only in `neighbors`."""
+    """A word of an answer; `weight` only in `terms`, `cosine` and `shared` only in `neighbors`.
+
+    A word that is not in the vocabulary has no `rank`, but `ngrams`: by how many of them it is answered.
+    """
 
     token: str
     count: int
     rank: int
+    ngrams: int
     weight: int
     cosine: float
     shared: list[SharedContext]
@@ -67,9 +71,11 @@ def _heading(answer: Answer, ranks: bool) -> str:
     terms = answer.get("terms", [answer])
     parts = [("count", [f"{term['count']:,}" for term in terms])]
     if ranks:
-        parts.append(("rank", [f"{term['rank']:,}" for term in terms]))
+        parts.append(("rank", [f"{term['rank']:,}" if "rank" in term else "none" for term in terms]))
+    unseen = [f"{printable(term['token'])} is answered by its n-grams" for term in terms if "ngrams" in term]
     name = printable(answer["word"] if "terms" in answer else answer["token"])
-    return f"{name}  ({'; '.join(f'{what} ' + ' '.join(numbers) for what, numbers in parts)})"
+    said = [f"{what} {' '.join(numbers)}" for what, numbers in parts]
+    return f"{name}  ({'; '.join([*said, *unseen])})"
 
 
 def _describe_shared(shared: Sequence[SharedContext]) -> str:

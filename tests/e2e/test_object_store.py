@@ -29,11 +29,13 @@ from pipeline.storage.storage import PointerMovedError  # noqa: E402
 from tests.e2e.test_text_to_vectors import planted_text  # noqa: E402
 from tests.engines import wire  # noqa: E402
 from tests.support.serving import moto_s3  # noqa: E402
+from tests.support.subword_models import make_subword_model  # noqa: E402
 from tests.trainer.models.test_store import make_model  # noqa: E402
 from trainer.checkpoints.write import Checkpoints, find_unfinished, load_checkpoint, remove_checkpoints  # noqa: E402
 from trainer.cli import main as trainer  # noqa: E402
 from trainer.data.position import Progress  # noqa: E402
 from trainer.keyed_vectors.vectors import load  # noqa: E402
+from trainer.models.mapped import map_model  # noqa: E402
 from trainer.models.store import save_model  # noqa: E402
 from trainer.versions.rollback import roll_back  # noqa: E402
 
@@ -142,6 +144,23 @@ def test_versions_in_a_store(bucket: str, monkeypatch: pytest.MonkeyPatch) -> No
     assert {key.split("/")[2] for key in keys("versions/versions/")} == {second, third, "new", "mine"}
     assert roll_back(uri)["version"] == second
     assert not [key for key in keys("versions/") if key.endswith("unpublished")]
+
+
+def test_subwords_in_a_store(bucket: str, tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The third file is fetched at its first use, and goes with its version."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    model = make_subword_model()
+    first = save_model(f"{bucket}/subwords", model, {})
+    table, expected = map_model(f"{bucket}/subwords").subwords, model.subwords
+    assert table is not None
+    assert expected is not None
+    assert len([*tmp_path.rglob("*.safetensors")]) == 1
+    np.testing.assert_array_equal(table.rows_RD, expected.rows_RD)
+    assert len([*tmp_path.rglob("*.safetensors")]) == 2
+    second = save_model(f"{bucket}/subwords", make_subword_model(seed=1), {}, keep=1)
+    found = {key.rpartition("versions/")[2] for key in keys("subwords/versions/")}
+    assert f"{second}/subwords.safetensors" in found
+    assert not [name for name in found if name.startswith(first)]
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trainer.models.store import Floats, Model
+from trainer.subwords.table import SubwordTable
 from trainer.vectors.search import Ids, frequency_order, unit_rows
 
 _BLOCK_ROWS = 1 << 16
@@ -54,7 +55,7 @@ def turn(table_VD: Floats, rotation_DD: Doubles) -> Floats:
 
 
 def align(new: Model, old: Model, words: int) -> tuple[Model, int]:
-    """Turn both tables of ``new`` by one rotation, which leaves all their products as they are.
+    """Turn all tables of ``new`` by one rotation, which leaves all their products as they are.
 
     It is fitted to unit input vectors, so that no word counts for more than another.
 
@@ -72,4 +73,8 @@ def align(new: Model, old: Model, words: int) -> tuple[Model, int]:
     if old.input_VD.shape[1] != dim or len(old_C) < dim:
         return new, 0
     turned_DD = rotation(unit_rows(new.input_VD[new_C]), unit_rows(old.input_VD[old_C]))
-    return replace(new, input_VD=turn(new.input_VD, turned_DD), output_VD=turn(new.output_VD, turned_DD)), len(old_C)
+    subwords = new.subwords and SubwordTable(new.subwords.rule, turn(new.subwords.rows_RD, turned_DD))
+    turned = replace(
+        new, input_VD=turn(new.input_VD, turned_DD), output_VD=turn(new.output_VD, turned_DD), subwords=subwords
+    )
+    return turned, len(old_C)

@@ -14,12 +14,13 @@ import secrets
 import shutil
 import sys
 import tempfile
+from collections.abc import Callable
 
 from pipeline.dataset.schema import FormatError, require_sha256
 from pipeline.storage import storage
 from pipeline.storage.retry import retrying
 from trainer.models.store import FileEntry, Floats, Model, open_version
-from trainer.models.tensors import map_arrays, require_tables
+from trainer.models.tensors import Array, map_arrays, require_subwords, require_tables
 from trainer.progress.meter import warn
 
 _CHECKED_BYTES = 1 << 26  # of a file, in memory at once
@@ -37,11 +38,22 @@ def map_model(model_uri: str, version: str | None = None, verify: bool = True) -
     Raises:
         FormatError: no model, unfinished training, another format version, a damaged or unexpected file.
     """
-    return open_version(model_uri, version, lambda uri, entry, rows: map_tables(uri, entry, rows, verify))
+    return open_version(model_uri, version, lambda uri, entry, rows: map_tables(uri, entry, rows, verify), verify)
 
 
 def map_tables(uri: str, entry: FileEntry, rows: int, verify: bool) -> dict[str, Floats]:
     """Map the tensors `input` and `output`, float32 [rows, D]; ``verify`` checks the file's SHA-256."""
+    return _map_arrays(uri, entry, verify, lambda tables, name: require_tables(tables, rows, name))
+
+
+def map_subwords(uri: str, entry: FileEntry, shape: tuple[int, int], verify: bool) -> Floats:
+    """Map the tensor `rows`, float32 of a shape; ``verify`` checks the file's SHA-256."""
+    return _map_arrays(uri, entry, verify, lambda tables, name: require_subwords(tables, shape, name))["rows"]
+
+
+def _map_arrays(
+    uri: str, entry: FileEntry, verify: bool, require: Callable[[dict[str, Array], str], None]
+) -> dict[str, Floats]:
     name = storage.redact(uri)
     path = storage.local_path(uri) if storage.is_local(uri) else _local_copy(uri, entry)
     try:
@@ -49,7 +61,7 @@ def map_tables(uri: str, entry: FileEntry, rows: int, verify: bool) -> dict[str,
         if verify:
             require_sha256(_digest(mapped), entry["sha256"], name)
         tables = map_arrays(mapped, name)
-        require_tables(tables, rows, name)
+        require(tables, name)
         return tables  # type: ignore[return-value]
     except FormatError:
         if not storage.is_local(uri):

@@ -28,10 +28,11 @@ from trainer.models.pointer import LATEST, VERSIONS, Pointer, read_pointer, vers
 from trainer.models.tensors import TensorFile
 from trainer.progress.meter import warn
 
-TABLES, VOCAB, INFO, RUN = "model.safetensors", "vocab.parquet", "model.json", "run.json"
+TABLES, SUBWORDS = "model.safetensors", "subwords.safetensors"
+VOCAB, INFO, RUN = "vocab.parquet", "model.json", "run.json"
 LINEAGE, INPUTS, MARK = "lineage.json", "inputs.parquet", "unpublished"
 
-_OURS = (INFO, TABLES, VOCAB, RUN, LINEAGE, INPUTS, MARK)
+_OURS = (INFO, TABLES, SUBWORDS, VOCAB, RUN, LINEAGE, INPUTS, MARK)
 _NEW = re.compile(r"\.[0-9a-f]{16}\.tmp")
 _HALF_WRITTEN = re.compile(r"\..+\.tmp")
 _CHUNK_BYTES = 1 << 22
@@ -60,18 +61,20 @@ def publishing(model_uri: str) -> Iterator[str]:
 
 
 def place(
-    model_uri: str, version: str, folder: str, tables: TensorFile, contents: Mapping[str, Bytes], sha256: str
-) -> None:
+    model_uri: str, version: str, folder: str, tables: Mapping[str, tuple[TensorFile, str]],
+    contents: Mapping[str, Bytes],
+) -> None:  # fmt: skip
     """Make a version of files; one of the same name has the same bytes, and of it only what is damaged is written.
 
-    ``sha256`` is that of the tables' file; of ``contents`` model.json comes last.
+    ``tables`` are files with their SHA-256; of ``contents`` model.json comes last.
     """
     target = version_folder(model_uri, version)
     local = storage.is_local(model_uri)
     fresh = local and not os.path.lexists(storage.local_path(target))
     into, known = folder if fresh else target, read_if_there(storage.join(target, INFO)) == contents[INFO]
-    if not (known and _digest(storage.join(target, TABLES)) == sha256):
-        tables.put(storage.join(into, TABLES))
+    for name, (file, sha256) in tables.items():
+        if not (known and _digest(storage.join(target, name)) == sha256):
+            file.put(storage.join(into, name))
     for name, data in contents.items():
         uri = storage.join(into, name)
         if not known or (name != MARK and (found := read_if_there(uri)) != bytes(data) and not (found and name == RUN)):

@@ -207,6 +207,15 @@ def require_tables(tables: Mapping[str, Array], rows: int, path: str) -> None:
         raise FormatError(f"{path}: found tables of {shapes}, expected one shape")
 
 
+def require_subwords(tables: Mapping[str, Array], shape: tuple[int, int], path: str) -> None:
+    """Refuse arrays that are not `rows`, float32 of a shape."""
+    if tables.keys() != {"rows"}:
+        raise FormatError(f"{path}: found the tensors {sorted(tables)}, expected ['rows']")
+    rows_RD = tables["rows"]
+    if rows_RD.dtype != np.float32 or rows_RD.shape != shape:
+        raise FormatError(f"{path}: found rows {rows_RD.dtype} {rows_RD.shape}, expected float32 {shape}")
+
+
 def is_finite(table_VD: AnyArray) -> bool:
     """Tell whether a table is free of NaN and Inf."""
     # The extremes are NaN where any number is; no array of the table's size is made, or copied from a device.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from pipeline.dataset.manifest import MANIFEST
 from pipeline.dataset.reader import Dataset, open_dataset
 from pipeline.storage import storage
@@ -10,7 +12,7 @@ from trainer.evaluation.align import align
 from trainer.models.lease import Lease
 from trainer.models.mapped import map_model
 from trainer.models.pointer import Pointer
-from trainer.models.store import Info, Model, finished_version, load_model, read_info, read_run, stage_model
+from trainer.models.store import Info, finished_version, load_model, read_info, read_run, stage_model
 from trainer.progress.meter import warn
 from trainer.retraining import lineage
 from trainer.retraining.config import COLD, LIVE, RetrainConfig, Settings
@@ -144,8 +146,7 @@ def stage(settings: Settings, night: Night, dataset: Dataset) -> str:
         trained, aligned = align(trained, load_model(own.model, night.parent), own.align_words)
     origin = {**trained.info["lineage"], "parent": night.parent or None, "aligned": aligned}
     info: Info = {**trained.info, "lineage": origin}
-    model = Model(trained.input_VD, trained.output_VD, trained.vocabulary, info)
-    version, _ = stage_model(own.model, model, run)
+    version, _ = stage_model(own.model, replace(trained, info=info), run)
     known = lineage.known_files(own.model, night.parent) if night.parent and night.only_new else None
     read = require_files(folder_of(own.model, night.name, READ))
     files = lineage.trained_files(read, dataset, known, version)

@@ -53,7 +53,9 @@ def roll_back(model_uri: str, version: str | None = None) -> dict[str, Any]:
     staged = staged_version(model_uri, target)
     if staged is None:
         raise UserError(f"{path}: no version {target!r}; `versions` lists them")
-    load_model(model_uri, target)
+    model = load_model(model_uri, target)
+    if model.subwords is not None:
+        model.subwords.rows_RD  # noqa: B018  (opened, so checked)
     if target != before.version:
         swap(model_uri, before, _after(before, target, staged[1]))
     return {"model": path, "version": target, "before": before.version}

@@ -17,7 +17,7 @@ from trainer.config import TrainConfig
 from trainer.engines.lines import LINE_BYTES, aligned
 from trainer.errors import UserError
 from trainer.models.store import Model
-from trainer.subwords.ngrams import Parts, compose
+from trainer.subwords.ngrams import Parts
 
 Floats = npt.NDArray[np.float32]
 Tables = tuple[Floats, Floats]
@@ -89,11 +89,6 @@ def row_counts(parts: Parts, counts_V: npt.NDArray[np.int64]) -> npt.NDArray[np.
     """How often the rows of the input table that are part of a word occur."""
     of_parts = np.repeat(counts_V, np.diff(parts.offsets))
     return np.bincount(parts.rows, of_parts).astype(np.int64)
-
-
-def word_tables(tables: Tables, parts: Parts | None) -> Tables:
-    """Input and output table of the words: with parts, the mean of each word's."""
-    return (compose(tables[0], *parts), tables[1]) if parts else tables
 
 
 def warm_tables(tables: Tables, vocabulary: Vocabulary, model: Model) -> Tables:

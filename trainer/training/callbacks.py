@@ -12,7 +12,6 @@ from pipeline.storage import storage
 from trainer.config import TrainConfig
 from trainer.evaluation.eval_sets import EvalSets, read_evalsets
 from trainer.evaluation.scores import Score, score_model
-from trainer.models.store import Model
 from trainer.reports.command import reads_of, refuse_place, require_page, summary
 from trainer.training.loop import Loop
 from trainer.training.tensorboard import FILES, Board, require_tensorboard
@@ -54,7 +53,7 @@ class Results:
         """Write what is due of a model that was just published; return what the command's result says of it."""
         scores = self._write_report(version)
         if self._board is not None:
-            model = Model(*loop.word_tables(), loop.vocabulary, {})
+            model = loop.model({})
             scores = scores or score_model(model, self._sets)
             self._board.finish(model, summary(scores), loop.progress.pairs)
         return self._said(scores)

@@ -21,7 +21,7 @@ from trainer.distributed.group import join, speaks
 from trainer.errors import Stopped
 from trainer.models.environment import library_versions
 from trainer.models.lock import lock_folder
-from trainer.models.store import Info, Model, finished_version, save_model
+from trainer.models.store import Info, finished_version, save_model
 from trainer.progress.curve import columns
 from trainer.progress.meter import warn
 from trainer.training.callbacks import Results
@@ -134,8 +134,7 @@ def _publish(session: Session, start_up_s: float) -> Info:
         "python": platform.python_version(),
         "libraries": library_versions(),
     }
-    model = Model(*loop.word_tables(), loop.vocabulary, info)
-    info["version"] = save_model(config.model, model, run, keep=config.keep_versions)
+    info["version"] = save_model(config.model, loop.model(info), run, keep=config.keep_versions)
     return info
 
 

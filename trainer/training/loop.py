@@ -25,10 +25,13 @@ from trainer.data.sharing import Leg
 from trainer.distributed.group import Processes
 from trainer.distributed.merge_plan import MergePlan, default_merge_pairs, plan_merges
 from trainer.engines.base import Engine, pending_loss
-from trainer.engines.init import Tables, row_counts, word_parts, word_tables
+from trainer.engines.init import row_counts, word_parts
 from trainer.errors import Stopped
+from trainer.models.store import Info, Model
 from trainer.progress.curve import Point, is_due, note
 from trainer.progress.meter import Meter
+from trainer.subwords.ngrams import compose
+from trainer.subwords.table import SubwordTable
 from trainer.training.audit import Audit
 from trainer.training.divergence import LossGuard, require_finite, require_finite_loss
 from trainer.training.schedule import learning_rate
@@ -116,9 +119,13 @@ class Loop:
         """Raw words of the corpus for each pair."""
         return self.dataset.total_tokens * self.config.epochs / self.total
 
-    def word_tables(self) -> Tables:
-        """Input and output table of the words, whatever they are made of."""
-        return word_tables(self.engine.tables(), word_parts(self.config, self.vocabulary))
+    def model(self, info: Info) -> Model:
+        """What was trained so far, with the vectors of words that are made of n-grams composed."""
+        rows, output_VD = self.engine.tables()
+        parts, rule = word_parts(self.config, self.vocabulary), self.config.subword_rule()
+        if parts is None or rule is None:
+            return Model(rows, output_VD, self.vocabulary, info)
+        return Model(compose(rows, *parts), output_VD, self.vocabulary, info, SubwordTable(rule, rows))
 
     def _train_epoch(self, epoch: int, noted: Noted) -> None:
         self._epoch_start = sum(self.progress.epoch_pairs[:epoch])

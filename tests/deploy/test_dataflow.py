@@ -90,7 +90,7 @@ def test_each_form_takes_what_the_pipeline_takes(name: str) -> None:
     assert [value for value in good if not re.fullmatch(form, value)] == []
     assert [value for value in bad if re.fullmatch(form, value)] == []
     needed = {"input": "gs://b/a", "output": "gs://b/o"}
-    needed |= {"input_format": "jsonl"} if name == "text_field" else {}
+    needed |= {"input_format": "jsonl"} if name in ("text_field", "tokenizer") else {}
     for value in good:
         words = [f"--{key}={text}" for key, text in {**needed, name: value}.items() if text]
         parse(["python", "-m", "pipeline", *words])  # ends the test by SystemExit where it is wrong usage

@@ -112,14 +112,14 @@ def test_items_with_spaces_in_other_commands(
     printed: dict[str, str], folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model = ["--model", f"{folder}/model"]
-    status, out, _ = answer(["neighbors", *model, "Oat Milk + Travel Mug - Bread Flour", "--json"], capsys)
+    status, out, _ = answer(["neighbors", *model, "Oat Milk + Steel Mug - Bread Flour", "--json"], capsys)
     terms = [(term["token"], term["weight"]) for term in json.loads(out)["words"][0]["terms"]]
-    assert (status, terms) == (0, [("Oat Milk", 1), ("Travel Mug", 1), ("Bread Flour", -1)])
+    assert (status, terms) == (0, [("Oat Milk", 1), ("Steel Mug", 1), ("Bread Flour", -1)])
     status, _, error = answer(["neighbors", *model, "Oat Mlik"], capsys)
     assert (status, error) == (1, "error: 'Oat Mlik' is not in the vocabulary. Did you mean: Oat Milk?\n")
 
-    (folder / "pairs.tsv").write_text("Oat Milk\tTravel Mug\t9\nYeast\tRye Flour\t8\nYeast\tMini Pump\t1\n")
-    (folder / "analogies.tsv").write_text("Oat Milk\tTravel Mug\tYeast\tRye Flour\n")
+    (folder / "pairs.tsv").write_text("Oat Milk\tSteel Mug\t9\nYeast\tRye Flour\t8\nYeast\tMini Pump\t1\n")
+    (folder / "analogies.tsv").write_text("Oat Milk\tSteel Mug\tYeast\tRye Flour\n")
     files = ["--similarity", f"{folder}/pairs.tsv", "--analogies", f"{folder}/analogies.tsv"]
     status, out, _ = answer(["evaluate", *model, *files, "--json"], capsys)
     scores = json.loads(out)

@@ -210,8 +210,8 @@ def test_analogy_files() -> None:
         Question("capitals", ("Athens", "Greece", "Oslo", "Norway")),
         Question("gram1", ("a", "b", "c", "d")),
     ]
-    [question] = parse_analogies("Oat Milk\tTravel Mug\tYeast\tRye Flour\n", "f")
-    assert question.words == ("Oat Milk", "Travel Mug", "Yeast", "Rye Flour")
+    [question] = parse_analogies("Oat Milk\tSteel Mug\tYeast\tRye Flour\n", "f")
+    assert question.words == ("Oat Milk", "Steel Mug", "Yeast", "Rye Flour")
     assert parse_analogies("a\tb c d\n", "f")[0].words == ("a", "b", "c", "d")
     with pytest.raises(FormatError, match=r"^f:2: found 3 words in 'a b c', expected 4$"):
         parse_analogies(": x\na b c\n", "f")

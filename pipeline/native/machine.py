@@ -121,6 +121,10 @@ def _foreign(builder: Node, block: Node) -> Node:
     return builder.icmp_signed("<", block, _splat(0))
 
 
+def _continuation(builder: Node, block: Node) -> Node:
+    return builder.icmp_signed("<", block, _splat(0xC0))
+
+
 def _mask_of(question: Callable[[Node, Node], Node]) -> Callable[[Node, int], np.uint64]:
     """Make the compiled function (array, index) → mask of the block there."""
 
@@ -186,9 +190,12 @@ load_word = cast(Callable[[Node, int], np.uint64], intrinsic(_load_word))
 # prefetch(array, index): ask for the item's cache line ahead of its use
 prefetch = cast(Callable[[Node, int], None], intrinsic(_prefetch))
 # Masks of the 64 bytes of a uint8 array from an index on: ASCII letters, digits, what str.split() splits at,
-# line feeds, apostrophes; bytes that are no ASCII; and what UAX #29 lets stand between two letters, or two digits.
+# line feeds, apostrophes, double quotes; bytes that are no ASCII, those that continue a character of UTF-8; and what
+# UAX #29 lets stand between two letters, or two digits.
 letters, digits, spaces = _mask_of(_letter), _mask_of(_digit), _mask_of(_space)
 feeds, quotes, foreign = _mask_of(_feed), _mask_of(_is_any("'")), _mask_of(_foreign)
+continuations = _mask_of(_continuation)
+double_quotes = _mask_of(_is_any('"'))
 mid_letters, mid_digits = _mask_of(_is_any("'.:")), _mask_of(_is_any("'.,;"))
 # lower_block(source, index, target, position): copy 64 bytes, A–Z in lower case
 lower_block = cast(Callable[[Node, int, Node, int], None], intrinsic(_lower_block))

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.native.jit import as_int, compiled
-from pipeline.text.scan_kernel import kind_of
+from pipeline.text.word_kernel import kind_of
 from pipeline.text.wordbreak import EXTEND
 
 _APOSTROPHE, _LONGEST = 0x27, 7  # bytes of an elided word, so that one fits into a number

@@ -74,22 +74,21 @@ def _decompose(text: str, form: str) -> str:
 def normalize_lines(data: bytes, offset: int, rules: TextRules) -> tuple[NDArray[np.uint8], list[DeadLetter]]:
     """Normalise whole lines of raw bytes; lines that are set aside become empty ones, so that line feeds stay as many.
 
-    Nearly all characters have a place in a table; only lines with others take the way through str.
+    Nearly all characters have a place in a table; only words with others take the way through str.
 
     Raises:
         InputError: bytes that are no UTF-8, under the policy "fail".
     """
     from pipeline.native.machine import PADDING
-    from pipeline.text.lower_kernel import map_lines
-    from pipeline.text.scan_kernel import count_feeds
+    from pipeline.text.lower_kernel import count_breaks, map_lines
 
     if data.isascii():
         return pad_text(data, rules.lowercase), []
     target = np.empty(len(data) * 3 // 2 + 64 + PADDING, np.uint8)
     source = np.frombuffer(data, np.uint8)
-    hard = np.empty((count_feeds(source) + 1, 3), np.int64)
-    table = simple_characters(rules.lowercase, rules.normalize)
-    size, rows = map_lines(source, table, rules.lowercase, rules.drop_invisible, target, hard)
+    hard = np.empty((count_breaks(source) + 1, 3), np.int64)
+    table = simple_characters(rules.lowercase, rules.normalize, rules.drop_invisible)
+    size, rows = map_lines(source, table, rules.lowercase, rules.drop_invisible, cased_letters(), target, hard)
     target[size : size + PADDING] = 0
     text = target[: size + PADDING]
     return _fill_in(text, data, offset, hard[:rows], rules) if rows else (text, [])
@@ -108,7 +107,7 @@ def pad_text(text: bytes, lower_ascii: bool = False) -> NDArray[np.uint8]:
 def _fill_in(
     text: NDArray[np.uint8], data: bytes, offset: int, hard: NDArray[np.int64], rules: TextRules
 ) -> tuple[NDArray[np.uint8], list[DeadLetter]]:
-    """Put the lines that the table left out into their places, by way of str: begin, end and place in each row."""
+    """Put what the table left out into its places, by way of str: begin, end and place in each row."""
     filled, letters, done, known = list[NDArray[np.uint8]](), list[DeadLetter](), 0, dict[str, str]()
     for start in range(0, len(hard), _LINES):
         some = hard[start : start + _LINES].tolist()
@@ -137,24 +136,39 @@ def _normalize_words(line: str, rules: TextRules, known: dict[str, str]) -> str:
 
 
 @functools.lru_cache(maxsize=8)
-def simple_characters(lowercase: bool, normalize: str) -> NDArray[np.uint16]:
+def simple_characters(lowercase: bool, normalize: str, drop_invisible: bool = False) -> NDArray[np.uint16]:
     """What characters become that go their way alone, uint16 by code point below 0x10000; 0 for all others.
 
     Not simple are those whose lower case is no single character or depends on its neighbours (capital sigma), and,
     under normalisation, marks and all else that may not be in normal form next to another character: the
-    quick check of UAX #15, section 9.
+    quick check of UAX #15, section 9. What has another single character as its normal form is simple if that one is.
     """
     table = np.zeros(1 << 16, np.uint16)
     seconds = _second_characters() if normalize != "none" else frozenset[str]()
     for code in (*range(0x80, 0xD800), *range(0xE000, 1 << 16)):
         one = chr(code)
-        lower = one.lower() if lowercase else one
-        if len(lower) > 1 or (lowercase and one == "\u03a3") or ord(lower) >= 1 << 16:
+        normal = _normalize(one, normalize)
+        lower = normal.lower() if lowercase else normal
+        if len(normal) > 1 or len(lower) > 1 or (lowercase and normal == "\u03a3") or ord(lower) >= 1 << 16:
             continue
-        if normalize == "none" or all(_is_inert(c, normalize, seconds) for c in {one, lower}):
+        if lower == " ":  # a space of another kind, which ends no context
+            continue
+        if normalize == "none" or (
+            not unicodedata.combining(one)
+            and one not in seconds
+            and all(_is_inert(c, normalize, seconds) for c in {normal, lower})
+        ):
             table[code] = ord(lower)
+    if drop_invisible:
+        table[list(map(ord, INVISIBLE))] = 0
     table.flags.writeable = False
     return table
+
+
+@functools.cache
+def cased_letters() -> NDArray[np.bool_]:
+    """Before which characters, by code point below 0x2000, str.lower takes no capital sigma for a final one."""
+    return np.array([f"A\u03a3{chr(code)}".lower()[1] == "\u03c3" for code in range(0x2000)])
 
 
 def _is_inert(character: str, normalize: str, seconds: frozenset[str]) -> bool:

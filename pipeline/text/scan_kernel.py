@@ -1,7 +1,8 @@
 """One walk over a chunk's UTF-8 bytes that finds its tokens, line by line (the twin of tokenize.split_tokens).
 
-Blocks of 64 ASCII bytes become masks of word characters, whose edges are the tokens' ends: work by token, not by byte.
-Where a block holds anything else, the text is walked character by character up to the next token's end.
+Blocks of 64 bytes become masks of word characters, whose edges are the tokens' ends: work by token, not by byte. In
+those of ASCII alone the machine finds all classes at once; for others see block_kernel. What that does not know is
+walked character by character.
 """
 
 from __future__ import annotations
@@ -9,14 +10,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.native.jit import as_int, compiled, inlined
+from pipeline.native.jit import as_int, compiled
 from pipeline.native.machine import (
     BLOCK,
     count_ones,
     digits,
     feeds,
     foreign,
-    leading_zeros,
     letters,
     mid_digits,
     mid_letters,
@@ -24,21 +24,9 @@ from pipeline.native.machine import (
     spaces,
     trailing_zeros,
 )
-from pipeline.text.wordbreak import (
-    CONNECTOR,
-    DIGIT,
-    DOUBLE_QUOTE,
-    EXTEND,
-    HEBREW,
-    KATAKANA,
-    LETTER,
-    MID,
-    MID_DIGIT,
-    MID_LETTER,
-    SEPARATOR,
-    SINGLE,
-    SINGLE_QUOTE,
-)
+from pipeline.text.block_kernel import mask_tokens
+from pipeline.text.word_kernel import is_word, kind_of, token_end, width_of
+from pipeline.text.wordbreak import DIGIT, LETTER, SEPARATOR, SINGLE
 
 _LF, _FULL_STOP = 10, 0x2E
 _ONE, _ALL = np.uint64(1), np.uint64(0xFFFFFFFFFFFFFFFF)
@@ -54,84 +42,6 @@ def count_feeds(text: NDArray[np.uint8]) -> int:
     for byte in text:
         found += byte == _LF
     return found  # type: ignore[no-any-return]
-
-
-@inlined
-def _width(byte: int) -> int:
-    """Bytes of the UTF-8 sequence that ``byte`` leads."""
-    return 1 if byte < 0x80 else 2 if byte < 0xE0 else 3 if byte < 0xF0 else 4
-
-
-@inlined
-def kind_of(text: NDArray[np.uint8], i: int, classes: NDArray[np.uint8]) -> int:
-    """Class of the character that starts at byte ``i``."""
-    a = as_int(text[i])
-    if a < 0x80:
-        return as_int(classes[a])  # type: ignore[no-any-return]
-    b = as_int(text[i + 1]) & 0x3F
-    if a < 0xE0:
-        return as_int(classes[(a & 0x1F) << 6 | b])  # type: ignore[no-any-return]
-    c = as_int(text[i + 2]) & 0x3F
-    if a < 0xF0:
-        return as_int(classes[(a & 0x0F) << 12 | b << 6 | c])  # type: ignore[no-any-return]
-    d = as_int(text[i + 3]) & 0x3F
-    return as_int(classes[(a & 0x07) << 18 | b << 12 | c << 6 | d])  # type: ignore[no-any-return]
-
-
-@inlined
-def _is_letter(kind: int) -> bool:
-    return kind == LETTER or kind == HEBREW
-
-
-@inlined
-def _is_word(kind: int) -> bool:
-    return kind == LETTER or kind == DIGIT or kind == HEBREW or kind == KATAKANA
-
-
-@compiled
-def _joined(text: NDArray[np.uint8], n: int, i: int, base: int, kind: int, classes: NDArray[np.uint8]) -> int:
-    """Where the word continues after what may join it at ``i``, 0 where it does not (the twin of tokenize._joined)."""
-    j, follows = i + _width(text[i]), as_int(SEPARATOR)
-    while j < n:
-        follows = kind_of(text, j, classes)
-        if follows != EXTEND and (follows != CONNECTOR or kind != CONNECTOR):
-            break
-        j += _width(text[j])
-    if j >= n:
-        return 0
-    both = kind == MID or kind == SINGLE_QUOTE
-    if _is_letter(base) and _is_letter(follows):
-        joined = both or kind == MID_LETTER or (kind == DOUBLE_QUOTE and base == HEBREW and follows == HEBREW)
-    else:
-        joined = base == DIGIT and follows == DIGIT and (both or kind == MID_DIGIT)
-    return j if joined or (kind == CONNECTOR and _is_word(base) and _is_word(follows)) else 0
-
-
-@compiled
-def _token_end(text: NDArray[np.uint8], n: int, start: int, base: int, classes: NDArray[np.uint8]) -> int:
-    """One past the token that starts at byte ``start`` with a character of class ``base``."""
-    i = start + _width(text[start])
-    while i < n:
-        kind = kind_of(text, i, classes)
-        if kind == SEPARATOR or kind == SINGLE:
-            break
-        if kind == LETTER or kind == DIGIT or kind == HEBREW:
-            if not _is_letter(base) and base != DIGIT:
-                break
-            base = kind
-        elif kind == KATAKANA:
-            if base != KATAKANA:
-                break
-        elif kind != EXTEND:
-            j = _joined(text, n, i, base, kind, classes)
-            if j != 0:
-                i, base = j, kind_of(text, j, classes)
-            elif kind == SINGLE_QUOTE and base == HEBREW:
-                base = kind
-            else:
-                break
-        i += _width(text[i])
-    return i
 
 
 @compiled
@@ -184,10 +94,10 @@ def _walk(
             i += 1
             continue
         kind = kind_of(text, i, classes)
-        if not _is_word(kind) and kind != SINGLE:
-            i += _width(text[i])
+        if not is_word(kind) and kind != SINGLE:
+            i += width_of(text[i])
             continue
-        end = _token_end(text, n, i, kind, classes)
+        end = token_end(text, n, i, kind, classes)
         starts[tokens], stops[tokens], tokens = i, end, tokens + 1
         i = end
     return i, tokens, lines
@@ -205,15 +115,6 @@ def _write_places(mask: np.uint64, count: int, first: int, out: NDArray[np.int32
     for k in range(AT_ONCE, count):
         out[at + k] = first + trailing_zeros(mask)
         mask &= mask - _ONE
-
-
-@compiled
-def _last_separator(separators: np.uint64, mids: np.uint64, place: int) -> int:
-    """The last of a block's separators before a place, or −1; what may join, just before it, may be none."""
-    before = separators & ((_ONE << np.uint64(place)) - _ONE if place < BLOCK else _ALL)
-    if place > 0:
-        before &= ~(mids & (_ONE << np.uint64(place - 1)))
-    return BLOCK - 1 - leading_zeros(before)
 
 
 @compiled
@@ -237,43 +138,43 @@ def scan_spans(
     starts, stops, ends = spans
     tokens, lines = as_int(0), as_int(0)
     i, opened = as_int(0), as_int(0)  # tokens whose start is known: `tokens`, or one more
-    stop_kind = as_int(classes[_FULL_STOP])
-    whitespace, quotes_alone = stop_kind == LETTER, stop_kind == SEPARATOR
+    full_stop = as_int(classes[_FULL_STOP])
+    whitespace, quotes_alone = full_stop == LETTER, full_stop == SEPARATOR
     while i < n:
         valid = _ALL if n - i >= BLOCK else (_ONE << np.uint64(n - i)) - _ONE
-        mids = np.uint64(0)
+        feed, other = feeds(text, i) & valid, foreign(text, i) & valid
+        digit = mid_letter = mid_digit = np.uint64(0)
         if whitespace:
-            word = ~spaces(text, i) & valid
+            letter = ~spaces(text, i) & ~other & valid
         else:
             letter, digit = letters(text, i) & valid, digits(text, i) & valid
             mid_letter = (quotes(text, i) if quotes_alone else mid_letters(text, i)) & valid
             mid_digit = mid_letter if quotes_alone else mid_digits(text, i) & valid
-            word, mids = letter | digit, mid_letter | mid_digit
-            if mids != 0:
+        if other == 0 and (text[i + BLOCK] < 0x80 or (mid_letter | mid_digit) >> np.uint64(BLOCK - 1) == 0):
+            word, size = letter | digit, as_int(BLOCK)
+            if mid_letter | mid_digit != 0:
                 word |= _joining(text, i, n, classes, mid_letter, mid_digit, letter, digit)
-        feed, other, safe = feeds(text, i) & valid, foreign(text, i) & valid, as_int(BLOCK)
-        if other != 0 or (text[i + BLOCK] >= 0x80 and mids >> np.uint64(BLOCK - 1) != 0):
-            # Masks up to the last separator before it, then character by character.
-            safe = _last_separator(~word & valid, mids, trailing_zeros(other))
-            kept = (_ONE << np.uint64(max(safe, 0))) - _ONE
-            word, feed = word & kept, feed & kept
-        if safe >= 0:
             inside = (word << _ONE) | np.uint64(opened > tokens)
             begins, ended = word & ~inside, ~word & inside
-            begin_count, end_count = count_ones(begins), count_ones(ended)
-            _write_places(begins, begin_count, i, starts, opened)
-            _write_places(ended, end_count, i, stops, tokens)
-            while feed != 0:
-                lines = _end_line(ends, lines, tokens + count_ones(ended & (feed ^ (feed - _ONE))))
-                feed &= feed - _ONE
-            opened, tokens = opened + begin_count, tokens + end_count
-        if safe < BLOCK:
-            first = i + safe if safe >= 0 else as_int(starts[tokens]) if opened > tokens else i
-            stop = min(n, i + BLOCK - (leading_zeros(other) if other != 0 else 0))
-            i, tokens, lines = _walk(text, n, first, stop, classes, tokens, lines, spans)
-            opened = tokens
         else:
-            i += BLOCK
+            begins, ended, size = np.uint64(0), np.uint64(0), as_int(0)
+            if opened == tokens:
+                begins, ended, size = mask_tokens(text, i, valid, classes, letter, digit, mid_letter, mid_digit)
+            if size == 0:
+                # One token that began before it, or all that begin in it.
+                first = i if opened == tokens else as_int(starts[tokens])
+                stop = min(n, i + BLOCK) if opened == tokens else first + 1
+                i, tokens, lines = _walk(text, n, first, stop, classes, tokens, lines, spans)
+                opened = tokens
+                continue
+            feed &= (_ONE << np.uint64(size)) - _ONE
+        begin_count, end_count = count_ones(begins), count_ones(ended)
+        _write_places(begins, begin_count, i, starts, opened)
+        _write_places(ended, end_count, i, stops, tokens)
+        while feed != 0:
+            lines = _end_line(ends, lines, tokens + count_ones(ended & (feed ^ (feed - _ONE))))
+            feed &= feed - _ONE
+        opened, tokens, i = opened + begin_count, tokens + end_count, i + size
     if opened > tokens:
         stops[tokens], tokens = n, tokens + 1
     lines = _end_line(ends, lines, tokens)

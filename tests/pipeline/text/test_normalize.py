@@ -84,6 +84,32 @@ def test_bad_lines_become_dead_letters_at_their_offset() -> None:
     assert [line_offset(BAD, 100, line) for line in (0, 2, 4)] == [100, 106, 113]
 
 
+@given(
+    pieces=st.lists(
+        st.sampled_from([b"\xff", b"\xed\xa0\x80", b"\xf4\x90\x80\x80", b"\xc1\xa9", b"\xe0\x90\x80", b"\xf0\x90\x90"])
+        | st.sampled_from(["a" * 30, " ", "\n", "e\u0301", "\u0301", "É", "ж" * 33, "Σ", "𐐀", "한", "\u00a0"]).map(
+            str.encode
+        ),
+        max_size=30,
+    ),
+    errors=st.sampled_from(["replace", "dead-letter"]),
+    drop=st.booleans(),
+)
+def test_bad_bytes_among_all_others(pieces: list[bytes], errors: str, drop: bool) -> None:
+    rules = TextRules(encoding_errors=errors, drop_invisible=drop)
+    expected, bad = [], []
+    for line in b"".join(pieces).split(b"\n"):
+        try:
+            expected.append(normalize_text(line.decode(), rules))
+        except UnicodeDecodeError:
+            bad.append(line)
+            expected.append(normalize_text(line.decode(errors="replace"), rules) if errors == "replace" else "")
+    text, dead = normalized(b"".join(pieces), 0, rules)
+    assert text.decode().split("\n") == expected
+    assert [letter.content for letter in dead] == (bad if errors == "dead-letter" else [])
+    assert all(b"".join(pieces)[offset:].startswith(content) for offset, _, content in dead)
+
+
 def test_bad_bytes_are_replaced_on_request() -> None:
     text, dead = normalized(BAD, 0, TextRules(encoding_errors="replace"))
     assert text.decode().split("\n") == ["ok", "é", "b\ufffdd", "ñ", "\ufffd", "end"]

@@ -105,7 +105,8 @@ class TrainConfig:
     shuffle: bool = _setting(True, shapes=True)
     """Read the row groups in another random order each epoch; --no-shuffle reads them as written."""
     init_from: str = _setting("", metavar="MODEL")
-    """A model to start from: its words keep their vectors, other words start from scratch."""
+    """A model to start from: its words keep their vectors, other words start from scratch. Or a file, maybe in gzip:
+    word2vec's, text or binary, or fastText's .bin, whose n-grams are kept if --subwords and --buckets are the same."""
     init_version: str = ""
     """Version of --init-from; by default its live one."""
     merge_pairs: int = _setting(0, parse=parse_size)

@@ -24,8 +24,8 @@ FLOORS: dict[str, tuple[set[str], ...]] = {
     ),
     "trainer": (
         {"errors"}, {"distributed", "subwords", "toml"}, {"config"}, {"progress"}, {"data"}, {"models"}, {"vectors"},
-        {"exporting", "evaluation"}, {"keyed_vectors"}, {"neighbors"}, {"reports"}, {"engines"}, {"checkpoints"},
-        {"training"}, {"retraining"}, {"versions"}, {"cli"}, {"__main__"},
+        {"exporting", "evaluation"}, {"importing", "keyed_vectors"}, {"neighbors"}, {"reports"}, {"engines"},
+        {"checkpoints"}, {"training"}, {"retraining"}, {"versions"}, {"cli"}, {"__main__"},
     ),
 }  # fmt: skip
 #: What the trainer may import of the pipeline.

@@ -17,7 +17,7 @@ from trainer.config import TrainConfig
 from trainer.engines.lines import LINE_BYTES, aligned
 from trainer.errors import UserError
 from trainer.models.store import Model
-from trainer.subwords.ngrams import Parts
+from trainer.subwords.ngrams import Parts, Subwords
 
 Floats = npt.NDArray[np.float32]
 Tables = tuple[Floats, Floats]
@@ -91,15 +91,24 @@ def row_counts(parts: Parts, counts_V: npt.NDArray[np.int64]) -> npt.NDArray[np.
     return np.bincount(parts.rows, of_parts).astype(np.int64)
 
 
-def warm_tables(tables: Tables, vocabulary: Vocabulary, model: Model) -> Tables:
-    """Overwrite the rows of the words that a trained model knows; returns the same arrays."""
+def warm_tables(tables: Tables, vocabulary: Vocabulary, model: Model, rule: Subwords | None = None) -> Tables:
+    """Overwrite the rows of the words that a trained model knows; returns the same arrays.
+
+    Where both have n-grams by the same rule, their rows are taken too. Otherwise words' own rows get the trained words'
+    vectors, and n-grams start from scratch. An output table without rows is none.
+    """
     found, wanted = model.input_VD.shape[1], tables[0].shape[1]
     if found != wanted:
         raise UserError(f"--init-from: found vectors of {found} dimensions, expected {wanted} as in --dim")
     rows_V = model.vocabulary.encode(vocabulary.tokens)
     known_V = np.flatnonzero(rows_V >= 0)
-    for table_VD, trained_VD in zip(tables, (model.input_VD, model.output_VD), strict=True):
-        table_VD[known_V] = trained_VD[rows_V[known_V]]
+    input_VD = model.input_VD
+    if rule is not None and model.subwords is not None and model.subwords.rule == rule:
+        input_VD = model.subwords.rows_RD[: len(input_VD)]
+        tables[0][len(vocabulary) :] = model.subwords.rows_RD[len(input_VD) :]
+    for table_VD, trained_VD in zip(tables, (input_VD, model.output_VD), strict=True):
+        if len(trained_VD):
+            table_VD[known_V] = trained_VD[rows_V[known_V]]
     return tables
 
 

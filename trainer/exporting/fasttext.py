@@ -36,7 +36,7 @@ VOCABULARY = struct.Struct("<3i2q")
 SHAPE = struct.Struct("<2q")
 
 _CBOW, _SKIPGRAM = 1, 2
-_NEGATIVE_SAMPLING = 2
+NEGATIVE_SAMPLING = 2
 # What our model.json does not say is fastText's default; every word that is there was frequent enough.
 _WINDOW, _MIN_COUNT, _UPDATE_RATE, _SAMPLE = 5, 1, 100, 1e-4
 _BLOCK_NUMBERS = 1 << 20
@@ -79,7 +79,7 @@ def _header(model: Model, dim: int) -> bytes:
     config: Mapping[str, Any] = model.info.get("config", {})
     rule = model.subwords.rule if model.subwords is not None else None
     return HEADER.pack(
-        dim, _WINDOW, config.get("epochs", 1), _MIN_COUNT, config.get("negatives", 5), 1, _NEGATIVE_SAMPLING,
+        dim, _WINDOW, config.get("epochs", 1), _MIN_COUNT, config.get("negatives", 5), 1, NEGATIVE_SAMPLING,
         _CBOW if config.get("architecture") == "cbow" else _SKIPGRAM, rule.buckets if rule else 0,
         rule.shortest if rule else 0, rule.longest if rule else 0, _UPDATE_RATE, _SAMPLE,
     )  # fmt: skip

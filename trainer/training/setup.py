@@ -24,7 +24,8 @@ from trainer.engines.base import Engine
 from trainer.engines.choose import make_engine, require_memory
 from trainer.engines.init import initial_tables, warm_tables, word_parts
 from trainer.errors import UserError
-from trainer.models.store import Info, Model, load_model
+from trainer.importing.start import load_start
+from trainer.models.store import Info, Model
 from trainer.models.tensors import Array, fill_arrays
 from trainer.progress.meter import warn
 from trainer.training.audit import PREFIX, Audit
@@ -55,7 +56,7 @@ def begin(asked: TrainConfig, config: TrainConfig, processes: Processes) -> Sess
         UserError: a setting that cannot be, another training in the model's folder.
         FormatError: a damaged dataset or model.
     """
-    base = load_model(config.init_from, config.init_version or None) if config.init_from else None
+    base = load_start(config.init_from, config.init_version) if config.init_from else None
     # A base model counts by its content: a path says nothing.
     shaping: Settings = {
         **config.shaping(),
@@ -124,7 +125,7 @@ def _make_engine(config: TrainConfig, vocabulary: Vocabulary, base: Model | None
         compiling.listen()
     buckets = config.buckets if config.subwords else 0
     tables = initial_tables(config.init, len(vocabulary), config.dim, config.seed, buckets)
-    tables = warm_tables(tables, vocabulary, base) if base else tables
+    tables = warm_tables(tables, vocabulary, base, config.subword_rule()) if base else tables
     return make_engine(config, tables, vocabulary.counts, word_parts(config, vocabulary))
 
 

@@ -25,6 +25,7 @@ from trainer.config import TrainConfig
 from trainer.distributed.group import Processes
 from trainer.engines.base import Engine
 from trainer.errors import Stopped, UserError
+from trainer.exporting.command import export_model
 from trainer.models.store import finished_version, load_model
 from trainer.progress.meter import Meter
 from trainer.training import command
@@ -341,6 +342,24 @@ def test_a_warm_start_keeps_vectors_and_counts_by_content(data: str, tmp_path: P
     assert command.train(moved)["status"] == "finished before"
     with pytest.raises(UserError, match="--init-from: found vectors of 6 dimensions, expected 7"):
         command.train(make_config(data, tmp_path / "x", init_from=str(tmp_path / "moved"), dim=7))
+    assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize("form", ["word2vec", "fasttext"])
+def test_a_warm_start_from_a_file_keeps_vectors(form: str, data: str, tmp_path: Path) -> None:
+    command.train(make_config(data, tmp_path / "base"))
+    base, file = load_model(str(tmp_path / "base")), str(tmp_path / "vectors")
+    export_model(base, form, file)
+    command.train(make_config(data, tmp_path / "warm", init_from=file, learning_rate=1e-12))
+    found = load_model(str(tmp_path / "warm"))
+    np.testing.assert_allclose(found.input_VD, base.input_VD, atol=1e-6)
+    if form == "fasttext":
+        np.testing.assert_allclose(found.output_VD, base.output_VD, atol=1e-6)
+    else:
+        assert np.abs(found.output_VD).max() < 1e-6, "expected zeros, as --init word2vec has them"
+    (tmp_path / "vectors").write_bytes(b"no vectors\n")
+    with pytest.raises(FormatError, match="vectors: found no file of word2vec or fastText"):
+        command.train(make_config(data, tmp_path / "x", init_from=file))
     assert not (tmp_path / "x").exists()
 
 

@@ -1,4 +1,4 @@
-"""The real fastText: its n-grams of a word are ours, and what it reads from our file is what we answer."""
+"""The real fastText: its n-grams are ours, it answers from our file as we do, and we start from its files."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from tests.support.subword_models import WORDS, make_subword_model
 from pipeline.dataset.vocabulary import make_vocabulary
 from tests.engines.install import debian, python_env
 from trainer.exporting.command import export_model
+from trainer.importing.start import load_start
 from trainer.keyed_vectors.vectors import Vectors
 from trainer.models.store import Model
 from trainer.subwords.ngrams import Subwords
@@ -86,3 +87,41 @@ def test_a_model_without_subwords(python: Path, tmp_path: Path) -> None:
     found = ask(python, tmp_path / "vectors.bin", [*WORDS, "walking"])
     np.testing.assert_array_equal(np.array(found["vectors"][:-1], np.float32), model.input_VD)
     assert not any(found["vectors"][-1])
+
+
+#: Trains three models on some lines and saves all that fastText saves.
+TRAIN = """
+import json, sys, fasttext
+folder = sys.argv[1]
+for name, options in {"subwords": {"minn": 2, "maxn": 4, "bucket": 500}, "words": {"minn": 0, "maxn": 0},
+                      "tree": {"loss": "hs", "bucket": 500}}.items():
+    model = fasttext.train_unsupervised(f"{folder}/text", dim=12, minCount=1, t=1, thread=1, verbose=0, **options)
+    model.save_model(f"{folder}/{name}.bin")
+    with open(f"{folder}/{name}.vec", "w") as file:
+        print(len(model.words), 12, file=file)
+        for word in model.words:
+            print(word, *model.get_word_vector(word).tolist(), file=file)
+    asked = [*model.words, "walking"]
+    answer = {"words": model.words, "vectors": [model.get_word_vector(word).tolist() for word in asked]}
+    json.dump(answer | {"output": model.get_output_matrix().tolist()}, open(f"{folder}/{name}.json", "w"))
+"""
+
+
+def test_we_start_from_its_files(python: Path, tmp_path: Path) -> None:
+    (tmp_path / "text").write_text("the walk to the été and running to walks\nмосква is walked by the runner\n" * 50)
+    subprocess.run([str(python), "-W", "ignore", "-c", TRAIN, str(tmp_path)], check=True)
+    for name in ("subwords", "words", "tree"):
+        theirs = json.loads((tmp_path / f"{name}.json").read_text())
+        known = np.array(theirs["vectors"][:-1])
+        found, text = (load_start(str(tmp_path / f"{name}{ending}")) for ending in (".bin", ".vec"))
+        assert found.vocabulary.tokens == text.vocabulary.tokens == theirs["words"]
+        assert "</s>" in theirs["words"]
+        np.testing.assert_allclose(found.input_VD, known, atol=1e-6)
+        np.testing.assert_allclose(text.input_VD, known, atol=1e-6)
+        outputs = np.empty((0, 12)) if name == "tree" else np.array(theirs["output"], np.float32)
+        np.testing.assert_array_equal(found.output_VD, outputs)
+        if name == "words":
+            assert found.subwords is None
+        else:
+            assert found.subwords is not None
+            np.testing.assert_allclose(found.subwords.vector("walking"), theirs["vectors"][-1], atol=1e-6)  # type: ignore[arg-type]

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.support.subword_models import WORDS, make_subword_model
 
 from pipeline.dataset.vocabulary import make_vocabulary
 from tests.engines.install import debian, python_env
+from tests.support.subword_models import WORDS, make_subword_model
 from trainer.exporting.command import export_model
 from trainer.importing.start import load_start
 from trainer.keyed_vectors.vectors import Vectors

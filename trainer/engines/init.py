@@ -41,19 +41,17 @@ def initial_tables(init: str, rows: int, dim: int, seed: int, buckets: int = 0) 
         UserError: they take more memory than there is.
     """
     draw = _normal if init == "normal" else _uniform
-    needed = (2 * rows + buckets) * _row_numbers(dim) * 4
-    if needed > (memory := memory_bytes()):
-        flags = f"--buckets {buckets} and --dim {dim}" if buckets else f"--dim {dim}"
-        raise UserError(
-            f"{flags}: found {memory >> 20} MiB of memory, expected {needed >> 20} MiB for the tables of {rows} words; "
-            "lower them, or raise the pipeline's --min-count"
-        )
+    needed, memory = (2 * rows + buckets) * _row_numbers(dim) * 4 >> 20, memory_bytes() >> 20
     try:
+        if needed > memory:
+            raise MemoryError
         input_VD = draw(rows + buckets, dim, seed, stream=0)
         output_VD = empty_table(rows, dim) if init == "word2vec" else draw(rows, dim, seed, stream=1)
     except MemoryError:
+        flags = f"--buckets {buckets} and --dim {dim}" if buckets else f"--dim {dim}"
         raise UserError(
-            f"--dim {dim}: found too little memory for two tables of {rows} rows ({needed >> 20} MiB)"
+            f"{flags}: found {memory} MiB of memory, expected {needed} MiB for the tables of {rows} words; lower "
+            f"{'them' if buckets else 'it'}, or raise the pipeline's --min-count"
         ) from None
     return input_VD, output_VD
 

@@ -57,7 +57,9 @@ def test_another_seed_is_another_table() -> None:
 
 
 def test_too_large_a_table_is_one_line() -> None:
-    with pytest.raises(UserError, match=r"--dim 65536: found too little memory .* 2147483647 rows"):
+    with pytest.raises(
+        UserError, match=r"--dim 65536: found \d+ MiB of memory, expected \d+ MiB .* 2147483647 words; lower it"
+    ):
         initial_tables("word2vec", 2**31 - 1, 1 << 16, seed=1)
 
 

@@ -112,8 +112,8 @@ def _wrong_together(config: Config) -> Iterator[tuple[str, str]]:
         yield "encoding", "cannot be used with --input-format parquet, whose text is UTF-8"
     if config.tokenizer == ITEMS:
         yield from _wrong_with_items(config)
-    if config.elisions and config.tokenizer == "whitespace":
-        yield "elisions", "cannot be used with --tokenizer whitespace, which cuts nothing else"
+    if config.elisions and config.tokenizer in ("whitespace", ITEMS):
+        yield "elisions", f"cannot be used with --tokenizer {config.tokenizer}, which cuts nothing else"
     if config.report and not config.wait:
         yield "report", "cannot be combined with --no-wait"
     if config.report and os.path.isdir(config.report):

@@ -92,6 +92,7 @@ def test_the_manifest_says_elisions_only_where_there_are_some() -> None:
         (["--window", "-1"], "argument --window: found -1, expected 0 to 1000"),
         (["--tokenizer=items"], "--tokenizer: found items with --input-format text, which has no lists: expected"),
         ([*ITEMS, "--phrases=1"], "argument --phrases: found 1, expected 0 with --tokenizer items"),
+        ([*ITEMS, "--elisions=fr"], "argument --elisions: cannot be used with --tokenizer items"),
         ([*ITEMS, "--normalize=NFKC"], "argument --normalize: found NFKC with --tokenizer items, whose tokens stay"),
         (
             ["--window=0", "--max-sentence-tokens=1025"],

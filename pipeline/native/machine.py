@@ -16,6 +16,8 @@ from numba.core import types
 from numba.extending import intrinsic
 
 BLOCK = 64
+#: Bytes of a word.
+WORD = 8
 #: Bytes after a text's end that may be read (and mean nothing).
 PADDING = BLOCK
 

@@ -6,9 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.native.jit import as_int, compiled, inlined
-from pipeline.native.machine import BLOCK, continuations, foreign, lower_block, trailing_zeros
+from pipeline.native.machine import BLOCK, WORD, continuations, foreign, load_word, lower_block, trailing_zeros
 
 _LF, _SPACE = 10, 32
+_BYTE, _LOW, _BITS = np.uint64(0xFF), np.uint64(0x3F), np.uint64(6)  # the payload of a continuing byte
 _ONE, _TWO, _SIX, _ALL = np.uint64(1), np.uint64(2), np.uint64(6), np.uint64(0xFFFFFFFFFFFFFFFF)
 _CAPITAL_SIGMA, _SIGMA = 0x3A3, 0x3C3
 
@@ -80,27 +81,30 @@ def _map_block(
     leads = foreign(source, i) & ~continued
     while leads != 0:
         k = trailing_zeros(leads)
-        a = as_int(source[i + k])
-        width = 2 if a < 0xE0 else 3
-        if a >= 0xF0 or k + width > BLOCK:
-            done = k
-            break
-        b = as_int(source[i + k + 1]) & 0x3F
-        if width == 2:
-            mapped = as_int(table[(a & 0x1F) << 6 | b])
+        word, at = load_word(source, i + k), np.uint64(j + k)
+        a, b = word & _BYTE, word >> np.uint64(8) & _LOW
+        if a < 0xE0 and k < BLOCK - 1:
+            mapped = np.uint64(table[(a & np.uint64(0x1F)) << _BITS | b])
             if mapped < 0x80 or mapped >= 0x800:
                 done = k
                 break
-            target[j + k], target[j + k + 1] = 0xC0 | mapped >> 6, 0x80 | mapped & 0x3F
+            target[at], target[at + _ONE] = np.uint64(0xC0) | mapped >> _BITS, np.uint64(0x80) | mapped & _LOW
             expected |= _TWO << np.uint64(k)
-        else:
-            code = (a & 0x0F) << 12 | b << 6 | as_int(source[i + k + 2]) & 0x3F
-            mapped = as_int(table[code])
+        elif 0xE0 <= a < 0xF0 and k < BLOCK - 2:
+            code = (a & np.uint64(0x0F)) << np.uint64(12) | b << _BITS | word >> np.uint64(16) & _LOW
+            mapped = np.uint64(table[code])
             if code < 0x800 or mapped < 0x800:
                 done = k
                 break
-            _put(target, j + k, mapped)
+            target[at], target[at + _ONE] = (
+                np.uint64(0xE0) | mapped >> np.uint64(12),
+                np.uint64(0x80) | mapped >> _BITS & _LOW,
+            )
+            target[at + _TWO] = np.uint64(0x80) | mapped & _LOW
             expected |= _SIX << np.uint64(k)
+        else:
+            done = k
+            break
         leads &= leads - _ONE
     kept = (_ONE << np.uint64(done)) - _ONE if done < BLOCK else _ALL
     return done if (continued & kept) == expected else 0
@@ -198,7 +202,7 @@ def map_lines(
     """
     n, i, j, rows = len(source), as_int(0), as_int(0), as_int(0)
     while i < n:
-        done = as_int(_map_block(source, i, table, lowercase, target, j)) if i + BLOCK <= n else 0
+        done = as_int(_map_block(source, i, table, lowercase, target, j)) if i + BLOCK + WORD <= n else 0
         if done > 0:
             i, j = i + done, j + done
             continue

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.native.jit import as_int, compiled, inlined
+from pipeline.native.machine import load_word
 from pipeline.text.wordbreak import (
     CONNECTOR,
     DIGIT,
@@ -22,6 +23,10 @@ from pipeline.text.wordbreak import (
     SINGLE_QUOTE,
 )
 
+# Unsigned, so that an index made of them needs no look at its sign.
+_BYTE, _SIX_BITS, _FIVE_BITS, _FOUR_BITS, _THREE_BITS = (np.uint64(mask) for mask in (0xFF, 0x3F, 0x1F, 0x0F, 0x07))
+_SIX, _TWELVE = np.uint64(6), np.uint64(12)
+
 
 @inlined
 def width_of(byte: int) -> int:
@@ -31,18 +36,18 @@ def width_of(byte: int) -> int:
 
 @inlined
 def kind_of(text: NDArray[np.uint8], i: int, classes: NDArray[np.uint8]) -> int:
-    """Class of the character that starts at byte ``i``."""
-    a = as_int(text[i])
+    """Class of the character that starts at byte ``i``; ``text`` has eight bytes from there on."""
+    word = load_word(text, i)
+    a, b = word & _BYTE, word >> np.uint64(8) & _SIX_BITS
     if a < 0x80:
         return as_int(classes[a])  # type: ignore[no-any-return]
-    b = as_int(text[i + 1]) & 0x3F
     if a < 0xE0:
-        return as_int(classes[(a & 0x1F) << 6 | b])  # type: ignore[no-any-return]
-    c = as_int(text[i + 2]) & 0x3F
+        return as_int(classes[(a & _FIVE_BITS) << _SIX | b])  # type: ignore[no-any-return]
+    c = word >> np.uint64(16) & _SIX_BITS
     if a < 0xF0:
-        return as_int(classes[(a & 0x0F) << 12 | b << 6 | c])  # type: ignore[no-any-return]
-    d = as_int(text[i + 3]) & 0x3F
-    return as_int(classes[(a & 0x07) << 18 | b << 12 | c << 6 | d])  # type: ignore[no-any-return]
+        return as_int(classes[(a & _FOUR_BITS) << _TWELVE | b << _SIX | c])  # type: ignore[no-any-return]
+    d = word >> np.uint64(24) & _SIX_BITS
+    return as_int(classes[(a & _THREE_BITS) << np.uint64(18) | b << _TWELVE | c << _SIX | d])  # type: ignore[no-any-return]
 
 
 @inlined

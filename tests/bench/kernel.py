@@ -162,6 +162,7 @@ def kernels() -> Iterator[tuple[str, dict[str, Any]]]:
     yield "plain loops, window", {"plain": True, "sharing": "window"}
     for sharing in SHARING:
         yield sharing, {"sharing": sharing}
+    yield "CBOW, pool", {"sharing": "pool", "architecture": "cbow"}
 
 
 def feed(args: argparse.Namespace, text: Path, counts_V: Any) -> None:

@@ -150,7 +150,7 @@ def line_of_list(items: object, replace: bool) -> bytes:
         return join_items([_SURROGATE.sub("\ufffd", item) for item in items] if replace else items)
     except UnicodeEncodeError:
         raise BadRecordError("invalid-utf-8") from None
-    except (TypeError, AttributeError):
+    except TypeError:
         raise BadRecordError("invalid-item") from None
 
 

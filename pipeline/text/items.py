@@ -15,7 +15,8 @@ from pipeline.text.tokenize import Tokens, cut_sentences, set_aside
 
 #: Before the first item and between items. At a file's start it leaves no byte-order mark to be dropped.
 MARK = b"\xff"
-_FEED, _LF = 0xFE, 0x0A
+_FEED = b"\xfe"
+_UNIT = "\x1f"
 
 
 def join_items(items: Sequence[str]) -> bytes:
@@ -23,31 +24,34 @@ def join_items(items: Sequence[str]) -> bytes:
 
     Raises:
         UnicodeEncodeError: half of a surrogate pair.
-        AttributeError: an item is not str.
+        TypeError: an item is not str.
     """
-    return MARK + MARK.join([item.encode("utf-8") for item in items]).replace(b"\n", bytes([_FEED]))
+    line = _UNIT.join(items)
+    if line.count(_UNIT) == len(items) - 1:  # all are encoded at once: no item has one itself
+        data = line.encode("utf-8").replace(_UNIT.encode(), MARK)
+    else:
+        data = MARK.join([item.encode("utf-8") for item in items])
+    return MARK + data.replace(b"\n", _FEED)
 
 
 def split_items(line: bytes) -> list[str]:
     """Return the list of a line, without empty items: what join_items does, undone."""
-    items = line.replace(bytes([_FEED]), b"\n").split(MARK)
-    return [item.decode("utf-8") for item in items if item]
+    return [item.decode("utf-8") for item in line.replace(_FEED, b"\n").split(MARK) if item]
 
 
 def scan_items(data: bytes, max_token_bytes: int, max_sentence_tokens: int, torn: bool = False) -> Tokens:
     """Find the items of a chunk's lines (the twin of split_items); see tokenize.scan_tokens."""
-    text = pad_text(data)
-    body = text[: len(data)]
-    edges = np.flatnonzero((body == MARK[0]) | (body == _LF))
-    starts, stops = np.append(0, edges + 1).astype(np.int32), np.append(edges, len(data)).astype(np.int32)
-    filled = stops > starts
-    ends_line = np.append(body[edges] == _LF, True)
-    ends_S = np.cumsum(filled)[ends_line]
-    ends_S = ends_S[np.diff(ends_S, prepend=0) > 0].astype(np.int32)
-    found = Tokens(text, starts[filled], (stops - starts)[filled], ends_S, [])
+    from pipeline.text.scan_kernel import scan_marked
+
+    text, room = pad_text(data), len(data) // 2 + 1
+    spans = np.empty(room, np.int32), np.empty(room, np.int32), np.empty(room, np.int32)
+    tokens, lines = scan_marked(text, len(data), MARK[0], spans)
+    found = Tokens(text, spans[0][:tokens], spans[1][:tokens], spans[2][:lines], [])
     large = found.lengths_T > max_token_bytes
     if torn:
         large[:1] |= found.starts_T[:1] == 0
-    found = cut_sentences(set_aside(found, large), max_sentence_tokens)
-    body[body == _FEED] = _LF  # after the lines were counted
-    return found
+    if large.any():
+        found = set_aside(found, large)
+    if _FEED in data:  # after the lines were counted
+        text[text == _FEED[0]] = ord("\n")
+    return cut_sentences(found, max_sentence_tokens)

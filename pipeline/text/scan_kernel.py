@@ -183,3 +183,21 @@ def scan_spans(
         stops[t] -= starts[t]
         largest = max(largest, as_int(stops[t]))
     return tokens, lines, largest
+
+
+@compiled
+def scan_marked(
+    text: NDArray[np.uint8], n: int, mark: int, spans: tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]
+) -> tuple[int, int]:
+    """Fill the spans with what is between a byte ``mark`` and line feeds; return tokens and lines with tokens."""
+    starts, lengths, ends = spans
+    tokens, lines, begin = as_int(0), as_int(0), as_int(0)
+    for i in range(n + 1):
+        ends_line = i == n or text[i] == _LF
+        if ends_line or text[i] == mark:
+            if i > begin:
+                starts[tokens], lengths[tokens], tokens = begin, i - begin, tokens + 1
+            begin = i + 1
+            if ends_line:
+                lines = _end_line(ends, lines, tokens)
+    return tokens, lines

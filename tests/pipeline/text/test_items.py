@@ -11,7 +11,7 @@ from pipeline.text.tokenize import Tokens
 
 pytestmark = pytest.mark.unit
 
-ITEMS = st.lists(st.text(st.sampled_from("aB \n\r\t\ufeffé日😀_'\0"), min_size=1, max_size=5), max_size=6)
+ITEMS = st.lists(st.text(st.sampled_from("aB \n\r\t\x1f\ufeffé日😀_'\0"), min_size=1, max_size=5), max_size=6)
 
 
 def tokens_of(tokens: Tokens) -> list[list[str]]:
@@ -61,7 +61,7 @@ def test_the_rest_of_a_torn_item_is_none() -> None:
     assert tokens_of(scan_items(MARK + b"good\n", 1000, 1000, torn=True)) == [["good"]]
 
 
-@pytest.mark.parametrize(("item", "error"), [("\ud800", UnicodeEncodeError), (1, AttributeError)])
+@pytest.mark.parametrize(("item", "error"), [("\ud800", UnicodeEncodeError), (1, TypeError)])
 def test_what_is_no_text_is_no_item(item: str, error: type[Exception]) -> None:
     with pytest.raises(error):
         join_items([item])

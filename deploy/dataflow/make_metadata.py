@@ -25,6 +25,7 @@ _TEXTS = {
     "encoding": r"[A-Za-z0-9][A-Za-z0-9_.-]*",
     "run_id": r"([A-Za-z0-9_-][A-Za-z0-9._-]*)?",
     "phrase_threshold": f"{_NUMBER}(,{_NUMBER})*",
+    "elisions": "([a-z]{2}(,[a-z]{2})*)?",
 }
 _IMAGE = {
     "name": "sdk_container_image",

@@ -32,6 +32,7 @@ SAMPLES: dict[str, tuple[list[str], list[str]]] = {
     "text_field": (["text", "my field"], [""]),
     "encoding": (["utf-8", "cp1252", "shift_jis"], ["", "utf 8", "-"]),
     "run_id": (["night-1", "20260101T000000Z-0a"], [".hidden", "a/b", "a b"]),
+    "elisions": (["", "fr", "fr,it"], ["french", "fr,", "fr it"]),
     "phrase_threshold": (["100", "1e2", "200"], ["", "-1", "200,", "much"]),
     "sdk_container_image": (["europe-west4-docker.pkg.dev/p/r/i:0.1.0"], ["", "image", "gs://b/i", "a/b"]),
 }

@@ -81,6 +81,8 @@ def test_a_word_is_left_out_by_id_not_by_spelling() -> None:
         ("cafe\u0301", 2),
         ("CAFE\u0301", 2),
         ("ﬁre", 3),
+        ("d\u00adOg\u200b", 0),
+        ("\ufeffcafe\u200d\u0301", 2),
         ("ﬀ", None),
         ("", None),
         ("dog\udcff", None),

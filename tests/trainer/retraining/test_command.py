@@ -36,7 +36,7 @@ from trainer.retraining import judgement, pipeline_process, state, steps
 from trainer.retraining.command import Result, describe, retrain
 from trainer.retraining.config import RetrainConfig, Settings
 from trainer.retraining.corpus import save_files
-from trainer.retraining.lineage import load_lineage
+from trainer.retraining.lineage import load_lineage, write_lineage
 from trainer.retraining.pipeline_process import PipelineFailed, Printed
 from trainer.versions.command import list_versions
 from trainer.versions.rollback import roll_back
@@ -96,6 +96,21 @@ def nights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Nights:
     for module in ("plan", "steps"):
         monkeypatch.setattr(f"trainer.retraining.{module}.run_pipeline", made.run_pipeline)
     return made
+
+
+def test_another_version_of_the_tokenizer_is_said(nights: Nights, capsys: pytest.CaptureFixture[str]) -> None:
+    nights.night()
+    nights.add()
+    nights.night()
+    assert "of the tokenizer" not in capsys.readouterr().err
+    made = load_lineage(nights.model, read_pointer(nights.model).version)
+    assert made is not None
+    made.dataset.tokenizer = {**made.dataset.tokenizer, "version": 1}
+    write_lineage(nights.model, made)
+    nights.add()
+    nights.night()
+    said = "words are cut by version None of the tokenizer, those of the live model were by version 1"
+    assert said in capsys.readouterr().err
 
 
 def kept(nights: Nights) -> set[str]:

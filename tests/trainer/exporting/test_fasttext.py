@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.support.subword_models import WORDS, make_subword_model
 
 from pipeline.dataset.schema import FormatError
 from pipeline.dataset.vocabulary import make_vocabulary
+from tests.support.subword_models import WORDS, make_subword_model
 from trainer.errors import UserError
 from trainer.exporting.command import export_model
 from trainer.models.store import Model, load_model, save_model

@@ -8,11 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.support.subword_models import RULE, WORDS, make_subword_model
-from trainer.subwords.table import SubwordTable
 
 import trainer
 from pipeline.dataset.vocabulary import make_vocabulary
+from tests.support.subword_models import RULE, WORDS, make_subword_model
 from trainer.cli import main
 from trainer.evaluation.eval_sets import parse_similarity
 from trainer.evaluation.ranked import rank_vectors
@@ -21,6 +20,7 @@ from trainer.exporting.command import export_model
 from trainer.keyed_vectors.vectors import Vectors
 from trainer.models.store import Model, save_model
 from trainer.subwords.ngrams import Subwords, compose
+from trainer.subwords.table import SubwordTable
 from trainer.vectors.arguments import unit
 
 ONLY_NGRAMS = Subwords(5, 6, 50)  # "ab" has none

@@ -31,7 +31,7 @@ from trainer.engines.kernels.numba.step import (
     score_window,
     take_losses,
 )
-from trainer.engines.kernels.numba.walk import draw_ahead, fetch_ids, fetch_inputs, fetch_row, tile_end
+from trainer.engines.kernels.numba.walk import fetch_inputs, fetch_row, look_ahead, tile_end
 
 ADDRESS_BYTES = 8
 
@@ -59,18 +59,12 @@ def train_segment(
     reach: int = np.int64(0)  # type: ignore[assignment]
     loss, windows, following = 0.0, 0, scratch.ids.size // 2
     begin = end = start
-    next_end = after_end = tile_end(output_ids_B, start, stop, step.longest)
+    next_end = tile_end(output_ids_B, start, stop, step.longest)
     while begin < stop:
-        if end < stop:
-            state = draw_ahead(
-                output_ids_B, input_ids_B, end, step, scratch, following, turn, state, pool_state, alias, output_base,
-                row_bytes,
-            )  # fmt: skip
-            turn += 1
-        if next_end < stop:
-            after_end = tile_end(output_ids_B, next_end, stop, step.longest)
-            fetch_row(output_base, np.int64(output_ids_B[next_end]), row_bytes)
-            fetch_ids(output_ids_B, input_ids_B, next_end)
+        after_end, turn, state = look_ahead(
+            output_ids_B, input_ids_B, end, next_end, stop, step, scratch, following, turn, state, pool_state, alias,
+            output_base, row_bytes,
+        )  # fmt: skip
         if begin < end:
             count = end - begin
             place_rows(shape, scratch.inputs, input_ids_B, begin, count, input_base, row_bytes, nowhere)

@@ -25,7 +25,7 @@ from trainer.engines.kernels.numba.draws import POOL_ROWS
 from trainer.engines.kernels.numba.jit import Step
 from trainer.engines.kernels.numba.scratch import Scratch, clear, make_scratch
 from trainer.engines.kernels.numba.shape import Shape, shape_for
-from trainer.engines.kernels.numba.subwords import Composer, compose, cut_by_words, spread
+from trainer.engines.kernels.numba.subwords import Composer
 from trainer.engines.kernels.numba.walk import cut_segments
 from trainer.subwords.ngrams import Parts
 
@@ -130,13 +130,13 @@ def start_batch(
     if composer is None:
         cuts = cut_segments(output_ids_B, SEGMENT_PAIRS, longest)
     else:
-        cuts = cut_by_words(output_ids_B, input_ids_B, len(output_VD), SEGMENT_PAIRS, longest)
+        cuts = composer.cut(output_ids_B, input_ids_B, SEGMENT_PAIRS, longest)
 
     dim, tables = input_VD.shape[1], (input_VD, output_VD)
     where = input_VD.ctypes.data, output_VD.ctypes.data, input_VD.strides[0], dim
     common = _read_only(alias), step, (float(learning_rate_start), slope), np.uint64(key & _KEY_MASK)
     shares = _deal_segments(len(cuts) - 1, threads)
-    local_ids_B = np.empty_like(input_ids_B) if composer is not None else input_ids_B
+    local_ids_B = input_ids_B if composer is None else np.empty_like(input_ids_B)
 
     def train_shares() -> float:
         loss = 0.0
@@ -153,13 +153,8 @@ def start_batch(
             if composer is None:
                 loss += train(input_ids_B, *share, tables)
                 continue
-            room = composer.room()
-            rows = room.table[:, :dim], output_VD
-            for segment in range(*share):
-                ends = cuts[segment], cuts[segment + 1]
-                words = compose(shape, input_ids_B, local_ids_B, *ends, where, composer.parts, room)
-                loss += train(local_ids_B, segment, segment + 1, rows)
-                spread(shape, words, where, composer.parts, room)
+            for segment, rows_WD in composer.composed(shape, input_ids_B, local_ids_B, cuts, share, where):
+                loss += train(local_ids_B, segment, segment + 1, (rows_WD, output_VD))
         return loss
 
     if threads == 1:

@@ -24,7 +24,7 @@ from trainer.engines.kernels.numba.step import (
     take_losses,
     update_window,
 )
-from trainer.engines.kernels.numba.walk import draw_ahead, fetch_ids, fetch_inputs, fetch_row, tile_end
+from trainer.engines.kernels.numba.walk import fetch_inputs, fetch_row, look_ahead, tile_end
 
 
 @jit(inline=True)
@@ -41,7 +41,6 @@ def train_segment(
     slices, swaps no arrays, and hands out addresses.
     """
     input_base, output_base, row_bytes, dim = tables
-    longest = step.longest
     used = step.negatives + 1
     columns = shape.outputs
     tiles = -(-used // columns)
@@ -57,20 +56,12 @@ def train_segment(
     reach: int = np.int64(0)  # type: ignore[assignment]
     loss, terms, following = 0.0, 0, scratch.ids.size // 2
     begin = end = start
-    next_end = after_end = tile_end(output_ids_B, start, stop, longest)
+    next_end = tile_end(output_ids_B, start, stop, step.longest)
     while begin < stop:
-        # Outputs are drawn one window ahead. Rows are asked for two windows ahead, in three places: more requests at
-        # once than a core has room for would stop it.
-        if end < stop:
-            state = draw_ahead(
-                output_ids_B, input_ids_B, end, step, scratch, following, turn, state, pool_state, alias, output_base,
-                row_bytes,
-            )  # fmt: skip
-            turn += 1
-        if next_end < stop:
-            after_end = tile_end(output_ids_B, next_end, stop, longest)
-            fetch_row(output_base, np.int64(output_ids_B[next_end]), row_bytes)
-            fetch_ids(output_ids_B, input_ids_B, next_end)
+        after_end, turn, state = look_ahead(
+            output_ids_B, input_ids_B, end, next_end, stop, step, scratch, following, turn, state, pool_state, alias,
+            output_base, row_bytes,
+        )  # fmt: skip
         if begin < end:
             pairs = end - begin
             repeated = place_rows(

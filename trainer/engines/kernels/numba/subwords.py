@@ -11,7 +11,7 @@ Shapes: B pairs, R rows of the input table, V words, D dimensions, W words of a 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -65,37 +65,6 @@ def cut_by_words(output_ids_B: Ids, input_ids_B: Ids, vocabulary: int, segment_p
             words += 1
     cuts[segment], cuts[segment + 1] = start, size
     return cuts[: segment + 2].copy()
-
-
-class Composer:
-    """The parts of all words, and room for each thread to compose some of them in."""
-
-    def __init__(self, parts: Parts, row_numbers: int, words: int) -> None:
-        """Take parts over.
-
-        Args:
-            parts: of the V words.
-            row_numbers: floats from one row of the input table to the next.
-            words: that a segment has at most; memory is taken as it is used.
-        """
-        self.parts = parts
-        self._row_numbers, self._words = row_numbers, min(words, len(parts.offsets) - 1)
-        self._rooms = threading.local()
-
-    def room(self) -> Room:
-        """Room of this thread, made once."""
-        if not hasattr(self._rooms, "room"):
-            longest = int(np.diff(self.parts.offsets).max(initial=1))
-            self._rooms.room = Room(
-                slots=np.full(len(self.parts.offsets) - 1, -1, np.int32),
-                words=np.empty(self._words, np.int32),
-                table=aligned((self._words, self._row_numbers), np.float32),
-                before=aligned((self._words, self._row_numbers), np.float32),
-                change=aligned(self._row_numbers, np.float32),
-                sources=np.empty(max(longest, 2), np.int64),
-            )
-        room: Room = self._rooms.room
-        return room
 
 
 @jit()
@@ -159,3 +128,52 @@ def _compiled(sources: int) -> tuple[Callable[..., int], Callable[..., int]]:
 
 
 compose, spread = _compiled(source_digest())
+
+
+class Composer:
+    """The parts of all words, and room for each thread to compose some of them in."""
+
+    def __init__(self, parts: Parts, row_numbers: int, words: int) -> None:
+        """Take parts over.
+
+        Args:
+            parts: of the V words.
+            row_numbers: floats from one row of the input table to the next.
+            words: that a segment has at most; memory is taken as it is used.
+        """
+        self.parts = parts
+        self._row_numbers, self._words = row_numbers, min(words, len(parts.offsets) - 1)
+        self._rooms = threading.local()
+
+    def cut(self, output_ids_B: Ids, input_ids_B: Ids, segment_pairs: int, longest: int) -> Longs:
+        """See cut_by_words."""
+        return cut_by_words(output_ids_B, input_ids_B, len(self.parts.offsets) - 1, segment_pairs, longest)
+
+    def composed(
+        self, shape: Shape, input_ids_B: Ids, local_ids_B: Ids, cuts: Longs, share: tuple[int, int], where: Where
+    ) -> Iterator[tuple[int, Floats]]:
+        """Yield some segments with the table of their words, and spread what has changed in it before the next one.
+
+        The rows of a segment's pairs are written into its part of local_ids_B.
+        """
+        room, dim = self._room(), where[3]
+        for segment in range(*share):
+            ends = cuts[segment], cuts[segment + 1]
+            words = compose(shape, input_ids_B, local_ids_B, *ends, where, self.parts, room)
+            yield segment, room.table[:, :dim]
+            spread(shape, words, where, self.parts, room)
+
+    def _room(self) -> Room:
+        """Room of this thread, made once."""
+        if not hasattr(self._rooms, "room"):
+            longest = int(np.diff(self.parts.offsets).max(initial=1))
+            self._rooms.room = Room(
+                slots=np.full(len(self.parts.offsets) - 1, -1, np.int32),
+                words=np.empty(self._words, np.int32),
+                table=aligned((self._words, self._row_numbers), np.float32),
+                before=aligned((self._words, self._row_numbers), np.float32),
+                change=aligned(self._row_numbers, np.float32),
+                sources=np.empty(max(longest, 2), np.int64),
+            )
+        room: Room = self._rooms.room
+        return room

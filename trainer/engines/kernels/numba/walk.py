@@ -57,26 +57,37 @@ def tile_end(output_ids_B: Ids, start: int, stop: int, longest: int) -> int:
 
 
 @jit()
-def draw_ahead(
-    output_ids_B: Ids, input_ids_B: Ids, begin: int, step: Step, scratch: Scratch, following: int, turn: int,
-    state: np.uint64, pool_state: np.uint64, alias: Words, output_base: int, row_bytes: int,
-) -> np.uint64:  # fmt: skip
-    """Draw the outputs of the window that begins at a pair, and ask for their rows; returns the generator's state.
+def look_ahead(
+    output_ids_B: Ids, input_ids_B: Ids, end: int, next_end: int, stop: int, step: Step, scratch: Scratch,
+    following: int, turn: int, state: np.uint64, pool_state: np.uint64, alias: Words, output_base: int, row_bytes: int,
+) -> tuple[int, int, np.uint64]:  # fmt: skip
+    """Draw the outputs of the next window, pairs `end` … `next_end` - 1, and find the one after it.
 
+    Rows are asked for two windows ahead, in three places: more requests at once than a core has room for would stop it.
     A pool's rows were asked for when they came into it.
+
+    Returns:
+        Where the window after the next ends, the number of the pool's next draw, and the generator's state.
     """
-    word, other = np.int64(output_ids_B[begin]), np.int64(input_ids_B[begin])
-    pooled = scratch.pool.size > 0
-    if pooled:
-        roll_pool(scratch.pool, turn, pool_state, alias)
-    excluded = word if step.redraw_output else ABSENT
-    state = draw_outputs(
-        scratch.ids, following, state, alias, scratch.pool, step.negatives, word, excluded,
-        other if step.redraw_input else ABSENT,
-    )  # fmt: skip
-    for m in range(1, 1 if pooled else step.negatives + 1):
-        fetch_row(output_base, max(np.int64(scratch.ids[following + m]), 0), row_bytes)  # type: ignore[arg-type]
-    return state
+    after_end = next_end
+    if end < stop:
+        word, other = np.int64(output_ids_B[end]), np.int64(input_ids_B[end])
+        pooled = scratch.pool.size > 0
+        if pooled:
+            roll_pool(scratch.pool, turn, pool_state, alias)
+        turn += 1
+        excluded = word if step.redraw_output else ABSENT
+        state = draw_outputs(
+            scratch.ids, following, state, alias, scratch.pool, step.negatives, word, excluded,
+            other if step.redraw_input else ABSENT,
+        )  # fmt: skip
+        for m in range(1, 1 if pooled else step.negatives + 1):
+            fetch_row(output_base, max(np.int64(scratch.ids[following + m]), 0), row_bytes)  # type: ignore[arg-type]
+    if next_end < stop:
+        after_end = tile_end(output_ids_B, next_end, stop, step.longest)
+        fetch_row(output_base, np.int64(output_ids_B[next_end]), row_bytes)
+        fetch_ids(output_ids_B, input_ids_B, next_end)
+    return after_end, turn, state
 
 
 @jit(allocates=True, cache=True)

@@ -34,30 +34,6 @@ def _elided(
 
 
 @compiled
-def count_elisions(
-    text: NDArray[np.uint8],
-    starts: NDArray[np.int32],
-    lengths: NDArray[np.int32],
-    classes: NDArray[np.uint8],
-    keys: NDArray[np.uint64],
-    pieces: NDArray[np.int32],
-) -> int:
-    """Count the tokens that come of each token and those before it, into pieces[1:]; return all."""
-    total = as_int(0)
-    pieces[0] = 0
-    for t in range(len(starts)):
-        start, stop = as_int(starts[t]), as_int(starts[t]) + as_int(lengths[t])
-        while True:
-            total += 1
-            end = as_int(_elided(text, start, stop, classes, keys))
-            if end == start:
-                break
-            start = end
-        pieces[t + 1] = total
-    return total  # type: ignore[no-any-return]
-
-
-@compiled
 def cut_spans(
     text: NDArray[np.uint8],
     starts: NDArray[np.int32],
@@ -66,9 +42,11 @@ def cut_spans(
     keys: NDArray[np.uint64],
     new_starts: NDArray[np.int32],
     new_lengths: NDArray[np.int32],
+    pieces: NDArray[np.int32],
 ) -> None:
-    """Write the tokens that count_elisions counted."""
+    """Write the tokens that come of each token; how many come of it and those before it goes to pieces[1:]."""
     j = as_int(0)
+    pieces[0] = 0
     for t in range(len(starts)):
         start, stop = as_int(starts[t]), as_int(starts[t]) + as_int(lengths[t])
         while True:
@@ -78,3 +56,4 @@ def cut_spans(
             if end == start:
                 break
             start = end
+        pieces[t + 1] = j

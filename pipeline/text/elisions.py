@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from pipeline.text.wordbreak import EXTEND
 
-#: What stands before the apostrophe, by language.
+#: What comes before the apostrophe, by language.
 ELIDED = {
     "ca": "d l m n s t",
     "fr": "c d j jusqu l lorsqu m n puisqu qu quoiqu s t",
@@ -63,13 +63,12 @@ def cut_elisions(
     languages: str,
 ) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]:
     """Apply split_elisions to all tokens of a padded text; return starts, lengths and the sentences' ends."""
-    from pipeline.text.elision_kernel import count_elisions, cut_spans
+    from pipeline.text.elision_kernel import cut_spans
 
-    keys, pieces_T = _keys(languages), np.empty(len(starts_T) + 1, np.int32)
-    total = count_elisions(text, starts_T, lengths_T, classes, keys, pieces_T)
-    starts, lengths = np.empty(total, np.int32), np.empty(total, np.int32)
-    cut_spans(text, starts_T, lengths_T, classes, keys, starts, lengths)
-    return starts, lengths, pieces_T[ends_S]
+    room = len(starts_T) + int(lengths_T.sum(dtype=np.int64)) // 2  # an elided word has a letter and an apostrophe
+    starts, lengths, pieces_T = (np.empty(size, np.int32) for size in (room, room, len(starts_T) + 1))
+    cut_spans(text, starts_T, lengths_T, classes, _keys(languages), starts, lengths, pieces_T)
+    return starts[: pieces_T[-1]], lengths[: pieces_T[-1]], pieces_T[ends_S]
 
 
 def unknown_languages(languages: str) -> list[str]:

@@ -30,15 +30,6 @@ def copy_text(source: NDArray[np.uint8], lowercase: bool, target: NDArray[np.uin
     target[n:] = 0
 
 
-@compiled
-def count_breaks(text: NDArray[np.uint8]) -> int:
-    """Count the spaces and line feeds."""
-    found = as_int(0)
-    for byte in text:
-        found += (byte == _LF) | (byte == _SPACE)
-    return found  # type: ignore[no-any-return]
-
-
 @inlined
 def _put(target: NDArray[np.uint8], j: int, code: int) -> int:
     """Write a code point of two or three bytes; return where it ends."""

@@ -80,13 +80,14 @@ def normalize_lines(data: bytes, offset: int, rules: TextRules) -> tuple[NDArray
         InputError: bytes that are no UTF-8, under the policy "fail".
     """
     from pipeline.native.machine import PADDING
-    from pipeline.text.lower_kernel import count_breaks, map_lines
+    from pipeline.text.lower_kernel import map_lines
 
     if data.isascii():
         return pad_text(data, rules.lowercase), []
     target = np.empty(len(data) * 3 // 2 + 64 + PADDING, np.uint8)
     source = np.frombuffer(data, np.uint8)
-    hard = np.empty((count_breaks(source) + 1, 3), np.int64)
+    breaks = np.count_nonzero((source == ord("\n")) | (source == ord(" ")))
+    hard = np.empty((breaks + 1, 3), np.int64)
     table = simple_characters(rules.lowercase, rules.normalize, rules.drop_invisible)
     size, rows = map_lines(source, table, rules.lowercase, rules.drop_invisible, cased_letters(), target, hard)
     target[size : size + PADDING] = 0

@@ -25,12 +25,12 @@ from trainer.data.sharing import Leg
 from trainer.distributed.group import Processes
 from trainer.distributed.merge_plan import MergePlan, default_merge_pairs, plan_merges
 from trainer.engines.base import Engine, pending_loss
-from trainer.engines.init import row_counts, word_parts
+from trainer.engines.init import row_counts
 from trainer.errors import Stopped
 from trainer.models.store import Info, Model
 from trainer.progress.curve import Point, is_due, note
 from trainer.progress.meter import Meter
-from trainer.subwords.ngrams import compose
+from trainer.subwords.ngrams import Parts, compose
 from trainer.subwords.table import SubwordTable
 from trainer.training.audit import Audit
 from trainer.training.divergence import LossGuard, require_finite, require_finite_loss
@@ -64,6 +64,7 @@ class Loop:
         checkpoints: where to keep its state.
         progress: where to start; afterwards, where it ended. Processes agree on it at each join.
         processes: who trains.
+        parts: with --subwords, what the words are made of.
         rate: learning rate at the start.
         audit: counts the pairs, None without --audit.
         follow: called before an epoch, may move the loop to another run of the dataset.
@@ -77,6 +78,7 @@ class Loop:
     checkpoints: Checkpoints
     progress: Progress
     processes: Processes = field(default_factory=Processes)
+    parts: Parts | None = None
     rate: float = 0.0
     audit: Audit | None = None
     follow: Callable[[Loop, int], None] | None = None
@@ -122,10 +124,10 @@ class Loop:
     def model(self, info: Info) -> Model:
         """What was trained so far, with the vectors of words that are made of n-grams composed."""
         rows, output_VD = self.engine.tables()
-        parts, rule = word_parts(self.config, self.vocabulary), self.config.subword_rule()
-        if parts is None or rule is None:
+        rule = self.config.subword_rule()
+        if self.parts is None or rule is None:
             return Model(rows, output_VD, self.vocabulary, info)
-        return Model(compose(rows, *parts), output_VD, self.vocabulary, info, SubwordTable(rule, rows))
+        return Model(compose(rows, *self.parts), output_VD, self.vocabulary, info, SubwordTable(rule, rows))
 
     def _train_epoch(self, epoch: int, noted: Noted) -> None:
         self._epoch_start = sum(self.progress.epoch_pairs[:epoch])
@@ -194,8 +196,8 @@ class Loop:
         """Let all processes start with process 0's tables, and join their changes from now on."""
         from trainer.distributed.merge import Merger
 
-        counts_V, parts = self.vocabulary.counts, word_parts(self.config, self.vocabulary)
-        counts = {"input": counts_V if parts is None else row_counts(parts, counts_V), "output": counts_V}
+        counts_V = self.vocabulary.counts
+        counts = {"input": counts_V if self.parts is None else row_counts(self.parts, counts_V), "output": counts_V}
         self._merging = Merger(self.processes, self.engine.live(), counts, self.config.merge)
 
     def move(self, dataset: Dataset, vocabulary: Vocabulary, epoch: int) -> None:

@@ -28,6 +28,7 @@ from trainer.importing.start import load_start
 from trainer.models.store import Info, Model
 from trainer.models.tensors import Array, fill_arrays
 from trainer.progress.meter import warn
+from trainer.subwords.ngrams import Parts
 from trainer.training.audit import PREFIX, Audit
 from trainer.training.follow import follow_latest
 from trainer.training.hints import warn_of_settings
@@ -110,15 +111,18 @@ def _make_loop(
     config: TrainConfig, dataset: Dataset, base: Model | None, checkpoints: Checkpoints, processes: Processes
 ) -> Loop:
     vocabulary = dataset.vocabulary()
+    parts = word_parts(config, vocabulary)
     return Loop(
-        config, dataset, vocabulary, _make_engine(config, vocabulary, base, processes.size), checkpoints,
-        Progress.start(config.epochs, dataset.run_id), processes,
+        config, dataset, vocabulary, _make_engine(config, vocabulary, parts, base, processes.size), checkpoints,
+        Progress.start(config.epochs, dataset.run_id), processes, parts,
         audit=Audit(processes) if config.audit else None,
         follow=follow_latest if config.follow_latest else None,
     )  # fmt: skip
 
 
-def _make_engine(config: TrainConfig, vocabulary: Vocabulary, base: Model | None, processes: int) -> Engine:
+def _make_engine(
+    config: TrainConfig, vocabulary: Vocabulary, parts: Parts | None, base: Model | None, processes: int
+) -> Engine:
     require_memory(config, len(vocabulary), processes)
     if (config.engine, config.device) == ("fused", "cpu") and speaks() and not config.quiet:
         compiling.expect(Path(__file__).parents[1] / "engines" / "kernels" / "numba")
@@ -126,7 +130,7 @@ def _make_engine(config: TrainConfig, vocabulary: Vocabulary, base: Model | None
     buckets = config.buckets if config.subwords else 0
     tables = initial_tables(config.init, len(vocabulary), config.dim, config.seed, buckets)
     tables = warm_tables(tables, vocabulary, base, config.subword_rule()) if base else tables
-    return make_engine(config, tables, vocabulary.counts, word_parts(config, vocabulary))
+    return make_engine(config, tables, vocabulary.counts, parts)
 
 
 def _read_run(loop: Loop, run: str) -> None:
@@ -134,7 +138,8 @@ def _read_run(loop: Loop, run: str) -> None:
     if run != loop.dataset.run_id:
         loop.dataset = open_dataset(loop.config.data, run)
         loop.vocabulary = loop.dataset.vocabulary()
-        loop.engine = _make_engine(loop.config, loop.vocabulary, None, loop.processes.size)
+        loop.parts = word_parts(loop.config, loop.vocabulary)
+        loop.engine = _make_engine(loop.config, loop.vocabulary, loop.parts, None, loop.processes.size)
 
 
 def _restore(loop: Loop, decision: Decision) -> bool:

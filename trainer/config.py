@@ -168,14 +168,18 @@ class TrainConfig:
 
     def _check_inputs(self) -> None:
         """Refuse what inputs of several rows cannot have."""
-        cause = "--architecture cbow" if self.architecture == "cbow" else "--subwords"
         if self.architecture == "cbow" and self.predict != "center":
-            raise UserError(f"--predict: found {self.predict} with {cause}, expected center")
-        if (self.architecture == "cbow" or self.subwords) and self.exclude not in ("none", "output"):
-            raise UserError(f"--exclude: found {self.exclude} with {cause}, expected none or output")
+            raise UserError(f"--predict: found {self.predict} with --architecture cbow, expected center")
+        if self._several_rows and self.exclude not in ("none", "output"):
+            raise UserError(f"--exclude: found {self.exclude} with {self._several_rows}, expected none or output")
         if self.subwords and self.follow_latest:
             raise UserError("--follow-latest: cannot be combined with --subwords: n-grams' rows begin where words' end")
         self.subword_rule()
+
+    @property
+    def _several_rows(self) -> str:
+        """What makes an input of several rows, "" for nothing."""
+        return "--architecture cbow" if self.architecture == "cbow" else "--subwords" if self.subwords else ""
 
     def subword_rule(self) -> Subwords | None:
         """Return what words are made of, None where each has but its own row."""
@@ -201,15 +205,16 @@ class TrainConfig:
         engine = self.engine
         if engine == "auto":
             engine = "reference" if self.reference_only() else "fused"
-        device, several = self.device, self.architecture == "cbow" or bool(self.subwords)
+        device = self.device
         if device == "auto":
-            able = engine == "reference" or (not several and importlib.util.find_spec("triton") is not None)
+            able = engine == "reference" or (not self._several_rows and importlib.util.find_spec("triton") is not None)
             device = "cuda" if able and has_cuda() else "cpu"
         elif device == "cuda" and not has_cuda():
             raise UserError("--device cuda: no usable CUDA device (--device cpu needs none)")
-        if several and (engine, device) == ("fused", "cuda"):
-            cause = "--architecture cbow" if self.architecture == "cbow" else "--subwords"
-            raise UserError(f"{cause}: found the fused engine on cuda, expected --device cpu or --engine reference")
+        if self._several_rows and (engine, device) == ("fused", "cuda"):
+            raise UserError(
+                f"{self._several_rows}: found the fused engine on cuda, expected --device cpu or --engine reference"
+            )
         if self.arithmetic != "fp32" and (engine, device) != ("fused", "cuda"):
             raise UserError(
                 f"--arithmetic {self.arithmetic}: found --engine {engine} on {device}, expected --engine fused on cuda"

@@ -41,14 +41,14 @@ class SGNS(nn.Module):
             vectors_BD: torch.Tensor = self.input(words_B)
             return vectors_BD
         offsets_V1, rows = self._parts
-        words = words_B.cpu()
+        device, words = words_B.device, words_B.cpu()
         counts_B = offsets_V1[words + 1] - offsets_V1[words]
-        of_word = torch.repeat_interleave(torch.arange(len(words)), counts_B)
-        ends_B = counts_B.cumsum(0)
-        places = torch.arange(len(of_word)) + torch.repeat_interleave(offsets_V1[words] - ends_B + counts_B, counts_B)
-        parts_ND = self.input(rows[places].to(words_B.device))
-        sum_BD = parts_ND.new_zeros((len(words), parts_ND.shape[1])).index_add(0, of_word.to(words_B.device), parts_ND)
-        mean_BD = sum_BD.detach() / counts_B.to(words_B.device)[:, None]
+        starts_B = counts_B.cumsum(0) - counts_B
+        places = torch.arange(int(counts_B.sum())) + torch.repeat_interleave(offsets_V1[words] - starts_B, counts_B)
+        sum_BD = functional.embedding_bag(
+            rows[places].to(device), self.input.weight, starts_B.to(device), mode="sum", sparse=self.input.sparse
+        )
+        mean_BD = sum_BD.detach() / counts_B.to(device)[:, None]
         moved_BD: torch.Tensor = sum_BD + (mean_BD - sum_BD.detach())
         return moved_BD
 
@@ -63,9 +63,7 @@ class SGNS(nn.Module):
 class CBOW(SGNS):
     """The mean, or the sum, of a window's inputs predicts its center; tables as in SGNS."""
 
-    def __init__(
-        self, tables: Tables, *, sparse: bool = False, parts: Parts | None = None, mean: bool = True
-    ) -> None:  # fmt: skip
+    def __init__(self, tables: Tables, *, sparse: bool = False, parts: Parts | None = None, mean: bool = True) -> None:
         """Start from copies of given tables."""
         super().__init__(tables, sparse=sparse, parts=parts)
         self._mean = mean

@@ -67,7 +67,7 @@ def describe(found: SetScores) -> str:
 def _correlation(found: Similarity) -> str:
     if found.spearman is not None:
         return f"Spearman {found.spearman:.4f}"
-    reason = "fewer than 3 pairs are known" if found.pairs + found.oov < 3 else "all scores or all cosines are equal"
+    reason = "fewer than 3 pairs are known" if found.scored < 3 else "all scores or all cosines are equal"
     return f"no correlation ({reason})"
 
 

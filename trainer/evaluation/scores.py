@@ -65,6 +65,10 @@ class Similarity:
     unknown_words: int
     oov: int = 0
 
+    @property
+    def scored(self) -> int:
+        return self.pairs + self.oov
+
 
 @dataclass(frozen=True)
 class Accuracy:
@@ -210,7 +214,7 @@ def score_model(model: Model, sets: EvalSets) -> list[Score]:
         return []
     found, scores = score_sets(rank_vectors(model), sets), []
     for path, pairs in found.similarity.items():
-        scores.append(Score(set_name(path), "Spearman’s ρ", pairs.spearman, pairs.pairs + pairs.oov, pairs.of))
+        scores.append(Score(set_name(path), "Spearman’s ρ", pairs.spearman, pairs.scored, pairs.of))
     for path, asked in found.analogies.items():
         parts = asked.sections if len(asked.sections) > 1 else {}
         for part, one in {"": asked, **parts}.items():

@@ -116,9 +116,7 @@ def score(model: Model, sets: EvalSets) -> Scores:
         return {}
     found = score_sets(rank_vectors(model), sets)
     return {
-        "similarity": {
-            path: Measured(one.spearman, one.pairs + one.oov, one.of) for path, one in found.similarity.items()
-        },
+        "similarity": {path: Measured(one.spearman, one.scored, one.of) for path, one in found.similarity.items()},
         "analogies": {path: Measured(one.accuracy, one.questions, one.of) for path, one in found.analogies.items()},
     }
 

@@ -112,17 +112,17 @@ def test_rows_that_the_footer_lost(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("table", "columns"),
+    ("table", "columns", "advice"),
     [
-        (pa.table({"body": ["a"]}), r"body: string"),
-        (pa.table({"text": [1]}), r"text: int64"),
-        (pa.table({"text": [["a"]]}), r"text: list<.*>"),
-        (pa.table([["a"], ["b"]], names=["text", "text"]), r"text: string, text: string"),
+        (pa.table({"body": ["a"]}), r"body: string", "--text-field"),
+        (pa.table({"text": [1]}), r"text: int64", "--text-field"),
+        (pa.table({"text": [["a"]]}), r"text: list<.*>", "--text-field; for lists --tokenizer items"),
+        (pa.table([["a"], ["b"]], names=["text", "text"]), r"text: string, text: string", "--text-field"),
     ],
     ids=["missing", "number", "list", "twice"],
 )
-def test_a_column_that_is_no_text(table: pa.Table, columns: str, tmp_path: Path) -> None:
-    message = rf"a\.parquet: found the columns \({columns}\), expected text: string \(--text-field\)$"
+def test_a_column_that_is_no_text(table: pa.Table, columns: str, advice: str, tmp_path: Path) -> None:
+    message = rf"a\.parquet: found the columns \({columns}\), expected text: string \({advice}\)$"
     with pytest.raises(InputError, match=message):
         read(tmp_path / "a.parquet", "parquet", make_parquet(table))
 

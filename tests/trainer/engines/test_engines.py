@@ -17,7 +17,7 @@ from trainer.config import TrainConfig
 from trainer.engines import reference
 from trainer.engines.base import Engine, pending_loss
 from trainer.engines.choose import make_engine
-from trainer.engines.cpu import FusedEngine
+from trainer.engines.cpu import FusedEngine, whole_vectors
 from trainer.engines.init import initial_tables
 from trainer.engines.negatives import EXCLUDE, NegativeSampler
 from trainer.engines.reference import ReferenceEngine
@@ -262,6 +262,27 @@ def test_the_kernel_gets_all_threads() -> None:
     engine = build(make_config("fused", threads=2))
     assert isinstance(engine, FusedEngine)
     assert engine._start_batch.keywords["threads"] == 2
+
+
+@pytest.mark.parametrize("architecture", ["skipgram", "cbow"])
+def test_zeros_that_fill_a_rows_last_vector_change_no_bit(architecture: str) -> None:
+    config = make_config("fused", architecture=architecture, dim=37)
+    apart = initial_tables("normal", WORDS, 37, seed=1)
+    tight = apart[0].copy(), apart[1].copy()
+    assert whole_vectors(apart[0]).shape[1] > 37 == whole_vectors(tight[0]).shape[1]
+    losses = [
+        FusedEngine(config, tables, COUNTS_V).step(*some_pairs(999), lr_start=0.1, lr_end=0.1, key=3)
+        for tables in (apart, tight)
+    ]
+    assert losses[0] == losses[1]
+    for with_zeros, without in zip(apart, tight, strict=True):
+        assert np.array_equal(with_zeros, without)
+        assert not whole_vectors(with_zeros)[:, 37:].any()
+
+
+def test_what_follows_a_row_and_is_not_zero_is_left_alone() -> None:
+    wide = np.ones((WORDS, 48), np.float32)
+    assert whole_vectors(wide[:, :37]).shape[1] == 37
 
 
 def test_too_few_words_for_the_negatives_is_one_line() -> None:

@@ -59,13 +59,11 @@ def train_segment(
     reach: int = np.int64(0)  # type: ignore[assignment]
     loss, windows, following = 0.0, 0, scratch.ids.size // 2
     begin = end = start
+    count, factor, repeated = 0, ONE, False
     next_end = tile_end(output_ids_B, start, stop, step.longest)
     while begin < stop:
-        after_end, turn, state = look_ahead(
-            output_ids_B, input_ids_B, end, next_end, stop, step, scratch, following, turn, state, pool_state, alias,
-            output_base, row_bytes,
-        )  # fmt: skip
-        if begin < end:
+        scored = begin < end
+        if scored:
             count = end - begin
             place_rows(shape, scratch.inputs, input_ids_B, begin, count, input_base, row_bytes, nowhere)
             repeated = place_rows(shape, scratch.outputs, scratch.ids, now, used, output_base, row_bytes, nowhere)
@@ -77,6 +75,11 @@ def train_segment(
                 mask_terms(scratch, now, used, columns, input_ids_B, begin, 1, False, MASKED)
             taken, factors = score_window(shape, scratch, at, 1, tiles, stride, rate, dim, factors)
             loss += taken
+        after_end, turn, state = look_ahead(
+            output_ids_B, input_ids_B, end, next_end, stop, step, scratch, following, turn, state, pool_state, alias,
+            output_base, row_bytes,
+        )  # fmt: skip
+        if scored:
             if pooled:
                 fetch_row(output_base, draw_pooled(turn, pool_state, alias), row_bytes)
             reach = fetch_inputs(input_ids_B, next_end, after_end, reach, input_base, row_bytes)

@@ -41,7 +41,10 @@ def _place(
     inside = builder.icmp_signed("<", lanes, _each_lane(builder, count, _IDS))
     # Other numbers in the lanes that do not count, so that they are equal to nothing.
     rows = builder.select(inside, _load_ids(builder, ids), ir.Constant(_IDS, [-2 - i for i in range(SEEN)]))
-    wide = builder.mul(builder.sext(rows, _LONGS), _each_lane(builder, row_bytes, _LONGS))
+    # Of numbers below 2³² a product takes one instruction. What the negative ones give is not used.
+    wide = builder.mul(
+        builder.zext(rows, _LONGS), builder.zext(_each_lane(builder, row_bytes, _IDS), _LONGS)
+    )
     wide = builder.add(wide, _each_lane(builder, base, _LONGS))
     there = builder.icmp_signed(">=", rows, ir.Constant(_IDS, [0] * SEEN))
     wide = builder.select(there, wide, _each_lane(builder, nowhere, _LONGS))

@@ -1,10 +1,10 @@
 """Train gensim's Word2Vec, the peer of the comparisons; print one JSON line of timings.
 
     python -m tests.bench.gensim_peer TEXT VECTORS [--epochs 1] [--workers 2] [--alpha 0.025] [--seed 1]
-        [--path corpus_file|sentences] [--architecture skipgram|cbow]
+        [--path corpus_file|sentences] [--architecture skipgram|cbow] [--dim 100]
 
 TEXT has one sentence a line, tokens separated by white space. VECTORS is written in word2vec's binary format.
-D=100, window 5, 5 negatives, sample 1e-3, min_count 5, as everywhere in these comparisons.
+Window 5, 5 negatives, sample 1e-3, min_count 5, as everywhere in these comparisons.
 """
 
 from __future__ import annotations
@@ -29,11 +29,12 @@ def main() -> None:
     # corpus_file is the faster way in, but with W workers its learning rate falls only to 1 − 1/W of its start.
     parser.add_argument("--path", choices=("corpus_file", "sentences"), default="corpus_file")
     parser.add_argument("--architecture", choices=("skipgram", "cbow"), default="skipgram")
+    parser.add_argument("--dim", type=int, default=100)
     args = parser.parse_args()
     as_file = args.path == "corpus_file"
     source = {"corpus_file": args.text} if as_file else {"corpus_iterable": LineSentence(args.text)}
     model = Word2Vec(
-        vector_size=100, window=5, negative=5, sg=int(args.architecture == "skipgram"), sample=1e-3, min_count=5,
+        vector_size=args.dim, window=5, negative=5, sg=int(args.architecture == "skipgram"), sample=1e-3, min_count=5,
         workers=args.workers, epochs=args.epochs, alpha=args.alpha, seed=args.seed,
     )  # fmt: skip
     start = time.perf_counter()

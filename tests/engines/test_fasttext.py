@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from pipeline.dataset.vocabulary import make_vocabulary
-from tests.engines.install import debian, python_env
+from tests.bench.peers import fasttext_python
 from tests.support.subword_models import WORDS, make_subword_model
 from trainer.exporting.command import export_model
 from trainer.importing.start import load_start
@@ -40,8 +40,7 @@ print(json.dumps({
 
 @pytest.fixture(scope="module")
 def python() -> Path:
-    debian({"g++": "g++"})  # it comes as source
-    return python_env("fasttext", ["fasttext==0.9.3", "numpy==2.4.6"])
+    return fasttext_python()
 
 
 def ask(python: Path, file: Path, words: list[str]) -> dict[str, Any]:

@@ -13,8 +13,8 @@ import sys
 from pathlib import Path
 
 from pipeline.dataset.reader import open_dataset
+from tests.bench.peers import command
 from tests.quality.corpora import shared_folder
-from tests.quality.lane import command
 from tests.support.paths import ROOT
 
 #: By round: tokens that the first so many rounds must make, and ones that they must not.

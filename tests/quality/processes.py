@@ -22,8 +22,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from tests.bench.peers import command
 from tests.quality.corpora import plain_words, shared_folder
-from tests.quality.lane import command
 from tests.quality.score import read_vectors, score
 from tests.support.paths import ROOT
 

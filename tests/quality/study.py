@@ -21,8 +21,8 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.dataset.reader import Dataset, open_dataset
+from tests.bench.peers import command
 from tests.quality.corpora import plain_words, shared_folder
-from tests.quality.lane import command
 from tests.quality.score import score
 from tests.support.paths import ROOT
 from trainer.config import LEARNING_RATES, TrainConfig

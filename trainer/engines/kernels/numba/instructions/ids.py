@@ -42,9 +42,7 @@ def _place(
     # Other numbers in the lanes that do not count, so that they are equal to nothing.
     rows = builder.select(inside, _load_ids(builder, ids), ir.Constant(_IDS, [-2 - i for i in range(SEEN)]))
     # Of numbers below 2³² a product takes one instruction. What the negative ones give is not used.
-    wide = builder.mul(
-        builder.zext(rows, _LONGS), builder.zext(_each_lane(builder, row_bytes, _IDS), _LONGS)
-    )
+    wide = builder.mul(builder.zext(rows, _LONGS), builder.zext(_each_lane(builder, row_bytes, _IDS), _LONGS))
     wide = builder.add(wide, _each_lane(builder, base, _LONGS))
     there = builder.icmp_signed(">=", rows, ir.Constant(_IDS, [0] * SEEN))
     wide = builder.select(there, wide, _each_lane(builder, nowhere, _LONGS))

@@ -19,10 +19,8 @@ WIDTHS = 13, 6, 2, 1  # vectors of a row that are worked on together: D=100 is 1
 Emit = Callable[[ir.Value, Sequence["ir.Value | None"]], None]
 
 
-def _for_columns(
-    builder: ir.IRBuilder, lanes: int, dim: ir.Value, emit: Emit, widths: Sequence[int] = WIDTHS
-) -> None:
-    """Emit code for all columns: as many vectors at a time as the first width says, then the next, then a masked one."""
+def _for_columns(builder: ir.IRBuilder, lanes: int, dim: ir.Value, emit: Emit, widths: Sequence[int] = WIDTHS) -> None:
+    """Emit code for all columns: as many vectors at a time as the first width says, then the next, then the rest."""
     done, whole = LONG(0), builder.and_(dim, LONG(-lanes))
     for width in widths:
         wide = width * lanes

@@ -170,6 +170,8 @@ class TrainConfig:
         """Refuse what inputs of several rows cannot have."""
         if self.architecture == "cbow" and self.predict != "center":
             raise UserError(f"--predict: found {self.predict} with --architecture cbow, expected center")
+        if self.architecture == "cbow" and self.arithmetic != "fp32":
+            raise UserError(f"--arithmetic: found {self.arithmetic} with --architecture cbow, expected fp32")
         if self._several_rows and self.exclude not in ("none", "output"):
             raise UserError(f"--exclude: found {self.exclude} with {self._several_rows}, expected none or output")
         if self.subwords and self.follow_latest:
@@ -207,14 +209,12 @@ class TrainConfig:
             engine = "reference" if self.reference_only() else "fused"
         device = self.device
         if device == "auto":
-            able = engine == "reference" or (not self._several_rows and importlib.util.find_spec("triton") is not None)
+            able = engine == "reference" or (not self.subwords and importlib.util.find_spec("triton") is not None)
             device = "cuda" if able and has_cuda() else "cpu"
         elif device == "cuda" and not has_cuda():
             raise UserError("--device cuda: no usable CUDA device (--device cpu needs none)")
-        if self._several_rows and (engine, device) == ("fused", "cuda"):
-            raise UserError(
-                f"{self._several_rows}: found the fused engine on cuda, expected --device cpu or --engine reference"
-            )
+        if self.subwords and (engine, device) == ("fused", "cuda"):
+            raise UserError("--subwords: found the fused engine on cuda, expected --device cpu or --engine reference")
         if self.arithmetic != "fp32" and (engine, device) != ("fused", "cuda"):
             raise UserError(
                 f"--arithmetic {self.arithmetic}: found --engine {engine} on {device}, expected --engine fused on cuda"
@@ -236,7 +236,7 @@ class TrainConfig:
         for given, has, able in (
             ("with --architecture cbow", is_cbow, ("window", "pool")),
             ("with the reference engine", engine == "reference", ("window",) if is_cbow else ("pair",)),
-            ("on cuda", device == "cuda", ("pair", "window")),
+            ("on cuda", device == "cuda", ("window",) if is_cbow else ("pair", "window")),
             ("with --predict context", by_one, ("pair", "pool")),
         ):
             if has and sharing not in able:

@@ -219,6 +219,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     report["trainer"] = [
         train_and_score(args, pairs_a_window, "1-epoch", epochs=1),
         train_and_score(args, pairs_a_window, "1-epoch-bf16", epochs=1, arithmetic="bf16"),
+        train_and_score(args, pairs_a_window, "1-epoch-cbow", epochs=1, architecture="cbow"),
         train_and_score(args, pairs_a_window, f"{passes}-epochs", epochs=passes),
     ]
     for each in () if tiny else (2, 32):  # the more windows are under way, the older the rows that they train from

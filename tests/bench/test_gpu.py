@@ -48,7 +48,7 @@ def test_the_whole_script_on_a_bare_machine(tmp_path: Path) -> None:
     report = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
     assert report["words"] == 80
     assert report["kernel"].keys() == {"fp32", "bf16"}
-    assert [one["name"] for one in report["trainer"]] == ["1-epoch", "1-epoch-bf16", "2-epochs"]
+    assert [one["name"] for one in report["trainer"]] == ["1-epoch", "1-epoch-bf16", "1-epoch-cbow", "2-epochs"]
     assert all("some" in one["scores"] for one in report["trainer"])
     assert len(report["sweep"]) >= 4
 

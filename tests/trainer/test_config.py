@@ -63,6 +63,10 @@ def test_flags(words: list[str], field: str, value: Any) -> None:
         (["--engine", "fused", "--optimizer", "adam"], ["--optimizer", "adam", "--engine reference"]),
         (["--engine", "fused", "--batch-size", "8"], ["--batch-size", "--engine reference"]),
         (["--arithmetic", "fp16"], ["--arithmetic", "fp16", "fp32", "bf16"]),
+        (
+            ["--architecture", "cbow", "--arithmetic", "bf16"],
+            ["--arithmetic: found bf16 with --architecture cbow", "fp32"],
+        ),
         (["--overwrite", "--resume", "must"], ["--overwrite", "--resume must"]),
         (["--quick"], ["--quick"]),
         (["--epoch", "2"], ["--epoch"]),
@@ -144,6 +148,8 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
         (["--engine", "fused"], True, ("cuda", "fused", 0.04, 0, 3)),
         (["--engine", "fused"], False, ("cpu", "fused", 0.04, 0, 3)),
         (["--arithmetic", "bf16"], True, ("cuda", "fused", 0.04, 0, 3)),
+        (["--architecture", "cbow"], True, ("cuda", "fused", 0.1, 0, 3)),
+        (["--subwords", "3-6"], True, ("cpu", "fused", 0.04, 0, 3)),
         (["--device", "cpu"], True, ("cpu", "fused", 0.04, 0, 3)),
         (
             ["--engine", "reference", "--optimizer", "adam", "--threads", "1"],
@@ -200,6 +206,20 @@ def test_on_cuda_a_window_shares_negatives_or_nobody(words: list[str]) -> None:
     assert resolve(parse("--device", "cuda", *words), has_cuda=True).negative_sharing == (words[-1:] or ["window"])[0]
     with pytest.raises(UserError, match="--negative-sharing: found pool on cuda, expected pair or window"):
         resolve(parse("--device", "cuda", "--negative-sharing", "pool"), has_cuda=True)
+
+
+def test_on_cuda_a_cbow_window_shares_negatives() -> None:
+    words = "--device", "cuda", "--architecture", "cbow"
+    assert resolve(parse(*words), has_cuda=True).negative_sharing == "window"
+    with pytest.raises(UserError, match=r"--negative-sharing: found pool on cuda, expected window$"):
+        resolve(parse(*words, "--negative-sharing", "pool"), has_cuda=True)
+
+
+def test_the_compiled_engine_on_cuda_has_no_subwords() -> None:
+    message = "--subwords: found the fused engine on cuda, expected --device cpu or --engine reference"
+    with pytest.raises(UserError, match=message):
+        resolve(parse("--subwords", "3-6", "--device", "cuda"), has_cuda=True)
+    assert resolve(parse("--subwords", "3-6", "--engine", "reference"), has_cuda=True).device == "cuda"
 
 
 def test_cuda_where_there_is_none_is_refused() -> None:

@@ -32,7 +32,7 @@ _RESERVE_BYTES = 256 << 20  # for row groups on their way, the kernel's code and
 
 
 class CudaEngine:
-    """The Triton kernel: negatives shared by a window, programs without locks; it runs ahead of its caller."""
+    """The Triton kernels: negatives shared by a window, programs without locks; it runs ahead of its caller."""
 
     step_pairs = 0  # a whole row group: one launch of the kernel
 
@@ -45,7 +45,10 @@ class CudaEngine:
         self._config = config
         probabilities_V = drawable_weights(counts_V, config.power, config.exclude)
         per_pair = config.negative_sharing == "pair"
-        shape = choose_shape(config.dim, config.negatives, per_pair=per_pair, arithmetic=config.arithmetic)
+        shape = choose_shape(
+            config.dim, config.negatives, architecture=config.architecture, per_pair=per_pair,
+            arithmetic=config.arithmetic,
+        )  # fmt: skip
         device = torch.device(DEVICE)
         with self._memory_errors():
             input_VD, output_VD = (torch.from_numpy(one_VD).to(device, copy=True).contiguous() for one_VD in tables)
@@ -56,6 +59,7 @@ class CudaEngine:
                 shape,
                 predict=config.predict,
                 exclude=config.exclude,
+                mean=config.cbow_mean,
             )
             self._slots = [Slot(device, self._launcher.programs) for _ in range(SLOTS)]
             self._aside = Slot(device, self._launcher.programs)

@@ -1,4 +1,4 @@
-"""The GPU kernel's step, line by line in float64 and Python's integers: windows, draws, gradients."""
+"""The GPU kernels' steps, line by line in float64 and Python's integers: windows, draws, gradients."""
 
 from __future__ import annotations
 
@@ -128,3 +128,23 @@ def step(batch: Batch, shape: Any, segment_pairs: int) -> tuple[float, np.ndarra
                 outputs[word] -= rate * change * old_inputs[input_id]
                 inputs[input_id] -= rate * change * old_outputs[word]
     return loss, inputs, outputs
+
+
+def cbow_step(batch: Batch, shape: Any) -> tuple[float, np.ndarray, np.ndarray]:
+    """The same with CBOW; the loss is the mean of the windows' times the pairs."""
+    inputs, outputs = batch.input_VD.astype(np.float64), batch.output_VD.astype(np.float64)
+    losses, pairs = [], len(batch.center)
+    for begin, end, negatives in negatives_of(batch, shape, segment_pairs=pairs):
+        rate = batch.rates[0] + (batch.rates[1] - batch.rates[0]) * begin / pairs
+        words, old_outputs = batch.context[begin:end], outputs.copy()
+        factor = 1 / len(words) if batch.settings.get("mean", True) else 1.0
+        row_D, change_D, loss = factor * inputs[words].sum(axis=0), np.zeros(inputs.shape[1]), 0.0
+        for label, word in [(1, int(batch.center[begin])), *((0, n) for n in negatives if n is not None)]:
+            score = row_D @ old_outputs[word]
+            loss += np.logaddexp(0, -score if label else score)  # −log σ(±score)
+            change = rate * (label - special.expit(score))
+            outputs[word] += change * row_D
+            change_D += change * old_outputs[word]
+        np.add.at(inputs, words, factor * change_D)
+        losses.append(loss)
+    return float(np.mean(losses)) * pairs, inputs, outputs

@@ -15,8 +15,8 @@ from trainer.config import TrainConfig
 from trainer.engines.base import pending_loss
 from trainer.engines.choose import make_engine
 from trainer.engines.init import initial_tables
-from trainer.engines.kernels.triton.kernel import SEGMENT_PAIRS
 from trainer.engines.kernels.triton.launch import Launcher, alias_tensor, choose_shape
+from trainer.engines.kernels.triton.skipgram import SEGMENT_PAIRS
 
 pytestmark = [
     pytest.mark.gpu,
@@ -72,7 +72,8 @@ def test_no_update_is_lost_between_racing_programs() -> None:
     assert float(loss_P.sum()) == pytest.approx(batch.center.size * 2 * np.log(2), rel=1e-6)
 
 
-def test_fused_cuda_learns_as_the_fused_cpu_kernel_does() -> None:
+@pytest.mark.parametrize(("architecture", "rate"), [("skipgram", 0.05), ("cbow", 0.1)])
+def test_fused_cuda_learns_as_the_fused_cpu_kernel_does(architecture: str, rate: float) -> None:
     pytest.importorskip("numba")
     words = np.random.Philox(key=3).random_raw(200_000)
     half = (np.arange(words.size) // 10) % 2
@@ -80,10 +81,12 @@ def test_fused_cuda_learns_as_the_fused_cpu_kernel_does() -> None:
     center, context = np.repeat(ids, 2)[:-10], np.repeat(ids, 2)[10:]
     losses = {}
     for device in ("cpu", "cuda"):
-        config = TrainConfig("d", "m", dim=32, engine="fused", device=device, threads=1).resolve(lambda: True, cores=1)
+        config = TrainConfig(
+            "d", "m", dim=32, engine="fused", device=device, threads=1, architecture=architecture
+        ).resolve(lambda: True, cores=1)
         engine = make_engine(config, initial_tables("word2vec", 1000, 32, seed=1), np.full(1000, 400))
         for key in range(5):
-            engine.step(center, context, lr_start=0.05, lr_end=0.05, key=key)
+            engine.step(center, context, lr_start=rate, lr_end=rate, key=key)
         pending_loss(engine)
         losses[device] = engine.measure(center, context, key=9) / center.size
     assert losses["cuda"] == pytest.approx(losses["cpu"], rel=0.02)

@@ -17,8 +17,9 @@ from tests.trainer.engines.sgns_oracle import Batch, make_batch
 import torch
 
 from trainer.config import EXCLUDE
-from trainer.engines.kernels.triton.kernel import MAX_REDRAWS, SEGMENT_PAIRS
 from trainer.engines.kernels.triton.launch import ARITHMETIC, Launcher, Sizes, alias_tensor, choose_shape
+from trainer.engines.kernels.triton.skipgram import SEGMENT_PAIRS
+from trainer.engines.kernels.triton.step import MAX_REDRAWS
 from trainer.errors import UserError
 
 Result = tuple[float, np.ndarray, np.ndarray]

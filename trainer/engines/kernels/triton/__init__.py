@@ -1,1 +1,1 @@
-"""The GPU kernel, in Triton, and how it is launched."""
+"""The GPU kernels, in Triton, and how they are launched."""

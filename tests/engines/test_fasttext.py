@@ -88,8 +88,8 @@ def test_a_model_without_subwords(python: Path, tmp_path: Path) -> None:
     assert not any(found["vectors"][-1])
 
 
-#: Trains three models on some lines and saves all that fastText saves. With fewer threads it leaves part of its table as
-#: memory happens to be, and now and then ends with "Encountered NaN".
+#: Trains three models on some lines and saves all that fastText saves. With fewer threads it leaves part of its table
+#: as memory happens to be, and now and then ends with "Encountered NaN".
 TRAIN = """
 import json, sys, fasttext
 folder = sys.argv[1]

@@ -22,6 +22,7 @@ from tests.quality.corpora import evaluation_sets
 
 #: Analogies are scored where all four words are among so many of the most frequent ones, which are also the candidates.
 ANALOGY_WORDS = 30_000
+ANALOGY_PARTS = ("semantic", "syntactic")
 Floats = npt.NDArray[np.float32]
 
 
@@ -38,17 +39,15 @@ def read_vectors(path: Path) -> tuple[list[str], Floats]:
 
 
 def score(tokens: Sequence[str], table_VD: Floats) -> dict[str, float]:
-    """Spearman's ρ of each similarity set, and `analogy`: the accuracy on Google's questions."""
+    """Spearman's ρ of each similarity set, and accuracy on Google's questions: all, of meaning, of grammar."""
     if not np.isfinite(table_VD).all():
         raise ValueError("NaN or Inf in the vectors")
     unit_VD = table_VD / np.maximum(np.linalg.norm(table_VD, axis=1, keepdims=True), 1e-12)
     index = {token.lower(): row for row, token in reversed(list(enumerate(tokens)))}
-    found = {
-        name: _analogies(path, index, unit_VD[:ANALOGY_WORDS])
-        if name == "analogy"
-        else _similarity(path, index, unit_VD)
-        for name, path in evaluation_sets().items()
-    }
+    sets = evaluation_sets()
+    questions = sets.pop("analogy")
+    found = {name: _similarity(path, index, unit_VD) for name, path in sets.items()}
+    found |= _analogies(questions, index, unit_VD[:ANALOGY_WORDS])
     return {name: round(value, 4) for name, value in found.items()}
 
 
@@ -66,21 +65,26 @@ def _ranks(values: npt.ArrayLike) -> npt.NDArray[np.float64]:
     return (np.cumsum(counts) - (counts - 1) / 2)[inverse]
 
 
-def _analogies(path: Path, index: dict[str, int], unit_VD: Floats) -> float:
+def _analogies(path: Path, index: dict[str, int], unit_VD: Floats) -> dict[str, float]:
     """3CosAdd: the nearest word to b − a + c, other than these three, must be d."""
-    lines = [
-        line.lower().split() for line in path.read_text(encoding="utf-8").splitlines() if line[:1] not in ("", ":")
-    ]
-    rows = [[index.get(word, len(unit_VD)) for word in line] for line in lines]
-    known_N4 = np.array([row for row in rows if max(row) < len(unit_VD)]).reshape(-1, 4)
-    right = 0
+    known, of_grammar, grammar = [], [], False
+    for line in path.read_text(encoding="utf-8").lower().splitlines():
+        rows = [index.get(word, len(unit_VD)) for word in line.split()]
+        if line.startswith(":"):
+            grammar = line.startswith(": gram")
+        elif rows and max(rows) < len(unit_VD):
+            known.append(rows)
+            of_grammar.append(grammar)
+    known_N4, grammar_N = np.array(known, np.int64).reshape(-1, 4), np.array(of_grammar, bool)
+    right_N = np.zeros(len(known_N4), bool)
     for start in range(0, len(known_N4), 512):
         a, b, c, d = known_N4[start : start + 512].T
         cosines = (unit_VD[b] - unit_VD[a] + unit_VD[c]) @ unit_VD.T
         for given in (a, b, c):
             np.put_along_axis(cosines, given[:, None], -np.inf, axis=1)
-        right += int((cosines.argmax(axis=1) == d).sum())
-    return right / max(1, len(known_N4))
+        right_N[start : start + 512] = cosines.argmax(axis=1) == d
+    parts = {"analogy": right_N, "semantic": right_N[~grammar_N], "syntactic": right_N[grammar_N]}
+    return {name: float(right.mean()) if len(right) else 0.0 for name, right in parts.items()}
 
 
 if __name__ == "__main__":

@@ -35,7 +35,12 @@ def test_it_agrees_with_gensim(vectors: KeyedVectors, tmp_path: Path, monkeypatc
     found = score.score(*score.read_vectors(tmp_path / "vectors.bin"))
     sets = evaluation_sets()
     rho = vectors.evaluate_word_pairs(sets["wordsim353"])[1].statistic
-    accuracy, _ = vectors.evaluate_word_analogies(sets["analogy"], restrict_vocab=700)
+    accuracy, sections = vectors.evaluate_word_analogies(sets["analogy"], restrict_vocab=700)
     assert found["wordsim353"] == pytest.approx(rho, abs=1e-4)
     assert found["analogy"] == pytest.approx(accuracy, abs=1e-4)
+    for name, grammar in (("semantic", False), ("syntactic", True)):
+        ours = [one for one in sections[:-1] if one["section"].startswith("gram") == grammar]
+        right, wrong = (sum(len(one[kind]) for one in ours) for kind in ("correct", "incorrect"))
+        assert right + wrong > 10
+        assert found[name] == pytest.approx(right / (right + wrong), abs=1e-4)
     assert 0 < accuracy < 1

@@ -7,11 +7,13 @@ import re
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tests.engines.install import debian, python_env
+from tests.quality.score import Floats, read_vectors
 from tests.support.paths import ROOT
 from trainer.subwords.ngrams import Subwords
 
@@ -86,12 +88,23 @@ def fasttext_python() -> Path:
     return python_env("fasttext", ["fasttext==0.9.3", "numpy==2.4.6"])
 
 
-def _train_fasttext(text: Path, vectors: Path, settings: Settings) -> tuple[float, float]:
+def fasttext_vectors(
+    text: Path, vectors: Path, settings: Settings, words: Sequence[str]
+) -> tuple[list[str], Floats, Floats]:
+    """Train fastText; its tokens, their vectors, and those of some words that it does not know."""
+    _train_fasttext(text, vectors, settings, words)
+    tokens, table_VD = read_vectors(vectors)
+    known = len(tokens) - len(words)
+    return tokens[:known], table_VD[:known], table_VD[known:]
+
+
+def _train_fasttext(text: Path, vectors: Path, settings: Settings, words: Sequence[str] = ()) -> tuple[float, float]:
     rule = Subwords.parse(settings.subwords, BUCKETS)
-    words = [text, vectors, settings.dim, settings.epochs, settings.threads, settings.architecture]
-    words += [rule.shortest, rule.longest, rule.buckets, settings.rate or 0.05]
-    command = [fasttext_python(), "-W", "ignore", ROOT / "tests/bench/fasttext_peer.py", *words]
+    numbers = [settings.dim, settings.epochs, settings.threads, settings.architecture]
+    numbers += [rule.shortest, rule.longest, rule.buckets, settings.rate or 0.05]
+    command = [fasttext_python(), "-W", "ignore", ROOT / "tests/bench/fasttext_peer.py", text, vectors, *numbers]
     start = time.perf_counter()
-    done = subprocess.run(list(map(str, command)), check=True, stderr=subprocess.PIPE, text=True)
-    rates = _RATE.findall(done.stderr)
-    return settings.threads * float(rates[-1]), time.perf_counter() - start
+    done = subprocess.run(
+        list(map(str, command)), check=True, stderr=subprocess.PIPE, text=True, input="\n".join(words)
+    )
+    return settings.threads * float(_RATE.findall(done.stderr)[-1]), time.perf_counter() - start

@@ -12,7 +12,7 @@ from trainer.engines.base import Engine, pending_loss
 from trainer.engines.choose import make_engine
 from trainer.engines.init import empty_table, initial_tables, row_counts
 from trainer.engines.kernels.numba.cpu import make_composer, train_batch
-from trainer.engines.kernels.numba.subwords import cut_by_words
+from trainer.engines.kernels.numba.subwords import shared_share
 from trainer.errors import UserError
 from trainer.subwords.ngrams import Parts
 
@@ -93,15 +93,32 @@ def test_one_thread_gives_the_same_bytes() -> None:
     assert found[0] == found[1]
 
 
-def test_segments_end_where_their_words_have_taken_many_steps() -> None:
-    output_ids_B = np.repeat(np.arange(200, dtype=np.int32), 5)
-    few = cut_by_words(output_ids_B, np.resize(np.arange(4, dtype=np.int32), 1000), 4, 300, 32)
-    assert set(np.diff(few)) <= {16 * 4 + extra for extra in range(-3, 5)} | {1000 - few[-2]}
-    assert all(few[:-1] % 5 == 0)
-    many = cut_by_words(output_ids_B, np.arange(1000, dtype=np.int32), 1000, 300, 32)
-    assert many.tolist() == [0, 300, 600, 900, 1000]
-    one_run = cut_by_words(np.zeros(100, np.int32), np.arange(100, dtype=np.int32), 100, 30, 32)
-    assert one_run.tolist() == [0, 32, 64, 96, 100]
+def test_the_share_of_parts_that_words_have_in_common() -> None:
+    """Three words of two parts each, of which the first two share one; the third and fourth have nothing of others."""
+    parts = Parts(np.array([0, 2, 4, 6, 7]), np.array([0, 4, 1, 4, 2, 5, 3], np.int32))
+    steps = np.zeros(4, np.int64), np.zeros(6, np.int64)
+    ids_B = np.array([0, 0, 1, 2, 2, 0], np.int32)
+    for _ in range(2):  # what is counted in is cleared
+        assert shared_share(ids_B, parts, *steps) == pytest.approx((3 * 1 / 2 + 1 * 3 / 2) / 6**2)
+    assert shared_share(np.array([2, 3], np.int32), parts, *steps) == 0
+
+
+def test_segments_are_shorter_where_words_share_more_and_steps_are_longer() -> None:
+    ids_B = np.resize(np.arange(12, dtype=np.int32), 30_000)
+    output_ids_B = np.repeat(ids_B, 5)[:30_000]
+    apart = Parts(np.arange(13, dtype=np.int64), np.arange(12, dtype=np.int32))
+
+    def lengths(parts: Parts, rate: float) -> np.ndarray:
+        composer = make_composer(parts, np.zeros((12 + BUCKETS, 4), np.float32))
+        return np.diff(composer.cut(output_ids_B, ids_B, rate, 16384, 32))
+
+    assert lengths(apart, 0.1)[0] == pytest.approx(16384, abs=5)
+    assert lengths(make_parts(12), 0.0)[0] == pytest.approx(16384, abs=5)
+    slow, fast = (lengths(make_parts(12), rate) for rate in (0.01, 0.02))
+    assert np.median(slow) == pytest.approx(2 * np.median(fast), rel=0.1)
+    assert np.median(slow) < 1000
+    assert slow.sum() == fast.sum() == 30_000
+    assert np.median(lengths(make_parts(12), 1e6)) == pytest.approx(64, abs=5)
 
 
 def engine_of(config: TrainConfig, words: int = WORDS) -> tuple[Engine, Parts]:
@@ -127,7 +144,9 @@ def test_reference_step_moves_each_part_by_the_words_gradient() -> None:
     assert output.shape == (WORDS, config.dim)
 
 
-@pytest.mark.parametrize(("words", "buckets", "threads"), [(WORDS, BUCKETS, 1), (300, 750, 1), (300, 750, 2)])
+@pytest.mark.parametrize(
+    ("words", "buckets", "threads"), [(WORDS, BUCKETS, 1), (300, BUCKETS, 1), (300, 750, 1), (300, 750, 2)]
+)
 @pytest.mark.parametrize("architecture", ["skipgram", "cbow"])
 def test_loss_falls(architecture: str, words: int, buckets: int, threads: int) -> None:
     """Also where few words take many steps; but two threads that race for the rows of twelve words learn by luck."""

@@ -130,7 +130,7 @@ def start_batch(
     if composer is None:
         cuts = cut_segments(output_ids_B, SEGMENT_PAIRS, longest)
     else:
-        cuts = composer.cut(output_ids_B, input_ids_B, SEGMENT_PAIRS, longest)
+        cuts = composer.cut(output_ids_B, input_ids_B, learning_rate_start, SEGMENT_PAIRS, longest)
 
     dim, tables = input_VD.shape[1], (input_VD, output_VD)
     where = input_VD.ctypes.data, output_VD.ctypes.data, input_VD.strides[0], dim
@@ -167,7 +167,7 @@ def start_batch(
 
 def make_composer(parts: Parts, input_RD: Array) -> Composer:
     """What composes the words of a batch, where words have parts."""
-    return Composer(parts, input_RD.strides[0] // input_RD.itemsize, SEGMENT_PAIRS + MEAN_PAIRS)
+    return Composer(parts, input_RD.strides[0] // input_RD.itemsize, len(input_RD), SEGMENT_PAIRS + MEAN_PAIRS)
 
 
 def _whole_rows(table_VD: Array) -> Array:

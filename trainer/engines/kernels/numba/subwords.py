@@ -19,11 +19,15 @@ import numpy as np
 from trainer.engines.kernels.numba.instructions.rows import add_to_rows, sum_rows
 from trainer.engines.kernels.numba.jit import Floats, Ids, Longs, Where, jit, source_digest
 from trainer.engines.kernels.numba.shape import Shape
-from trainer.engines.kernels.numba.walk import fetch_row
+from trainer.engines.kernels.numba.walk import cut_segments, fetch_row
 from trainer.engines.lines import aligned
 from trainer.subwords.ngrams import Parts
 
-STEPS_A_WORD = 16
+# How far other words' steps may move a word's parts before it takes notice, in the length of one step of its own at
+# rate 1. On a million French words losses were those of the shortest segments at .35, a little above at .7, and rose
+# in the end at 2.7.
+STALE = 0.35
+SHORTEST_SEGMENT = 64
 
 
 class Room(NamedTuple):
@@ -46,25 +50,31 @@ class Room(NamedTuple):
     sources: Longs
 
 
-@jit(allocates=True, cache=True)
-def cut_by_words(output_ids_B: Ids, input_ids_B: Ids, vocabulary: int, segment_pairs: int, longest: int) -> Longs:
-    """First pairs of the segments, and B at the end; a segment ends with a window, or after `longest` pairs of a run.
+@jit(cache=True)
+def shared_share(input_ids_B: Ids, parts: Parts, steps_V: Longs, steps_R: Longs) -> float:
+    """The share of its parts that a pair's word has in common with another pair's of another word, on average.
 
-    Until a segment ends, words take no notice of what others change their parts by. Where few words take many steps
-    that adds up, and diverges: so a segment has at most STEPS_A_WORD pairs for each of its words.
+    `steps_V` and `steps_R`, how many pairs have a word and a row, are zero before and after.
     """
-    seen, cuts = np.full(vocabulary, -1, np.int32), np.empty(output_ids_B.size + 1, np.int64)
-    start, words, segment, run, size = 0, 0, 0, 0, output_ids_B.size
-    for b in range(size):
-        run = run + 1 if b > 0 and output_ids_B[b] == output_ids_B[b - 1] else 0
-        if b > start and run % longest == 0 and (b - start >= segment_pairs or b - start >= STEPS_A_WORD * words):
-            cuts[segment] = start
-            start, words, segment = b, 0, segment + 1
-        if seen[input_ids_B[b]] != segment:
-            seen[input_ids_B[b]] = segment
-            words += 1
-    cuts[segment], cuts[segment + 1] = start, size
-    return cuts[: segment + 2].copy()
+    total = 0.0
+    for b in range(input_ids_B.size):
+        steps_V[input_ids_B[b]] += 1
+    for word in range(steps_V.size):
+        if steps_V[word] > 0:
+            for place in range(parts.offsets[word], parts.offsets[word + 1]):
+                steps_R[parts.rows[place]] += steps_V[word]
+    for word in range(steps_V.size):
+        if steps_V[word] > 0:
+            others = 0
+            for place in range(parts.offsets[word], parts.offsets[word + 1]):
+                others += steps_R[parts.rows[place]] - steps_V[word]
+            total += steps_V[word] * others / (parts.offsets[word + 1] - parts.offsets[word])
+    for word in range(steps_V.size):
+        if steps_V[word] > 0:
+            steps_V[word] = 0
+            for place in range(parts.offsets[word], parts.offsets[word + 1]):
+                steps_R[parts.rows[place]] = 0
+    return total / input_ids_B.size**2
 
 
 @jit()
@@ -133,21 +143,29 @@ compose, spread = _compiled(source_digest())
 class Composer:
     """The parts of all words, and room for each thread to compose some of them in."""
 
-    def __init__(self, parts: Parts, row_numbers: int, words: int) -> None:
+    def __init__(self, parts: Parts, row_numbers: int, rows: int, words: int) -> None:
         """Take parts over.
 
         Args:
             parts: of the V words.
             row_numbers: floats from one row of the input table to the next.
+            rows: R.
             words: that a segment has at most; memory is taken as it is used.
         """
         self.parts = parts
         self._row_numbers, self._words = row_numbers, min(words, len(parts.offsets) - 1)
+        self._steps = np.zeros(len(parts.offsets) - 1, np.int64), np.zeros(rows, np.int64)
         self._rooms = threading.local()
 
-    def cut(self, output_ids_B: Ids, input_ids_B: Ids, segment_pairs: int, longest: int) -> Longs:
-        """See cut_by_words."""
-        return cut_by_words(output_ids_B, input_ids_B, len(self.parts.offsets) - 1, segment_pairs, longest)
+    def cut(self, output_ids_B: Ids, input_ids_B: Ids, rate: float, segment_pairs: int, longest: int) -> Longs:
+        """First pairs of the segments, see cut_segments.
+
+        Until a segment ends, words take no notice of what others change their parts by. That adds up, and too much of
+        it diverges: so segments are the shorter, the more of their parts words share, and the higher the rate.
+        """
+        share = shared_share(input_ids_B, self.parts, *self._steps)
+        pairs = int(min(segment_pairs, STALE / max(rate * share, 1e-9)))
+        return cut_segments(output_ids_B, max(pairs, SHORTEST_SEGMENT), longest)
 
     def composed(
         self, shape: Shape, input_ids_B: Ids, local_ids_B: Ids, cuts: Longs, share: tuple[int, int], where: Where

@@ -28,6 +28,7 @@ from trainer.subwords.ngrams import Parts
 # in the end at 2.7.
 STALE = 0.35
 SHORTEST_SEGMENT = 64
+AHEAD = 2  # words whose parts are on their way from memory while those of one are added up
 
 
 class Room(NamedTuple):
@@ -109,8 +110,8 @@ def _compiled(sources: int) -> tuple[Callable[..., int], Callable[..., int]]:
                 count += 1
             local_ids_B[b] = room.slots[word]
         for number in range(count):
-            if number + 1 < count:
-                fetch_parts(parts, room.words[number + 1], base, row_bytes)
+            if number + AHEAD < count:
+                fetch_parts(parts, room.words[number + AHEAD], base, row_bytes)
             size = place_parts(parts, room.words[number], room.sources, base, row_bytes)
             share, at = np.float32(1 / size), number * row_bytes
             sum_rows(shape, room.sources.ctypes.data, size, share, room.table.ctypes.data + at, dim)
@@ -124,8 +125,8 @@ def _compiled(sources: int) -> tuple[Callable[..., int], Callable[..., int]]:
         base, _, row_bytes, dim = where
         one = np.float32(1 + 0 * sources)
         for number in range(count):
-            if number + 1 < count:
-                fetch_parts(parts, room.words[number + 1], base, row_bytes)
+            if number + AHEAD < count:
+                fetch_parts(parts, room.words[number + AHEAD], base, row_bytes)
             room.sources[0] = room.table.ctypes.data + number * row_bytes
             room.sources[1] = room.before.ctypes.data + number * row_bytes
             sum_rows(shape, room.sources.ctypes.data, 2, one, room.change.ctypes.data, dim)

@@ -5,8 +5,7 @@
 A corpus beside the checkout is cut into words by our tokenizer; both systems train on that text. Words of it below
 min_count are unknown to both. Those that an ending away from a known word is left of are asked for, by their n-grams:
 French plurals, feminines, verbs and adverbs; Russian cases and verbs. Printed is how often the known word is the first
-of all words by cosine, is among the first ten, and its mean reciprocal rank; `words` does without n-grams what one can:
-it asks for the known word that has the most letters in common from the start.
+of all words by cosine, is among the first ten, and its mean reciprocal rank.
 """
 
 from __future__ import annotations
@@ -93,16 +92,6 @@ def ranks(asked_ND: Floats, lemmas: Sequence[str], tokens: Sequence[str], table_
     return 1 + (cosines_NV > own_N[:, None]).sum(axis=1)
 
 
-def by_first_letters(words: Sequence[str], lemmas: Sequence[str], tokens: Sequence[str]) -> npt.NDArray[np.int64]:
-    """1 where the lemma is the known word with most letters in common from the start, the most frequent of those."""
-    first: dict[str, str] = {}
-    for token in tokens:
-        for length in range(1, len(token) + 1):
-            first.setdefault(token[:length], token)
-    guesses = (next((first[word[:n]] for n in range(len(word), 0, -1) if word[:n] in first), "") for word in words)
-    return np.array([1 if guess == lemma else 1 << 30 for guess, lemma in zip(guesses, lemmas, strict=True)])
-
-
 def ours(text: Path, work: Path, settings: Settings, words: Sequence[str]) -> tuple[list[str], Floats, Floats]:
     """Tokens, their vectors, and those of some words, of a training of ours."""
     data, model = str(work / "data"), str(work / "model")
@@ -132,7 +121,6 @@ def main() -> None:
         found: dict[str, list[npt.NDArray[np.int64]]] = {}
         for settings in (replace(common, seed=seed) for seed in range(1, args.seeds + 1)):
             tokens, table_VD, asked_ND = ours(text, args.work, settings, words)
-            found.setdefault("words", []).append(by_first_letters(words, lemmas, tokens))
             found.setdefault("pairstream", []).append(ranks(asked_ND, lemmas, tokens, table_VD))
             theirs = fasttext_vectors(text, args.work / "peer.bin", settings, words)
             found.setdefault("fastText", []).append(ranks(theirs[2], lemmas, *theirs[:2]))

@@ -148,7 +148,8 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
         (["--engine", "fused"], True, ("cuda", "fused", 0.04, 0, 3)),
         (["--engine", "fused"], False, ("cpu", "fused", 0.04, 0, 3)),
         (["--arithmetic", "bf16"], True, ("cuda", "fused", 0.04, 0, 3)),
-        (["--architecture", "cbow"], True, ("cuda", "fused", 0.1, 0, 3)),
+        (["--architecture", "cbow"], True, ("cuda", "fused", 0.2, 0, 3)),
+        (["--architecture", "cbow", "--no-cbow-mean"], False, ("cpu", "fused", 0.03, 0, 3)),
         (["--subwords", "3-6"], True, ("cpu", "fused", 0.04, 0, 3)),
         (["--device", "cpu"], True, ("cpu", "fused", 0.04, 0, 3)),
         (

@@ -31,6 +31,7 @@ from tests.quality.corpora import plain_words, shared_folder
 from tests.support.paths import ROOT
 from trainer.data.batches import Batches
 from trainer.data.order import read_threads
+from trainer.engines.cpu import whole_vectors
 from trainer.engines.init import initial_tables
 from trainer.engines.kernels.numba.arguments import SHARING
 from trainer.engines.kernels.numba.cpu import start_batch
@@ -45,7 +46,8 @@ class Subject:
 
     def __init__(self, counts_V: npt.NDArray[Any], dim: int = 100, negatives: int = 5, **settings: Any) -> None:
         self.dim, self.negatives, self.settings = dim, negatives, settings
-        self.tables = initial_tables("word2vec", len(counts_V), dim, seed=1)
+        input_VD, output_VD = initial_tables("word2vec", len(counts_V), dim, seed=1)
+        self.tables = whole_vectors(input_VD), whole_vectors(output_VD)  # as the engine trains them
         self.alias = build_alias(unigram_weights(counts_V, 0.75))
 
     def train(self, pairs: Pairs, key: int = 0) -> None:

@@ -16,6 +16,7 @@ import pytest
 from wcwidth import wcswidth
 
 from pipeline.dataset.vocabulary import Vocabulary, make_vocabulary
+from pipeline.text.normalize import INVISIBLE
 from trainer.cli import COMMANDS
 from trainer.errors import UserError
 from trainer.keyed_vectors.vectors import Vectors
@@ -95,6 +96,11 @@ def test_words_are_found_as_written_first(word: str, expected: int | None) -> No
 def test_decomposed_vocabulary_is_found_as_written() -> None:
     word = unicodedata.normalize("NFD", "café")
     assert find_word(vocabulary_of("café", word), word) == 1
+
+
+def test_a_word_is_found_without_all_that_tokenizers_leave_out() -> None:
+    vocabulary = make_vocabulary(["coop"], [1])
+    assert find_word(vocabulary, f"co{INVISIBLE}op") == 0
 
 
 def test_close_spellings_come_nearest_first() -> None:

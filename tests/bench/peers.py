@@ -53,7 +53,7 @@ class Settings:
         """Those of our `train`."""
         flags = ["--architecture", self.architecture, "--dim", str(self.dim), "--epochs", str(self.epochs)]
         flags += ["--threads", str(self.threads), "--seed", str(self.seed)]
-        flags += ["--subwords", self.subwords] if self.subwords else []
+        flags += ["--subwords", self.subwords, "--power", "0.5"] if self.subwords else []  # by which fastText draws
         return [*flags, "--learning-rate", self.rate] if self.rate else flags
 
 

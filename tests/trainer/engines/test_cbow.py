@@ -16,7 +16,8 @@ from tests.trainer.engines.test_engines import COUNTS_V, make_config, some_pairs
 from trainer.engines.base import pending_loss
 from trainer.engines.choose import make_engine
 from trainer.engines.init import initial_tables
-from trainer.engines.kernels.numba.cpu import MEAN_PAIRS, SEGMENT_PAIRS
+from trainer.engines.kernels import MEAN_PAIRS
+from trainer.engines.kernels.numba.cpu import SEGMENT_PAIRS
 from trainer.engines.kernels.numba.shape import shape_for
 from trainer.engines.model import CBOW
 from trainer.engines.negatives import NegativeSampler

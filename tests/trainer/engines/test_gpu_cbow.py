@@ -14,8 +14,8 @@ from tests.trainer.engines.sgns_oracle import Batch, make_batch
 from tests.trainer.engines.test_gpu_kernel import Result, error, train
 
 # isort: split
+from trainer.engines.kernels import MEAN_PAIRS
 from trainer.engines.kernels.numba import cpu
-from trainer.engines.kernels.triton.cbow import MEAN_PAIRS
 from trainer.engines.kernels.triton.launch import MEAN_ROWS, Sizes, choose_shape
 
 MIXED = [1, 2, 10, MEAN_ROWS, 3, 10, 5, 40, MEAN_ROWS + 1, 1]

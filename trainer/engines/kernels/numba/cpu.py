@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from trainer.engines.kernels import MEAN_PAIRS
 from trainer.engines.kernels.numba import cbow, skipgram
 from trainer.engines.kernels.numba.arguments import Array, check_arrays, check_choices
 from trainer.engines.kernels.numba.draws import POOL_ROWS
@@ -31,7 +32,6 @@ from trainer.subwords.ngrams import Parts
 
 SEGMENT_PAIRS = 16384
 TILE_PAIRS = 32
-MEAN_PAIRS = 1024  # CBOW's windows are cut after so many
 _KEY_MASK = (1 << 64) - 1
 _TRAIN = {"skipgram": skipgram.train_segments, "cbow": cbow.train_segments}
 

@@ -20,9 +20,8 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from trainer.engines.kernels import MEAN_PAIRS
 from trainer.engines.kernels.triton.step import add_rows, draw_outputs, gradient, load_rows
-
-MEAN_PAIRS = 1024
 
 _LONGEST = tl.constexpr(MEAN_PAIRS)
 _SEEN = tl.constexpr(32)  # ids that are looked at together; MEAN_PAIRS are so many times some

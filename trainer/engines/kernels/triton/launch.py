@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from trainer.engines.kernels import MEAN_PAIRS
 from trainer.engines.kernels.triton import cbow, skipgram
 from trainer.errors import UserError
 
@@ -100,7 +101,7 @@ def choose_shape(
             f"--device cuda: found --dim {dim} with --negatives {negatives}, {numbers} numbers for a window, expected "
             f"at most {_MAX_WARPS * _NUMBERS_PER_WARP[arithmetic]} (--engine reference has no limit)"
         )
-    longest = cbow.MEAN_PAIRS if is_cbow else 1 if per_pair else tile
+    longest = MEAN_PAIRS if is_cbow else 1 if per_pair else tile
     return Sizes(architecture, dim, negatives, arithmetic, longest, tile, outputs, columns, slices, warps or needed)
 
 

@@ -18,7 +18,7 @@ import shutil
 import statistics
 from pathlib import Path
 
-from tests.bench.peers import Settings, timed, train_peer
+from tests.bench.peers import Settings, timed, train_ours, train_peer
 from tests.quality.corpora import evaluation_sets, plain_words, shared_folder
 from tests.quality.score import read_vectors, score
 from tests.support.paths import ROOT
@@ -31,11 +31,8 @@ def measure(text: Path, work: Path, settings: Settings) -> dict[str, float]:
     shutil.rmtree(work / "data", ignore_errors=True)
     data, model = str(work / "data"), str(work / "model")
     peer_rate, peer_s = train_peer(text, work / "peer.bin", settings)
-    common = ["-m", "pipeline", "--input", str(text), "--output", data, "--json", "--threads", str(settings.threads)]
-    shards = ["--tokenizer", "whitespace", "--compression", "lz4", "--passes", str(settings.epochs)]
-    built, built_s = timed([*common, *shards])
-    train = ["-m", "trainer", "train", "--data", data, "--model", model, "--overwrite", "--quiet", "--json"]
-    trained, trained_s = timed([*train, *settings.flags()])
+    threads = ["--compression", "lz4", "--threads", str(settings.threads)]
+    built, trained, ours_s = train_ours(text, data, model, settings, *threads)
     export = ["-m", "trainer", "export", "--model", model, "--format", "word2vec-bin", "--to", str(work / "ours.bin")]
     _, exported_s = timed([*export, "--json"])
     words = built["tokens"]
@@ -45,7 +42,7 @@ def measure(text: Path, work: Path, settings: Settings) -> dict[str, float]:
         "our training, pairs/s": trained["pairs_per_s"],
         "our pipeline, tokens/s": words / built["seconds"],
         "peer text to vectors, s": peer_s,
-        "our text to vectors, s": built_s + trained_s + exported_s,
+        "our text to vectors, s": ours_s + exported_s,
     } | {
         f"{whose} {name}": value
         for whose, file in (("peer", "peer.bin"), ("our", "ours.bin"))
@@ -76,7 +73,7 @@ def main() -> None:
         f"{platform.machine()}, {args.threads} threads, medians of {args.runs} interleaved runs; {model}, {SETTINGS}\n"
     )
     span = "one epoch" if args.epochs == 1 else f"{args.epochs} epochs"
-    print(f"\n| {span} | {settings.peer} | pairstream | ratio (min to max) |\n|---|---|---|---|")
+    print(f"| {span} | {settings.peer} | pairstream | ratio (min to max) |\n|---|---|---|---|")
     for what, peer, ours, unit, faster in (
         ("training, raw words/s", "peer training, words/s", "our training, words/s", "{:,.0f}", False),
         ("text to vectors, s", "peer text to vectors, s", "our text to vectors, s", "{:.1f}", True),

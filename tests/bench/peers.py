@@ -70,6 +70,15 @@ def command(*words: str) -> dict[str, Any]:
     return timed(list(words))[0]
 
 
+def train_ours(text: Path, data: str, model: str, settings: Settings, *more: str) -> tuple[Any, Any, float]:
+    """Make a dataset, with more flags of the pipeline, and train; returns what both commands say, and their seconds."""
+    shards = ["--tokenizer", "whitespace", "--passes", str(settings.epochs), "--seed", str(settings.seed), *more]
+    built, built_s = timed(["-m", "pipeline", "--input", str(text), "--output", data, "--json", *shards])
+    train = ["-m", "trainer", "train", "--data", data, "--model", model, "--overwrite", "--quiet", "--json"]
+    trained, trained_s = timed([*train, *settings.flags()])
+    return built, trained, built_s + trained_s
+
+
 def train_peer(text: Path, vectors: Path, settings: Settings, path: str = "corpus_file") -> tuple[float, float]:
     """Train the peer on a text; returns its raw words a second in training, and the seconds of all."""
     if settings.subwords:
@@ -102,9 +111,7 @@ def _train_fasttext(text: Path, vectors: Path, settings: Settings, words: Sequen
     rule = Subwords.parse(settings.subwords, BUCKETS)
     numbers = [settings.dim, settings.epochs, settings.threads, settings.architecture]
     numbers += [rule.shortest, rule.longest, rule.buckets, settings.rate or 0.05]
-    command = [fasttext_python(), "-W", "ignore", ROOT / "tests/bench/fasttext_peer.py", text, vectors, *numbers]
+    call = [fasttext_python(), "-W", "ignore", ROOT / "tests/bench/fasttext_peer.py", text, vectors, *numbers]
     start = time.perf_counter()
-    done = subprocess.run(
-        list(map(str, command)), check=True, stderr=subprocess.PIPE, text=True, input="\n".join(words)
-    )
+    done = subprocess.run(list(map(str, call)), check=True, stderr=subprocess.PIPE, text=True, input="\n".join(words))
     return settings.threads * float(_RATE.findall(done.stderr)[-1]), time.perf_counter() - start

@@ -18,7 +18,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from tests.bench.peers import Settings, command, train_peer
+from tests.bench.peers import Settings, command, train_ours, train_peer
 from tests.quality.corpora import plain_words, shared_folder
 from tests.quality.score import read_vectors, score
 from tests.support.paths import ROOT
@@ -30,13 +30,10 @@ EPOCHS = 5
 
 def train_and_score(text: Path, work: Path, settings: Settings) -> dict[str, float]:
     """Build the dataset, train, export and score one seed."""
-    seed = str(settings.seed)
+    seed = settings.seed
     data, model, vectors = (str(work / f"{name}-{seed}") for name in ("data", "model", "vectors"))
     vectors += ".parquet"
-    shards = ["--tokenizer", "whitespace", "--passes", str(settings.epochs), "--seed", seed, "--json"]
-    built = command("-m", "pipeline", "--input", str(text), "--output", data, *shards)
-    train = ["-m", "trainer", "train", "--data", data, "--model", model, "--overwrite", "--quiet", "--json"]
-    trained = command(*train, *settings.flags())
+    built, trained, _ = train_ours(text, data, model, settings)
     command("-m", "trainer", "export", "--model", model, "--format", "parquet", "--to", vectors, "--json")
     subprocess.run(["rm", "-rf", data, model], check=True)
     print(f"seed {seed}: pipeline {built['seconds']} s, training {trained['seconds']} s, loss {trained['loss']}")

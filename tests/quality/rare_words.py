@@ -14,7 +14,6 @@ import argparse
 import gzip
 import os
 import subprocess
-import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -23,8 +22,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from tests.bench.peers import Settings, command, fasttext_vectors
+from tests.bench.peers import Settings, fasttext_vectors, train_ours
 from tests.quality.corpora import shared_folder
+from tests.quality.words import our_words
 from tests.support.paths import ROOT
 from trainer.keyed_vectors.vectors import load
 
@@ -48,23 +48,13 @@ ENDINGS = {
 
 def plain_text(language: str, work: Path) -> Path:
     """Write the words of a corpus, a line for each of its lines, once; return the file."""
-    from pipeline.text.normalize import TextRules, normalize_lines
-    from pipeline.text.tokenize import scan_tokens, token_classes
-
     target = work / f"{language}.txt"
     if target.exists():
         return target
-    temporary, classes = target.with_suffix(".tmp"), token_classes("unicode")
-    with temporary.open("wb") as out:
+    temporary = target.with_suffix(".tmp")
+    with temporary.open("w", encoding="utf-8") as out:
         for source in sorted((shared_folder() / "corpora" / language).glob("*.gz")):
-            text, _ = normalize_lines(gzip.decompress(source.read_bytes()), 0, TextRules(drop_invisible=True))
-            found = scan_tokens(text, classes, 1 << 20, 1 << 20)
-            content, begin = found.text.tobytes(), 0
-            ends = (found.starts_T + found.lengths_T).tolist()
-            words = [content[start:end] for start, end in zip(found.starts_T.tolist(), ends, strict=True)]
-            for end in found.ends_S.tolist():
-                out.write(b" ".join(words[begin:end]) + b"\n")
-                begin = end
+            out.writelines(" ".join(words) + "\n" for words in our_words(gzip.decompress(source.read_bytes())))
     temporary.rename(target)
     return target
 
@@ -96,9 +86,7 @@ def ours(text: Path, work: Path, settings: Settings, words: Sequence[str]) -> tu
     """Tokens, their vectors, and those of some words, of a training of ours."""
     data, model = str(work / "data"), str(work / "model")
     subprocess.run(["rm", "-rf", data, model], check=True)
-    shards = ["--tokenizer", "whitespace", "--passes", str(settings.epochs), "--seed", str(settings.seed), "--json"]
-    command("-m", "pipeline", "--input", str(text), "--output", data, *shards)
-    command("-m", "trainer", "train", "--data", data, "--model", model, "--quiet", "--json", *settings.flags())
+    train_ours(text, data, model, settings)
     vectors = load(model)
     return list(vectors.index_to_key), np.array(vectors.vectors), np.array([vectors[word] for word in words])
 
@@ -131,4 +119,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -8,6 +8,7 @@ The regex package cuts all text of every corpus beside the checkout at the word 
 from __future__ import annotations
 
 import gzip
+import itertools
 import sys
 from collections.abc import Iterator
 
@@ -26,6 +27,7 @@ WORD = regex.compile(rf"(?V1s){_STARTS}(?:.*{_STARTS})?{_MARKS}(?:(?<=\p{{WB=Heb
 SEPARATES = regex.compile(r"[_\u202f]")
 #: Where regex breaks a word and UAX #29 does not (WB4 with WB6 and WB7): a letter, its mark, a sign, a letter: p̄‘e.
 NOT_SEEN = regex.compile(r"\p{WB=Extend}(?:\p{WB=MidLetter}|\p{WB=MidNumLet}|\p{WB=MidNum}|')")
+RULES = TextRules(drop_invisible=True)
 BOUNDARY = regex.compile(r"(?V1w)\b")
 
 
@@ -35,22 +37,21 @@ def words_of(segments: list[str]) -> list[str]:
     return [found[0] for piece in pieces if (found := WORD.search(piece))]
 
 
+def our_words(data: bytes) -> list[list[str]]:
+    """Return the words of each line that has some, by our tokenizer."""
+    text, _ = normalize_lines(data, 0, RULES)
+    found = scan_tokens(text, token_classes("unicode"), 1 << 20, 1 << 20)
+    content, starts, ends = found.text.tobytes(), found.starts_T.tolist(), (found.starts_T + found.lengths_T).tolist()
+    words = [content[start:end].decode() for start, end in zip(starts, ends, strict=True)]
+    bounds = [0, *found.ends_S.tolist()]
+    return [words[begin:end] for begin, end in itertools.pairwise(bounds)]
+
+
 def both(data: bytes) -> Iterator[tuple[list[str], list[str]]]:
     """Yield our words and the regex package's of each line."""
-    rules, classes = TextRules(drop_invisible=True), token_classes("unicode")
-    text, _ = normalize_lines(data, 0, rules)
-    found = scan_tokens(text, classes, 1 << 20, 1 << 20)
-    content, sentence = found.text.tobytes(), 0
-    starts, ends = found.starts_T.tolist(), (found.starts_T + found.lengths_T).tolist()
-    ours = [content[start:end].decode() for start, end in zip(starts, ends, strict=True)]
-    begin = 0
-    for line in data.decode().split("\n"):
-        theirs = words_of(BOUNDARY.split(normalize_text(line, rules)))
-        if theirs:
-            end = int(found.ends_S[sentence])
-            yield ours[begin:end], theirs
-            begin, sentence = end, sentence + 1
-    assert begin == len(ours)
+    ours = our_words(data)
+    lines = (words_of(BOUNDARY.split(normalize_text(line, RULES))) for line in data.decode().split("\n"))
+    yield from zip(ours, filter(None, lines), strict=True)
 
 
 def main() -> int:
